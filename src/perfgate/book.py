@@ -1,0 +1,238 @@
+"""What did the whole run find out? Collects results from all processes, and writes baselines and files once.
+
+Lives in the only process of a run, or in the controller of pytest-xdist.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from perfgate.baseline.record import to_baseline
+from perfgate.baseline.store import BaselineStore, LoadedFile
+from perfgate.errors import BaselineError
+from perfgate.gate import Log
+from perfgate.model import Baseline, CaseResult, Hardware, Measurement, Outcome, Run, Verdict
+from perfgate.options import Settings
+from perfgate.replicate.wire import measurement_from_json, result_from_json
+from perfgate.verdict.case import fails, judge
+
+
+def split(case: str) -> tuple[str, str]:
+    """Split a node id into the path of its module and the case's name inside it."""
+    module, _, name = case.partition("::")
+    return module, name
+
+
+class Shelf:
+    """The stored baselines as this run reads them: each file once.
+
+    Args:
+        store: where they are.
+    """
+
+    def __init__(self, store: BaselineStore) -> None:
+        self.store = store
+        self._files: dict[tuple[str, str], LoadedFile] = {}
+
+    def file(self, key: str, module: str) -> LoadedFile:
+        """Read the baselines of one module."""
+        if (key, module) not in self._files:
+            self._files[key, module] = self.store.load(key, module)
+        return self._files[key, module]
+
+    def baseline(self, key: str, case: str) -> Baseline | None:
+        """Give the baseline of a case, or None."""
+        module, name = split(case)
+        return self.file(key, module).cases.get(name)
+
+    def outcome(self, key: str, case: str) -> Outcome | None:
+        """Give the outcome stored for a case; a damaged entry counts as stored."""
+        module, name = split(case)
+        file = self.file(key, module)
+        if name in file.cases:
+            return file.cases[name].outcome
+        return Outcome.FAILED if file.damage_of(name) else None
+
+    def judge(
+        self, measurements: Sequence[Measurement], *, last: bool, only: frozenset[str] | None = None
+    ) -> CaseResult:
+        """Judge a case; a baseline that cannot be used is CORRUPT, not absent."""
+        first = measurements[0]
+        module, name = split(first.case)
+        damages = self.file(first.key, module).damage_of(name)
+        result = judge(self.baseline(first.key, first.case), measurements, last=last, only=only)
+        if damages and first.outcome is not Outcome.SKIPPED:
+            reason = "; ".join(str(damage) for damage in damages)
+            hints = "; ".join(dict.fromkeys(damage.hint for damage in damages if damage.hint))
+            result = replace(
+                result, verdict=Verdict.CORRUPT, reason=f"{reason} (hint: {hints})" if hints else reason
+            )
+        return result
+
+
+class Book:
+    """The results of a run, and what becomes of them.
+
+    Args:
+        settings: what the user asked for.
+        hardware: the machine.
+        shelf: the stored baselines.
+        root: pytest's root folder.
+    """
+
+    def __init__(self, settings: Settings, hardware: Hardware, shelf: Shelf, root: Path) -> None:
+        self.settings = settings
+        self.hardware = hardware
+        self.shelf = shelf
+        self.root = root
+        self.results: dict[str, CaseResult] = {}
+        self.run: Run | None = None
+        self._logs: list[Log] = []
+        self._began = time.time()
+
+    def add(self, data: Mapping[str, Any]) -> None:
+        """Take the result of a case as it travelled with its report."""
+        result = result_from_json(data)
+        self.results[result.case] = result
+
+    def absorb(self, log: Log) -> None:
+        """Take what a process found out beside its reports."""
+        self._logs.append(log)
+
+    def close(self, *, complete: bool) -> Run:
+        """Write baselines, find what is missing, and sum the run up.
+
+        Args:
+            complete: whether the run went to its end; otherwise missing cases say nothing.
+        """
+        problems = list(dict.fromkeys(problem for log in self._logs for problem in log.problems))
+        commit = _commit(self.root)
+        recorded, files = self._write(commit, problems)
+        if self.settings.compare and complete:
+            self._find_removed()
+        self.run = Run(
+            hardware=self.hardware,
+            results=tuple(self.results.values()),
+            software=_software(self.hardware),
+            started=datetime.datetime.fromtimestamp(self._began, datetime.UTC).isoformat(timespec="seconds"),
+            duration_s=round(time.time() - self._began, 3),
+            commit=commit,
+            compared=self.settings.compare,
+            recorded=tuple(recorded),
+            files=tuple(files),
+            unused=tuple(self._unused()),
+            problems=tuple(problems),
+        )
+        if self.settings.json is not None:
+            from perfgate.report import run_file
+
+            run_file.write(self.run, self.settings.json)
+        return self.run
+
+    def failed(self) -> bool:
+        """Whether the run fails for a reason that no test's report shows."""
+        assert self.run is not None
+        absent = any(r.verdict is Verdict.REMOVED for r in self.run.results) and self.settings.strict
+        return bool(self.run.problems) or absent
+
+    def _write(self, commit: str, problems: list[str]) -> tuple[list[str], list[str]]:
+        """Store the recorded cases, module by module."""
+        date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        new: dict[tuple[str, str], dict[str, Baseline]] = {}
+        ids: dict[tuple[str, str], list[str]] = {}
+        for log in self._logs:
+            for case, taken in log.recordings.items():
+                measurements = [measurement_from_json(data) for data in taken]
+                module, name = split(case)
+                place = (measurements[0].key, module)
+                try:
+                    baseline = to_baseline(measurements, commit=commit, date=date)
+                except BaselineError as error:
+                    problems.append(f"{case}: not recorded: {error}")
+                    continue
+                new.setdefault(place, {})[name] = replace(baseline, case=name)
+                ids.setdefault(place, []).append(case)
+                if not self.settings.compare:
+                    # A recording beside an older baseline says how the two differ; it fails nothing.
+                    self.results[case] = replace(self.shelf.judge(measurements, last=True), failed=False)
+        recorded: list[str] = []
+        files: list[str] = []
+        for (key, module), baselines in sorted(new.items()):
+            try:
+                path = self.shelf.store.merge(key, module, baselines, keep_existing=self.settings.update == "new")
+            except BaselineError as error:
+                problems.append(str(error))
+                continue
+            recorded += ids[key, module]
+            files.append(os.path.relpath(path, self.root))
+        return recorded, files
+
+    def _keys(self) -> set[str]:
+        return {device.key for device in self.hardware.devices}
+
+    def _find_removed(self) -> None:
+        """Name stored cases that were not collected although their whole module was."""
+        for log in self._logs:
+            for module, cases in log.collected.items():
+                seen = {split(case)[1] for case in cases}
+                for key in sorted(self._keys()):
+                    for name, stored in sorted(self.shelf.file(key, module).cases.items()):
+                        if name not in seen:
+                            case = f"{module}::{name}"
+                            self.results[case] = CaseResult(
+                                case,
+                                key,
+                                Verdict.REMOVED,
+                                stored.outcome,
+                                reason="it has a baseline, and its module no longer has the test",
+                                failed=fails(Verdict.REMOVED, self.settings.strict),
+                            )
+
+    def _unused(self) -> list[str]:
+        """Give baseline files of this machine whose test module is gone."""
+        if not self.settings.compare:
+            return []
+        store = self.shelf.store
+        return [
+            os.path.relpath(self.shelf.file(key, module).path, self.root)
+            for key in sorted(self._keys())
+            for module in store.modules(key)
+            if not (self.root / module).exists()
+        ]
+
+
+def _software(hardware: Hardware) -> dict[str, str]:
+    """Give every version the run depended on, with perfgate's and pytest's own."""
+    import platform
+
+    import pytest
+
+    from perfgate import __version__
+
+    software = {"perfgate": __version__, "pytest": pytest.__version__, "python": platform.python_version()}
+    for environment in hardware.environments.values():
+        software.update(environment)
+    return software
+
+
+def _commit(root: Path) -> str:
+    """Give the commit of the tested tree, with "+changes" when it has some; "" outside git."""
+    try:
+        result = subprocess.run(
+            ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+changes"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return result.stdout.strip()

@@ -1,0 +1,228 @@
+"""What can a test do with ``benchmark``? pytest-benchmark's fixture, plus work, recorded figures and our clocks.
+
+Imports pytest-benchmark, which is loaded by then anyway.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture, FixtureAlreadyUsed
+from pytest_benchmark.utils import NameWrapper
+
+from perfgate import markers
+from perfgate.errors import SettingError
+from perfgate.model import METHOD_VERSION, Better, Device, Hardware, Metric, Noise, Work
+from perfgate.plan import Plan
+from perfgate.plan import of as plan_of
+from perfgate.units import parse_limit
+
+_OWN_NAMES = ("device_time", "wall_time", "memory")
+
+
+class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark has no types
+    """The ``benchmark`` fixture.
+
+    With the gate on (or for a case with the device clock) a call is measured as the case's ``perf`` marker says;
+    otherwise everything is pytest-benchmark's own.
+
+    Args:
+        node: the test.
+        plan: its ``perf`` marker.
+        hardware: gives the machine; called only when something is measured.
+        gated: whether figures are wanted by the gate.
+        options: pytest-benchmark's own.
+    """
+
+    def __init__(
+        self,
+        node: pytest.Item,
+        *,
+        plan: Plan,
+        hardware: Callable[[], Hardware],
+        gated: bool,
+        **options: Any,
+    ) -> None:
+        super().__init__(node, **options)
+        self.plan = plan
+        self.stated_work: Work | None = None
+        self.metrics: list[Metric] = []
+        self.recorded: list[Metric] = []
+        self.method: dict[str, str] = {}
+        self.conditions: dict[str, Any] = {}
+        self._hardware = hardware
+        self._gated = gated
+        self._marks = {mark.name for mark in node.iter_markers()}
+        self._device: Device | None = None
+
+    @property
+    def device(self) -> Device:
+        """Where the case runs: as its markers say, or where its arguments are."""
+        if self._device is None:
+            self._device = markers.device_for(self._marks, self._hardware())
+        return self._device
+
+    def work(self, *, bytes: float | None = None, flops: float | None = None) -> None:
+        """State what one call has to do at the least, for throughput and share of the copy bandwidth.
+
+        Args:
+            bytes: bytes read plus bytes written by one call.
+            flops: floating-point operations of one call.
+        """
+        for name, value in (("bytes", bytes), ("flops", flops)):
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise SettingError(
+                    f"{self.fullname}: benchmark.work({name}={value!r}): not a positive number",
+                    hint="state the work of one call, or leave it out",
+                )
+        self.stated_work = Work(bytes, flops)
+
+    def record(
+        self,
+        name: str,
+        value: float,
+        *,
+        unit: str = "1",
+        better: Better = "lower",
+        limit: str = "5%",
+        noise: str = "0",
+    ) -> None:
+        """Put any figure of this case under the gate, beside its time and memory.
+
+        Args:
+            name: what it is, e.g. "time_to_first_token".
+            value: the figure of this process.
+            unit: base unit: "s", "B", "1", "tokens/s", ...
+            better: "lower" or "higher".
+            limit: allowed change for the worse: "10%", "0.3us", "2% or 0.25us".
+            noise: expected standard deviation between processes; "0" for a figure that repeats exactly.
+        """
+        where = f"{self.fullname}: benchmark.record({name!r})"
+        if not name.isidentifier() or name in _OWN_NAMES or any(metric.name == name for metric in self.recorded):
+            raise SettingError(
+                f"{where}: this name cannot be used", hint=f"a new identifier, none of {', '.join(_OWN_NAMES)}"
+            )
+        number = float(value)
+        if not math.isfinite(number):
+            raise SettingError(
+                f"{where}: the value is {number}",
+                "A figure that is not a number cannot be compared, and would pass unnoticed.",
+                "find out where it comes from, or leave it out for this case",
+            )
+        if better not in ("lower", "higher"):
+            raise SettingError(f"{where}: better={better!r} is neither 'lower' nor 'higher'")
+        try:
+            allowed, expected = parse_limit(limit), parse_limit(noise)
+        except SettingError as error:
+            raise SettingError(f"{where}: {error.what}", error.why, error.hint) from None
+        self.extra_info[name] = number
+        self.recorded.append(
+            Metric(name, unit, number, better, allowed, Noise(expected.relative, expected.absolute))
+        )
+
+    def __call__(self, function_to_benchmark: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Measure ``function_to_benchmark(*args, **kwargs)`` and return the result of a measured call."""
+        if not self.enabled or not (self._gated or self.plan.clock in ("device", "both")):
+            return super().__call__(function_to_benchmark, *args, **kwargs)
+        if self._mode:
+            self.has_error = True
+            raise FixtureAlreadyUsed(f"Fixture can only be used once. Previously it was used in {self._mode} mode.")
+        self._mode = "benchmark(...)"
+        try:
+            return self._measure(function_to_benchmark, args, kwargs)
+        except BaseException:
+            self.has_error = True
+            raise
+
+    def _measure(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        from perfgate.measure import case
+
+        self._find_device((args, kwargs))
+        taken = case.measure(fn, args, kwargs, plan=self.plan, device=self.device)
+        self.metrics = list(taken.metrics)
+        self.method = dict(taken.method)
+        self.conditions = dict(taken.conditions)
+        stats = self._make_stats(1)
+        for sample in taken.samples_s:
+            stats.update(sample)
+        return taken.result
+
+    def _raw_pedantic(self, target: Callable[..., Any], *positional: Any, **named: Any) -> Any:
+        """Run pytest-benchmark's rounds as the test asks for them; the gate judges their median.
+
+        Memory is not measured: setup, teardown and the number of calls belong to the test.
+        """
+        if not (self._gated and self.enabled):
+            return super()._raw_pedantic(target, *positional, **named)
+        self._find_device(named.get("args") or ())
+        speeds: dict[str, float] = {}
+        if self.device.kind == "cpu":
+            from perfgate.measure.reference_speed import ReferenceSpeeds
+            from perfgate.measure.threads import pinned
+
+            references = ReferenceSpeeds()
+            with pinned(self.plan.threads):
+                references.measure()
+                result = super()._raw_pedantic(target, *positional, **named)
+                references.measure()
+            speeds = references.speeds()
+        else:
+            result = super()._raw_pedantic(target, *positional, **named)
+        self._take_rounds(speeds)
+        return result
+
+    def _take_rounds(self, speeds: dict[str, float]) -> None:
+        from perfgate.measure import case, sampling, wall
+
+        on_cpu = self.device.kind == "cpu"
+        samples = list(self.stats.stats.data)
+        self.metrics = [
+            Metric(
+                "wall_time",
+                "s",
+                statistics.median(samples),
+                limit=self.plan.time or (wall.WALL_LIMIT_CPU if on_cpu else case.DEVICE_WALL_LIMIT),
+                noise=wall.WALL_NOISE_CPU if on_cpu else case.DEVICE_WALL_NOISE,
+                spread=sampling.spread(samples) if len(samples) > 1 else None,
+                samples=len(samples),
+                speeds=speeds,
+            )
+        ]
+        self.method = {"version": METHOD_VERSION, "clock": "pedantic"}
+        if on_cpu:
+            self.method["threads"] = str(self.plan.threads)
+
+    def _find_device(self, arguments: object) -> None:
+        """Take the GPU for an unmarked test whose arguments are on it."""
+        from perfgate.measure import case
+
+        accelerator = self._hardware().accelerator
+        unmarked = self.device.kind == "cpu" and "cpu" not in self._marks
+        if unmarked and accelerator is not None and case.uses_accelerator(arguments):
+            self._device = accelerator
+
+
+def make(request: pytest.FixtureRequest, *, hardware: Callable[[], Hardware], gated: bool) -> PerfBenchmark:
+    """Build the fixture of one test from pytest-benchmark's settings and the test's markers."""
+    session = request.config._benchmarksession  # type: ignore[attr-defined]
+    node = request.node
+    marker = node.get_closest_marker("benchmark")
+    options = dict(marker.kwargs) if marker else {}
+    if "timer" in options:
+        options["timer"] = NameWrapper(options["timer"])
+    return PerfBenchmark(
+        node,
+        plan=plan_of(node),
+        hardware=hardware,
+        gated=gated,
+        add_stats=session.benchmarks.append,
+        logger=session.logger,
+        warner=node.warn,
+        # pytest-benchmark disables itself under xdist; the gate pins each worker to a GPU of its own instead.
+        disabled=session.disabled and not gated,
+        **{**session.options, **options},
+    )

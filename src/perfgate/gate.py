@@ -1,0 +1,307 @@
+"""What happens to one case in one process? It is run, screened, held back if suspicious, confirmed and reported.
+
+This is the part that runs wherever tests run: in the only process, or in each worker of pytest-xdist.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from perfgate import markers, outcomes, plan
+from perfgate.errors import ReplicaError, SettingError
+from perfgate.fixture import PerfBenchmark
+from perfgate.model import CaseResult, Hardware, Measurement, Metric, Outcome, Verdict
+from perfgate.options import RECORDED_PROCESSES, Settings
+from perfgate.replicate import process
+from perfgate.replicate.command import Launch
+from perfgate.replicate.wire import measurement_to_json, result_to_json, with_outcome
+
+FIXTURE = pytest.StashKey[PerfBenchmark]()
+#: Outcome and reason of a phase that raised.
+RAISED = pytest.StashKey[tuple[Outcome, str]]()
+
+Tell = Callable[[str], None]
+
+
+def is_case(item: pytest.Item) -> bool:
+    """Whether a test is a case of the gate: it uses the ``benchmark`` fixture."""
+    return "benchmark" in getattr(item, "fixturenames", ())
+
+
+def finish(item: pytest.Item, reports: Sequence[pytest.TestReport], hardware: Hardware) -> Measurement:
+    """Build the measurement of a finished case from its fixture and the reports of its phases."""
+    fixture = item.stash.get(FIXTURE, None)
+    if fixture is not None:
+        device = fixture.device
+    else:
+        device = markers.device_for({mark.name for mark in item.iter_markers()}, hardware)
+    measurement = Measurement(
+        case=item.nodeid, key=device.key, environment=dict(hardware.environments.get(device.kind, {}))
+    )
+    for report in reports:
+        if report.outcome == "passed":
+            continue
+        if report.outcome == "skipped":
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr or "")
+            return with_outcome(measurement, Outcome.SKIPPED, reason.removeprefix("Skipped: "))
+        outcome, reason = item.stash.get(RAISED, (Outcome.FAILED, ""))
+        return with_outcome(measurement, outcome, reason or f"failed in {report.when}")
+    if fixture is None:
+        return measurement
+    metrics: list[Metric] = [*fixture.metrics, *fixture.recorded]
+    return replace(
+        measurement,
+        metrics=tuple(metrics),
+        method=fixture.method,
+        conditions=fixture.conditions,
+        work=fixture.stated_work,
+    )
+
+
+@dataclass
+class Held:
+    """A case under suspicion: its reports wait until fresh processes have spoken."""
+
+    item: pytest.Item
+    reports: list[pytest.TestReport]
+    measurements: list[Measurement]
+    result: CaseResult
+    suspects: frozenset[str]
+
+
+@dataclass
+class Log:
+    """What this process hands to whoever writes files: no test report carries it."""
+
+    #: Measurements of fresh processes by case, to become baselines.
+    recordings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    #: Every case by module, before deselection, of the modules that were collected whole.
+    collected: dict[str, list[str]] = field(default_factory=dict)
+
+
+class Gate:
+    """Runs cases, judges them, and lets no report of a suspicious case out before it is confirmed.
+
+    Args:
+        settings: what the user asked for.
+        hardware: the machine.
+        judge: gives the result of a case from its measurements: ``judge(measurements, last=, only=)``.
+        stored: gives the outcome word stored for a case, or None: ``stored(key, case)``.
+        launch: how to start fresh processes.
+        run: runs cases in a fresh process (:func:`perfgate.replicate.process.run`).
+        tell: shows a line of progress.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        hardware: Hardware,
+        *,
+        judge: Callable[..., CaseResult],
+        stored: Callable[[str, str], Outcome | None],
+        launch: Launch,
+        run: Callable[..., process.Findings] = process.run,
+        tell: Tell = lambda line: None,
+    ) -> None:
+        self.settings = settings
+        self.hardware = hardware
+        self.log = Log()
+        self._judge = judge
+        self._stored = stored
+        self._launch = launch
+        self._run = run
+        self._tell = tell
+        self._held: list[Held] = []
+        self._recordable: dict[str, pytest.Item] = {}
+        self._durations_s: dict[str, float] = {}
+        self._isolated: set[str] = set()
+
+    def protocol(
+        self,
+        item: pytest.Item,
+        run_phases: Callable[[], tuple[list[pytest.TestReport], Measurement]],
+        *,
+        isolated: bool,
+    ) -> None:
+        """Run one case, and report it unless it is suspicious.
+
+        Args:
+            item: the case.
+            run_phases: runs setup, call and teardown without reporting them.
+            isolated: whether the case always gets a process of its own.
+        """
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        begin = time.perf_counter()
+        reports, measurement = run_phases()
+        self._durations_s[item.nodeid] = time.perf_counter() - begin
+        if isolated:
+            self._isolated.add(item.nodeid)
+        if not measurement.key:
+            # Its process died before it could say where it ran.
+            device = markers.device_for({mark.name for mark in item.iter_markers()}, self.hardware)
+            measurement = replace(measurement, key=device.key)
+        measurement = self._with_bandwidth(measurement)
+        last = self.settings.processes == 1 or not self.settings.compare
+        result = self._judge([measurement], last=last)
+        if self.settings.compare and not last and result.verdict is Verdict.INCONCLUSIVE:
+            suspects = frozenset(m.name for m in result.metrics if m.verdict is Verdict.INCONCLUSIVE)
+            self._held.append(Held(item, reports, [measurement], result, suspects))
+            self._tell(f"{item.nodeid}: suspicious, to be confirmed in fresh processes")
+        else:
+            self._emit(item, reports, result, measurement)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+    def _with_bandwidth(self, measurement: Measurement) -> Measurement:
+        if measurement.work is None or measurement.work.bytes is None or not measurement.metrics:
+            return measurement
+        from perfgate.measure import bandwidth
+
+        if measurement.key == self.hardware.cpu.key:
+            ceiling = bandwidth.cpu_copy_bandwidth()
+        else:
+            import torch
+
+            ceiling = bandwidth.device_copy_bandwidth(torch.cuda.current_device())
+        return replace(measurement, copy_bandwidth=ceiling)
+
+    def _emit(
+        self, item: pytest.Item, reports: list[pytest.TestReport], result: CaseResult, measurement: Measurement
+    ) -> None:
+        """Put the verdict on the test's own report and let the reports out."""
+        from perfgate.report import case_text
+        from perfgate.verdict.case import fails
+
+        if not self.settings.compare:
+            result = replace(result, failed=False)
+        else:
+            result = replace(result, failed=fails(result.verdict, self.settings.strict))
+        judged = next((report for report in reports if report.when == "call"), reports[0])
+        known = result.verdict is Verdict.UNCHANGED and result.outcome not in (Outcome.PASSED, Outcome.SKIPPED)
+        if known and judged.failed:
+            judged.outcome = "skipped"
+            judged.wasxfail = f"known outcome: {outcomes.words(result.outcome)}"  # type: ignore[attr-defined]
+        elif result.failed and judged.passed:
+            judged.outcome = "failed"
+            judged.longrepr = case_text.failure(result, self.settings.strict)
+        elif result.failed and judged.failed:
+            judged.sections.append(("perfgate", case_text.failure(result, self.settings.strict)))
+        # Through JSON, so that a worker can send it: only plain values travel.
+        judged.perfgate = json.loads(json.dumps(result_to_json(result)))  # type: ignore[attr-defined]
+        judged.user_properties.append(("perfgate", result.verdict.value))
+        if self._wanted(item, result, measurement):
+            self._recordable[item.nodeid] = item
+        for report in reports:
+            item.ihook.pytest_runtest_logreport(report=report)
+
+    def _wanted(self, item: pytest.Item, result: CaseResult, measurement: Measurement) -> bool:
+        """Whether this case is to be recorded."""
+        if not self.settings.update or result.failed:
+            return False
+        if measurement.outcome is not Outcome.PASSED and measurement.outcome not in plan.of(item).outcomes:
+            return False
+        if measurement.outcome is Outcome.PASSED and not measurement.metrics:
+            return False
+        return self.settings.update == "all" or self._stored(measurement.key, item.nodeid) is None
+
+    def settle(self, interrupted: bool, check: Callable[[pytest.Item], None]) -> None:
+        """Confirm what is suspicious, report it, then repeat what is to be recorded.
+
+        Args:
+            interrupted: the run stopped early: report what is held as it stands, start nothing.
+            check: called before each report of a held case with its test; raises to stop.
+        """
+        from perfgate.verdict.case import totals
+
+        undecided = list(self._held)
+        done = 1
+        stages = totals(self.settings.processes) if not interrupted else ()
+        for stage, total in enumerate(stages):
+            if not undecided:
+                break
+            for number in range(done + 1, total + 1):
+                self._repeat(undecided, f"confirming {_count(undecided)}: process {number} of {total}")
+            done = total
+            for held in undecided:
+                held.result = self._judge(held.measurements, last=stage == len(stages) - 1, only=held.suspects)
+            undecided = [held for held in undecided if held.result.verdict is Verdict.INCONCLUSIVE]
+        for held in self._held:
+            check(held.item)
+            if interrupted:
+                held.result = replace(held.result, reason="the run stopped before this was confirmed")
+            held.item.ihook.pytest_runtest_logstart(nodeid=held.item.nodeid, location=held.item.location)
+            self._emit(held.item, held.reports, held.result, held.measurements[0])
+            held.item.ihook.pytest_runtest_logfinish(nodeid=held.item.nodeid, location=held.item.location)
+        self._held = []
+        if not interrupted:
+            self._record()
+
+    def _repeat(self, undecided: Sequence[Held], what: str) -> None:
+        """Add the measurements of one more fresh process to each case."""
+        found = self._fresh([held.item.nodeid for held in undecided], what)
+        for held in undecided:
+            measurement = found.get(held.item.nodeid)
+            if measurement is not None:
+                held.measurements.append(measurement)
+
+    def _fresh(self, cases: Sequence[str], what: str) -> dict[str, Measurement]:
+        """Measure cases once more: isolated ones in a process each, the others together in one."""
+        shared = [case for case in cases if case not in self._isolated]
+        groups = ([shared] if shared else []) + [[case] for case in cases if case in self._isolated]
+        found: dict[str, Measurement] = {}
+        for group in groups:
+            try:
+                findings = self._run(
+                    group,
+                    self._launch,
+                    patience_s=process.patience_from(self._durations_s),
+                    progress=lambda case: self._tell(f"{what}: {case}"),
+                )
+            except ReplicaError as error:
+                self.log.problems.append(str(error))
+                continue
+            found |= findings.measurements
+            for case, (outcome, reason, _) in findings.deaths.items():
+                found[case] = with_outcome(Measurement(case=case, key=""), outcome, reason)
+        return found
+
+    def _record(self) -> None:
+        """Repeat the cases to be recorded in fresh processes, and keep those that always ended the same way."""
+        cases = list(self._recordable)
+        if not cases:
+            return
+        taken: dict[str, list[Measurement]] = {case: [] for case in cases}
+        for number in range(1, RECORDED_PROCESSES + 1):
+            found = self._fresh(cases, f"recording {_count(cases)}: process {number} of {RECORDED_PROCESSES}")
+            for case, measurement in found.items():
+                taken[case].append(measurement)
+        for case, measurements in taken.items():
+            allowed = {Outcome.PASSED, *plan.of(self._recordable[case]).outcomes}
+            bad = next((m for m in measurements if m.outcome not in allowed), None)
+            if bad is not None or len(measurements) < RECORDED_PROCESSES:
+                why = f"{outcomes.words(bad.outcome)}: {bad.reason}" if bad else "it did not come back"
+                self.log.problems.append(f"{case}: not recorded: in a fresh process {why}")
+            else:
+                self.log.recordings[case] = [measurement_to_json(m) for m in measurements]
+
+
+def _count(cases: Sequence[object]) -> str:
+    return f"{len(cases)} case" + ("s" if len(cases) != 1 else "")
+
+
+def note_raised(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Remember how a phase of a test failed, while the exception is at hand."""
+    if call.excinfo is None or call.excinfo.errisinstance(pytest.skip.Exception):
+        return
+    if isinstance(call.excinfo.value, SettingError):
+        item.stash[RAISED] = (Outcome.FAILED, call.excinfo.value.what)
+        return
+    text = str(call.excinfo.value).strip().splitlines()
+    reason = f"{call.excinfo.typename}: {text[0]}" if text else call.excinfo.typename
+    item.stash[RAISED] = (outcomes.classify(call.excinfo.value), reason)

@@ -1,0 +1,162 @@
+"""Which settings does a run have? Flags, their ini twins, and what they mean together."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perfgate.errors import SettingError
+
+#: Names a file with the task of this process when it is a fresh process started by another run.
+REPLICA_VARIABLE = "PERFGATE_REPLICA"
+#: Names a file to write the collected cases to (``perfgate prune``).
+COLLECT_VARIABLE = "PERFGATE_COLLECT_FILE"
+
+DEFAULT_PROCESSES = 12
+#: Fresh processes that a recording repeats the selection in.
+RECORDED_PROCESSES = 5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asked for, flags before ini values.
+
+    Args:
+        compare: judge against the stored baselines.
+        update: "" (write nothing), "new" or "all".
+        baselines: folder of the baselines.
+        processes: the most fresh processes that confirm a suspicion, the first one included.
+        strict: NEW, STALE, INCONCLUSIVE, THROTTLED and REMOVED fail too.
+        json: file for the whole run, or None.
+        replica: this process only measures for another run.
+    """
+
+    compare: bool
+    update: str
+    baselines: Path
+    processes: int
+    strict: bool
+    json: Path | None
+    replica: bool
+
+    @property
+    def active(self) -> bool:
+        """Whether cases are measured by the gate in this run."""
+        return self.compare or bool(self.update) or self.replica
+
+
+def add(parser: pytest.Parser) -> None:
+    """Declare every flag and its ini twin."""
+    group = parser.getgroup("perfgate", "performance regression gate")
+    # Defaults are None so that an ini value is not hidden by the default of its flag.
+    group.addoption(
+        "--perf-update",
+        choices=["new", "all"],
+        default=None,
+        help="Store the results of passing cases as baselines: only of those without one (new), or of all. "
+        f"The selection is repeated in {RECORDED_PROCESSES} fresh processes.",
+    )
+    group.addoption(
+        "--perf-baselines",
+        metavar="DIR",
+        default=None,
+        help="Folder of the baselines (default: 'baselines' at the repository root).",
+    )
+    group.addoption(
+        "--perf-processes",
+        metavar="N",
+        default=None,
+        help="Confirm a suspicion in at most N fresh processes, the first one included "
+        f"(default: {DEFAULT_PROCESSES}; 1: screen only).",
+    )
+    group.addoption(
+        "--perf-strict",
+        action="store_true",
+        default=None,
+        help="NEW, STALE, INCONCLUSIVE, THROTTLED and REMOVED fail too.",
+    )
+    group.addoption("--perf-json", metavar="FILE", default=None, help="Write the whole run to FILE as JSON.")
+    parser.addini("perf_compare", "Compare with the stored baselines (--benchmark-compare).", "bool", default=False)
+    parser.addini("perf_update", "Store results as baselines: new or all (--perf-update).", default="")
+    parser.addini("perf_baselines", "Folder of the baselines, from the root (--perf-baselines).", default="baselines")
+    parser.addini(
+        "perf_processes",
+        "The most fresh processes that confirm a suspicion (--perf-processes).",
+        default=str(DEFAULT_PROCESSES),
+    )
+    parser.addini("perf_strict", "Fail on anything but a clean comparison (--perf-strict).", "bool", default=False)
+    parser.addini("perf_json", "Write each compared or recorded run to this file (--perf-json).", default="")
+
+
+def free_swallowed_path(namespace: Any, args: list[str]) -> None:
+    """Give a path back that ``--benchmark-compare PATH`` took for the name of a stored run.
+
+    pytest-benchmark declares the flag with an optional value, so ``--benchmark-compare tests/`` would compare with
+    a run called "tests/" and test everything. A value that exists as a path is a path.
+
+    Args:
+        namespace: the options known so far; changed in place.
+        args: the command line; changed in place.
+    """
+    value = getattr(namespace, "benchmark_compare", None)
+    if not isinstance(value, str) or not os.path.exists(value.split("::", 1)[0]):
+        return
+    for index in range(len(args) - 1):
+        if args[index] == "--benchmark-compare" and args[index + 1] == value:
+            # At the end of the line the flag has nothing left to take.
+            flag = args.pop(index)
+            args.insert(args.index("--") if "--" in args else len(args), flag)
+            namespace.benchmark_compare = True
+            namespace.file_or_dir = [*namespace.file_or_dir, value]
+            return
+
+
+def read(config: pytest.Config) -> Settings:
+    """Read the settings of a run.
+
+    Raises:
+        SettingError: a value cannot be used; says which flag or ini line it came from.
+    """
+
+    def pick(flag: str) -> tuple[Any, str]:
+        value = config.getoption(f"perf_{flag}")
+        if value is not None:
+            return value, f"--perf-{flag}"
+        return config.getini(f"perf_{flag}"), f"ini option perf_{flag}"
+
+    update, source = pick("update")
+    if update not in ("", "new", "all"):
+        raise SettingError(f"{source}: {update!r} is not one of new, all", hint="perf_update = new")
+    number, source = pick("processes")
+    try:
+        processes = int(number)
+    except ValueError:
+        processes = 0
+    if processes < 1:
+        raise SettingError(
+            f"{source}: {number!r} is not a number of processes",
+            "A suspicion is confirmed in fresh processes; at least the first one must run.",
+            "--perf-processes=12, or --perf-processes=1 to screen only",
+        )
+    baselines, _ = pick("baselines")
+    strict, _ = pick("strict")
+    json, source = pick("json")
+    compare = config.getoption("benchmark_compare") not in ([], None, False) or config.getini("perf_compare")
+    if json and not compare and not update and source.startswith("--"):
+        raise SettingError(
+            "--perf-json has nothing to write: no case is judged or recorded in this run",
+            hint="add --benchmark-compare or --perf-update=new",
+        )
+    return Settings(
+        compare=bool(compare),
+        update=update,
+        baselines=config.rootpath / baselines,
+        processes=processes,
+        strict=bool(strict),
+        json=config.invocation_params.dir / json if json else None,
+        replica=REPLICA_VARIABLE in os.environ,
+    )

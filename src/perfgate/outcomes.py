@@ -1,0 +1,45 @@
+"""How did a case end? Tells out-of-memory, crashes and compile errors from a plain failure."""
+
+from __future__ import annotations
+
+from perfgate.model import Outcome
+
+# Classes are known by name, so that neither torch nor triton has to be imported to recognise their errors.
+_BY_CLASS = {
+    "OutOfMemoryError": Outcome.OUT_OF_MEMORY,
+    "MemoryError": Outcome.OUT_OF_MEMORY,
+    "CompilationError": Outcome.COMPILE_ERROR,
+    "CompileTimeAssertionFailure": Outcome.COMPILE_ERROR,
+    "UnsupportedLanguageConstruct": Outcome.COMPILE_ERROR,
+    "PTXASError": Outcome.COMPILE_ERROR,
+    "BackendCompilerFailed": Outcome.COMPILE_ERROR,
+    "OutOfResources": Outcome.COMPILE_ERROR,
+}
+_BY_TEXT = {
+    "CUDA out of memory": Outcome.OUT_OF_MEMORY,
+    "HIP out of memory": Outcome.OUT_OF_MEMORY,
+    "CUDA error: out of memory": Outcome.OUT_OF_MEMORY,
+    "DefaultCPUAllocator: can't allocate memory": Outcome.OUT_OF_MEMORY,
+    "an illegal memory access was encountered": Outcome.ILLEGAL_ACCESS,
+    "illegal memory access": Outcome.ILLEGAL_ACCESS,
+    "device-side assert triggered": Outcome.CRASHED,
+    "unspecified launch failure": Outcome.CRASHED,
+}
+
+
+def classify(error: BaseException) -> Outcome:
+    """Give the outcome that an exception stands for; FAILED when it is none of the known kinds."""
+    for kind in type(error).__mro__:
+        if kind.__name__ in _BY_CLASS:
+            return _BY_CLASS[kind.__name__]
+    if isinstance(error, RuntimeError):
+        text = str(error)
+        for sign, outcome in _BY_TEXT.items():
+            if sign in text:
+                return outcome
+    return Outcome.FAILED
+
+
+def words(outcome: Outcome) -> str:
+    """Give an outcome as it is read in a sentence."""
+    return outcome.value.replace("_", " ")

@@ -1,0 +1,64 @@
+"""What does a fresh process do for the run that started it? It runs the named cases and hands over what it saw."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from perfgate.model import Measurement
+from perfgate.replicate.wire import Task, measurement_to_json
+
+#: Builds the measurement of a finished case from the reports of its phases.
+Finish = Callable[[pytest.Item, list[pytest.TestReport]], Measurement]
+
+
+class ChildPlugin:
+    """Pytest hooks of a fresh process: select, run, tell.
+
+    Args:
+        config: pytest's configuration.
+        task: what the process was started for.
+        finish: builds the measurement of a finished case.
+    """
+
+    def __init__(self, config: pytest.Config, task: Task, finish: Finish) -> None:
+        self.config = config
+        self.task = task
+        self.finish = finish
+        # Unbuffered and appended line by line: what was told survives the death of the process.
+        self._file = os.open(task.events, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._reports: list[pytest.TestReport] = []
+
+    def tell(self, event: str, case: str, **values: Any) -> None:
+        """Append one event."""
+        line = json.dumps({"event": event, "case": case, **values}) + "\n"
+        data = line.encode()
+        while data:
+            data = data[os.write(self._file, data) :]
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Keep the named cases, in the order of the task."""
+        found = {item.nodeid: item for item in items}
+        items[:] = [found[case] for case in self.task.cases if case in found]
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
+        """Tell which case is running, and what came out of it."""
+        self._reports = []
+        self.tell("start", item.nodeid)
+        # A protocol left by an exception (pytest.exit, say) tells nothing: the parent sees a case that did not end.
+        done = yield
+        self.tell("measurement", item.nodeid, measurement=measurement_to_json(self.finish(item, self._reports)))
+        return done
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep a phase's report, and hand it over if asked."""
+        self._reports.append(report)
+        if self.task.reports:
+            data: Mapping[str, Any] = self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
+            self.tell("report", report.nodeid, report=data)

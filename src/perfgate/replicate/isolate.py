@@ -1,0 +1,75 @@
+"""How does a case run in a child process from the start, so that what it does to itself does not end the run?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from perfgate.errors import ReplicaError
+from perfgate.model import Measurement, Outcome
+from perfgate.outcomes import words
+from perfgate.replicate import process
+from perfgate.replicate.command import Launch
+
+#: Seconds that an isolated case may take unless its marker says otherwise.
+TIMEOUT_S = 600.0
+
+
+def timeout_of(item: pytest.Item) -> float | None:
+    """Give the seconds that an isolated test may take; None when it is not marked ``isolate``."""
+    marker = item.get_closest_marker("isolate")
+    if marker is None:
+        return None
+    return float(marker.kwargs.get("timeout", TIMEOUT_S))
+
+
+def run(
+    item: pytest.Item,
+    nextitem: pytest.Item | None,
+    launch: Launch,
+    timeout_s: float,
+    *,
+    start: Callable[..., process.Findings] = process.run,
+) -> tuple[list[pytest.TestReport], Measurement]:
+    """Run one test in a child process and give its reports as if it had run here.
+
+    Args:
+        item: the test.
+        nextitem: the test after it.
+        launch: how to start a process.
+        timeout_s: seconds the test may take.
+        start: runs cases in a fresh process.
+    """
+    case = item.nodeid
+    try:
+        findings = start([case], launch, reports=True, patience_s=lambda _: timeout_s)
+    except ReplicaError as error:
+        findings = process.Findings(deaths={case: (Outcome.CRASHED, error.what, error.why)})
+    # Fixtures of earlier tests that the next one does not share end here, as they would have in this test's teardown.
+    item.session._setupstate.teardown_exact(nextitem)
+    reports = [
+        item.config.hook.pytest_report_from_serializable(config=item.config, data=data)
+        for data in findings.reports.get(case, [])
+    ]
+    if case in findings.deaths:
+        outcome, reason, output = findings.deaths[case]
+        reports = [report for report in reports if report.when == "setup" and report.passed]
+        reports.append(_death(item, outcome, reason, output))
+        return reports, Measurement(case=case, key="", outcome=outcome, reason=reason)
+    return reports, findings.measurements[case]
+
+
+def _death(item: pytest.Item, outcome: Outcome, reason: str, output: str) -> pytest.TestReport:
+    """Build the report of a test whose process did not come back."""
+    text = f"{words(outcome)}: {reason}"
+    if output:
+        text += f"\nThe end of what its process printed:\n{output}"
+    return pytest.TestReport(
+        nodeid=item.nodeid,
+        location=item.location,
+        keywords={name: 1 for name in item.keywords},
+        outcome="failed",
+        longrepr=text,
+        when="call",
+    )

@@ -1,0 +1,87 @@
+"""What do processes of one run say to each other? Tasks, measurements and verdicts as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from perfgate.model import (
+    CaseResult,
+    Limit,
+    Measurement,
+    Metric,
+    MetricVerdict,
+    Noise,
+    Outcome,
+    Verdict,
+    Work,
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a fresh process is started for.
+
+    Args:
+        cases: node ids to run, in this order, and nothing else.
+        events: file that the child appends one JSON object a line to.
+        reports: whether the child also hands over pytest's own reports (an isolated case).
+    """
+
+    cases: tuple[str, ...]
+    events: str
+    reports: bool = False
+
+    def save(self, path: Path) -> None:
+        """Write the task where the child will look for it."""
+        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @staticmethod
+    def load(path: str) -> Task:
+        """Read the task that this process was started for."""
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        return Task(tuple(data["cases"]), data["events"], data["reports"])
+
+
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
+    """Give the events a child has written so far; a line cut short by its death is left out."""
+    if not path.exists():
+        return
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        yield json.loads(line)
+
+
+def measurement_to_json(measurement: Measurement) -> dict[str, Any]:
+    """Turn a measurement into JSON values."""
+    return asdict(measurement)
+
+
+def measurement_from_json(data: Mapping[str, Any]) -> Measurement:
+    """Turn what :func:`measurement_to_json` gave back into a measurement."""
+    metrics = tuple(
+        Metric(**{**metric, "limit": Limit(**metric["limit"]), "noise": Noise(**metric["noise"])})
+        for metric in data["metrics"]
+    )
+    work = Work(**data["work"]) if data["work"] else None
+    return Measurement(**{**data, "outcome": Outcome(data["outcome"]), "metrics": metrics, "work": work})
+
+
+def result_to_json(result: CaseResult) -> dict[str, Any]:
+    """Turn the result of a case into JSON values."""
+    return asdict(result)
+
+
+def result_from_json(data: Mapping[str, Any]) -> CaseResult:
+    """Turn what :func:`result_to_json` gave back into a result."""
+    metrics = tuple(MetricVerdict(**{**metric, "verdict": Verdict(metric["verdict"])}) for metric in data["metrics"])
+    work = Work(**data["work"]) if data["work"] else None
+    fields = {"verdict": Verdict(data["verdict"]), "outcome": Outcome(data["outcome"])}
+    return CaseResult(**{**data, **fields, "metrics": metrics, "work": work})
+
+
+def with_outcome(measurement: Measurement, outcome: Outcome, reason: str) -> Measurement:
+    """Give the measurement of a case that ended otherwise than passed: its figures are not to be used."""
+    return replace(measurement, outcome=outcome, reason=reason, metrics=())

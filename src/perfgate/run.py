@@ -1,0 +1,282 @@
+"""Which part does this process play, and with what? Only process, controller or worker of xdist, or a fresh process."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from perfgate import fixture, gate, hardware, options, selection
+from perfgate.errors import SettingError
+from perfgate.model import Hardware, Measurement
+from perfgate.options import Settings
+from perfgate.replicate import command, isolate
+from perfgate.replicate.command import Launch
+
+
+class BenchmarkPlugin:
+    """Provides the ``benchmark`` fixture; registered late, so that it comes after pytest-benchmark's own.
+
+    Args:
+        gated: whether the gate wants figures.
+    """
+
+    def __init__(self, gated: bool) -> None:
+        self._gated = gated
+
+    @pytest.fixture
+    def benchmark(self, request: pytest.FixtureRequest) -> Iterator[fixture.PerfBenchmark]:
+        """Time a call, state its work, and put any figure under the gate."""
+        if request.config._benchmarksession.skip:  # type: ignore[attr-defined]
+            pytest.skip("Benchmarks are skipped (--benchmark-skip was used).")
+        made = fixture.make(request, hardware=hardware.detect, gated=self._gated)
+        request.node.stash[gate.FIXTURE] = made
+        yield made
+        made._cleanup()
+
+
+class State:
+    """The run as this process sees it.
+
+    Args:
+        config: pytest's configuration.
+        settings: what the user asked for.
+    """
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self.config = config
+        self.settings = settings
+        self.is_worker = hasattr(config, "workerinput")
+        self.is_controller = not self.is_worker and config.getoption("dist", "no") != "no"
+        self.gate: gate.Gate | None = None
+        self._modules: set[str] = set()
+        self._told = ""
+        # The controller runs no tests, and a fresh process has its own plugin.
+        if settings.active and not settings.replica and not self.is_controller:
+            self.gate = gate.Gate(
+                settings,
+                self.hardware,
+                judge=self.shelf.judge,
+                stored=self.shelf.outcome,
+                launch=self.launch,
+                tell=self.tell,
+            )
+
+    @functools.cached_property
+    def hardware(self) -> Hardware:
+        """The machine."""
+        return hardware.detect()
+
+    @functools.cached_property
+    def launch(self) -> Launch:
+        """How to start fresh processes of this run."""
+        return command.from_config(self.config)
+
+    @functools.cached_property
+    def shelf(self) -> Any:
+        """The stored baselines."""
+        from perfgate.baseline.store import BaselineStore
+        from perfgate.book import Shelf
+
+        return Shelf(BaselineStore(self.settings.baselines))
+
+    @functools.cached_property
+    def book(self) -> Any:
+        """The results of the run, where files are written."""
+        from perfgate.book import Book
+
+        return Book(self.settings, self.hardware, self.shelf, self.config.rootpath)
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process sums the run up and writes files."""
+        return self.settings.active and not self.settings.replica and not self.is_worker
+
+    def header(self) -> str | None:
+        """Give the line of pytest's header."""
+        if not self.writes or self.config.option.verbose < 0:
+            return None
+        keys = ", ".join(device.key for device in self.hardware.devices)
+        folder = os.path.relpath(self.settings.baselines, self.config.rootpath)
+        return f"perfgate: {keys}; baselines in {folder}"
+
+    def note_collected(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+        """Remember the cases of modules that were collected whole."""
+        if self.gate is None:
+            return
+        cases = selection.by_module(items)
+        root, cwd = self.config.rootpath, self.config.invocation_params.dir
+        for module in sorted(self._modules):
+            if selection.covered(root / module, self.config.args, cwd):
+                self.gate.log.collected[module] = cases.get(module, [])
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note each module that was collected without an error."""
+        if report.passed and report.nodeid.endswith(".py"):
+            self._modules.add(report.nodeid)
+
+    def protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+        """Run a case of the gate or an isolated test; None for all others."""
+        skipped = item.get_closest_marker("skip") is not None
+        timeout_s = None if self.settings.replica or skipped else isolate.timeout_of(item)
+        gated = self.gate is not None and gate.is_case(item)
+        if timeout_s is None and not gated:
+            return None
+
+        def run_phases() -> tuple[list[pytest.TestReport], Measurement]:
+            if timeout_s is not None:
+                return isolate.run(item, nextitem, self.launch, timeout_s)
+            reports = runtestprotocol(item, log=False, nextitem=nextitem)
+            return reports, gate.finish(item, reports, self.hardware)
+
+        if gated:
+            assert self.gate is not None
+            self.gate.protocol(item, run_phases, isolated=timeout_s is not None)
+            return True
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for report in run_phases()[0]:
+            item.ihook.pytest_runtest_logreport(report=report)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    def settler(self, session: pytest.Session) -> Callable[[bool], None]:
+        """Give what is to be done after the last test: confirm, report, record."""
+
+        def check(item: pytest.Item) -> None:
+            if self.is_worker:
+                from perfgate import xdist
+
+                xdist.point_at(self.config, session.items.index(item))
+            elif session.shouldfail:
+                raise session.Failed(session.shouldfail)
+
+        def settle(interrupted: bool) -> None:
+            if self.gate is None:
+                return
+            _release_device_memory()
+            self.gate.settle(interrupted, (lambda item: None) if interrupted else check)
+            if session.shouldfail and not interrupted and not self.is_worker:
+                raise session.Failed(session.shouldfail)
+
+        return settle
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take the verdict that travels with a report."""
+        data = getattr(report, "perfgate", None)
+        if data is not None and self.writes:
+            self.book.add(data)
+
+    def close(self, session: pytest.Session, exitstatus: int) -> None:
+        """Sum the run up where files are written; hand over everything else."""
+        if self.gate is not None and self.is_worker:
+            from perfgate import xdist
+
+            xdist.hand_over(self.config, self.gate.log)
+        if not self.writes or self.config.option.collectonly:
+            return
+        if self.gate is not None:
+            self.book.absorb(self.gate.log)
+        complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+        self.book.close(complete=complete)
+        if self.book.failed() and exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def summary(self, reporter: pytest.TerminalReporter) -> None:
+        """Print the verdicts."""
+        if not self.writes or self.config.option.collectonly or self.book.run is None:
+            return
+        from perfgate.report import terminal
+
+        lines = list(terminal.lines(self.book.run, self.config.option.verbose, self.settings.strict))
+        if lines:
+            reporter.section("perfgate", sep="=")
+        for line in lines:
+            reporter.write_line(line.text, **line.markup)
+
+    def tell(self, line: str) -> None:
+        """Show progress: on a terminal each step on one line, elsewhere each fresh process once."""
+        reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        if reporter is None or self.is_worker or self.config.option.verbose < 0:
+            return
+        if reporter.isatty:
+            reporter.rewrite(f"perfgate: {line}"[: reporter._tw.fullwidth - 1], erase=True)
+            return
+        step = line.split(": ", 1)[0] if "process " not in line else ": ".join(line.split(": ")[:2])
+        if step != self._told:
+            self._told = step
+            reporter.ensure_newline()
+            reporter.write_line(f"perfgate: {step}" if "process " in line else f"perfgate: {line}")
+
+
+def _release_device_memory() -> None:
+    """Give cached device memory back, so that fresh processes find room."""
+    import sys
+
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def prepare(config: pytest.Config) -> State:
+    """Read the settings, tell pytest-benchmark about them, and register what this process needs.
+
+    Raises:
+        SettingError: settings that cannot be used, alone or together.
+    """
+    settings = options.read(config)
+    if settings.active and config.getoption("benchmark_disable") and not config.getoption("benchmark_enable"):
+        raise SettingError(
+            "--benchmark-disable leaves nothing to compare or record",
+            hint="leave it out, or leave --benchmark-compare and --perf-update out",
+        )
+    state = State(config, settings)
+    config.pluginmanager.register(BenchmarkPlugin(settings.active), "perfgate-benchmark")
+    config.pluginmanager.register(state, "perfgate-state")
+    if settings.replica:
+        _become_replica(config)
+    elif settings.active:
+        _quiet_benchmark(config)
+    if state.is_controller or state.is_worker:
+        from perfgate import xdist
+
+        xdist.register(config, state)
+    return state
+
+
+def _become_replica(config: pytest.Config) -> None:
+    from perfgate.replicate.child import ChildPlugin
+    from perfgate.replicate.wire import Task
+
+    option = config.option
+    option.benchmark_compare, option.benchmark_quiet = [], True
+    option.benchmark_json = option.benchmark_save = option.benchmark_autosave = None
+    task = Task.load(os.environ[options.REPLICA_VARIABLE])
+    # Children of the tests themselves are not replicas.
+    del os.environ[options.REPLICA_VARIABLE]
+
+    def finish(item: pytest.Item, reports: list[pytest.TestReport]) -> Measurement:
+        return gate.finish(item, reports, hardware.detect())
+
+    config.pluginmanager.register(ChildPlugin(config, task, finish), "perfgate-child")
+
+
+def _quiet_benchmark(config: pytest.Config) -> None:
+    """Keep pytest-benchmark's own comparison and table for those who have its files or ask for it."""
+    option = config.option
+    if option.benchmark_compare is True and not option.benchmark_compare_fail and not _has_saved_runs(config):
+        option.benchmark_compare = []
+    if not option.benchmark_compare and not option.benchmark_verbose:
+        option.benchmark_quiet = True
+
+
+def _has_saved_runs(config: pytest.Config) -> bool:
+    """Whether pytest-benchmark's own storage holds a run."""
+    storage = str(config.getoption("benchmark_storage"))
+    if storage.startswith("elasticsearch"):
+        return True
+    return any(Path(storage.removeprefix("file://")).glob("*/*.json"))

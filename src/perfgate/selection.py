@@ -1,0 +1,60 @@
+"""Which collected tests can this machine run, and what has been collected?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from perfgate import hardware, markers, plan
+from perfgate.gate import is_case
+
+
+def apply(items: Iterable[pytest.Item]) -> None:
+    """Add implied markers, and skip what this machine cannot run, with the reason.
+
+    Raises:
+        SettingError: a marker of perfgate cannot be used.
+    """
+    for item in items:
+        marks = [(mark.name, mark.args, dict(mark.kwargs)) for mark in item.iter_markers()]
+        names = {name for name, _, _ in marks}
+        if "perf" in names:
+            plan.of(item)
+        if not names & markers.MARKERS.keys():
+            continue
+        for name in sorted(markers.implied(names) - names):
+            item.add_marker(name)
+        # The machine is looked at only when a marker asks.
+        reason = markers.skip_reason(marks, hardware.detect())
+        if reason is not None:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def by_module(items: Iterable[pytest.Item]) -> dict[str, list[str]]:
+    """Give the node ids of all cases by the path of their module."""
+    modules: dict[str, list[str]] = {}
+    for item in items:
+        if is_case(item):
+            modules.setdefault(item.nodeid.split("::", 1)[0], []).append(item.nodeid)
+    return modules
+
+
+def covered(module: Path, arguments: Iterable[str], cwd: Path) -> bool:
+    """Whether the arguments of a run name a module as a whole: itself or a folder above it, and not one test of it."""
+    for argument in arguments:
+        if "::" not in argument:
+            path = (cwd / argument).resolve()
+            if module.resolve() == path or path in module.resolve().parents:
+                return True
+    return False
+
+
+def write_collected(items: Iterable[pytest.Item], path: str) -> None:
+    """Write every collected case where ``perfgate prune`` reads it."""
+    modules = {
+        module: [case.partition("::")[2] for case in cases] for module, cases in by_module(items).items()
+    }
+    Path(path).write_text(json.dumps({"modules": modules}), encoding="utf-8")
