@@ -71,9 +71,7 @@ class Shelf:
         if damages and first.outcome is not Outcome.SKIPPED:
             reason = "; ".join(str(damage) for damage in damages)
             hints = "; ".join(dict.fromkeys(damage.hint for damage in damages if damage.hint))
-            result = replace(
-                result, verdict=Verdict.CORRUPT, reason=f"{reason} (hint: {hints})" if hints else reason
-            )
+            result = replace(result, verdict=Verdict.CORRUPT, reason=f"{reason} (hint: {hints})" if hints else reason)
         return result
 
 
@@ -204,7 +202,7 @@ class Book:
             os.path.relpath(self.shelf.file(key, module).path, self.root)
             for key in sorted(self._keys())
             for module in store.modules(key)
-            if not (self.root / module).exists()
+            if not (self.root / f"{module}.py").exists()
         ]
 
 

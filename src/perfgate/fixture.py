@@ -48,6 +48,7 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
         **options: Any,
     ) -> None:
         super().__init__(node, **options)
+        self._mode: str | None = None
         self.plan = plan
         self.stated_work: Work | None = None
         self.metrics: list[Metric] = []
@@ -120,9 +121,7 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
         except SettingError as error:
             raise SettingError(f"{where}: {error.what}", error.why, error.hint) from None
         self.extra_info[name] = number
-        self.recorded.append(
-            Metric(name, unit, number, better, allowed, Noise(expected.relative, expected.absolute))
-        )
+        self.recorded.append(Metric(name, unit, number, better, allowed, Noise(expected.relative, expected.absolute)))
 
     def __call__(self, function_to_benchmark: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Measure ``function_to_benchmark(*args, **kwargs)`` and return the result of a measured call."""

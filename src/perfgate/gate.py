@@ -54,14 +54,24 @@ def finish(item: pytest.Item, reports: Sequence[pytest.TestReport], hardware: Ha
         return with_outcome(measurement, outcome, reason or f"failed in {report.when}")
     if fixture is None:
         return measurement
-    metrics: list[Metric] = [*fixture.metrics, *fixture.recorded]
     return replace(
         measurement,
-        metrics=tuple(metrics),
+        metrics=(*fixture.metrics, *_at_speed(fixture)),
         method=fixture.method,
         conditions=fixture.conditions,
         work=fixture.stated_work,
     )
+
+
+def _at_speed(fixture: PerfBenchmark) -> list[Metric]:
+    """Give recorded durations and rates of a CPU case the machine's speed around the timed calls."""
+    speeds = next((metric.speeds for metric in fixture.metrics if metric.name == "wall_time"), {})
+    if fixture.device.kind != "cpu":
+        return fixture.recorded
+    return [
+        replace(metric, speeds=speeds) if metric.unit == "s" or metric.unit.endswith("/s") else metric
+        for metric in fixture.recorded
+    ]
 
 
 @dataclass
@@ -186,7 +196,7 @@ class Gate:
         known = result.verdict is Verdict.UNCHANGED and result.outcome not in (Outcome.PASSED, Outcome.SKIPPED)
         if known and judged.failed:
             judged.outcome = "skipped"
-            judged.wasxfail = f"known outcome: {outcomes.words(result.outcome)}"  # type: ignore[attr-defined]
+            judged.wasxfail = f"known outcome: {outcomes.words(result.outcome)}"
         elif result.failed and judged.passed:
             judged.outcome = "failed"
             judged.longrepr = case_text.failure(result, self.settings.strict)

@@ -12,7 +12,7 @@ from perfgate import options
 from perfgate.errors import PerfgateError, SettingError
 
 if TYPE_CHECKING:
-    from perfgate.run import State
+    pass
 
 STATE = pytest.StashKey["State"]()
 
@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     for line in (*markers.ini_lines(), plan.MARKER):
         config.addinivalue_line("markers", line)
-    if not config.pluginmanager.hasplugin("benchmark"):
+    if not any(config.pluginmanager.hasplugin(name) for name in ("benchmark", "pytest_benchmark.plugin")):
         return
     from perfgate import run
 

@@ -54,7 +54,5 @@ def covered(module: Path, arguments: Iterable[str], cwd: Path) -> bool:
 
 def write_collected(items: Iterable[pytest.Item], path: str) -> None:
     """Write every collected case where ``perfgate prune`` reads it."""
-    modules = {
-        module: [case.partition("::")[2] for case in cases] for module, cases in by_module(items).items()
-    }
+    modules = {module: [case.partition("::")[2] for case in cases] for module, cases in by_module(items).items()}
     Path(path).write_text(json.dumps({"modules": modules}), encoding="utf-8")

@@ -114,11 +114,11 @@ class WorkerHooks:
             return
         for item in session.items:
             names = {mark.name for mark in item.iter_markers()}
-            if is_case(item) and "skip" not in names:
-                if markers.device_for(names, self.state.hardware).kind == "cpu":
-                    path = Path(self.state.config.workerinput["perfgate_complaints"])  # type: ignore[attr-defined]
-                    path.write_text(f"{item.nodeid} runs on the CPU", encoding="utf-8")
-                    return
+            timed = is_case(item) and "skip" not in names
+            if timed and markers.device_for(names, self.state.hardware).kind == "cpu":
+                path = Path(self.state.config.workerinput["perfgate_complaints"])  # type: ignore[attr-defined]
+                path.write_text(f"{item.nodeid} runs on the CPU", encoding="utf-8")
+                return
 
 
 def _timed_on_cpu(flag: str, what: str) -> SettingError:

@@ -27,7 +27,13 @@ def device_copy_bandwidth(index: int) -> float:
     with torch.cuda.device(index):
         source = torch.empty(DEVICE_BYTES // 4, dtype=torch.int32, device="cuda").random_()
         target = torch.empty_like(source)
-        timing = time_device(target.copy_, (source,), cache="warm", budget_s=0.1)
+
+        # A kernel that reads and writes each element once. A plain copy becomes a memcpy node when it is captured, and
+        # those run on the copy engine: 2.75 TB/s on an H200, where this reaches 4.21 and an eager copy 4.18.
+        def copy() -> None:
+            torch.bitwise_not(source, out=target)
+
+        timing = time_device(copy, cache="warm", budget_s=0.1)
     return 2 * DEVICE_BYTES / timing.median_s
 
 

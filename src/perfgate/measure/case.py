@@ -15,7 +15,7 @@ from perfgate.plan import Plan
 DEVICE_NOISE = Noise(0.002, 30e-9)
 DEVICE_LIMIT = Limit(0.02, 0.25e-6)
 #: Wall time of work on a GPU: the CPU's launches are part of it.
-DEVICE_WALL_NOISE = Noise(0.02)
+DEVICE_WALL_NOISE = Noise(0.05)
 DEVICE_WALL_LIMIT = Limit(0.10)
 
 DEVICE_BUDGET_S = 0.25

@@ -81,7 +81,7 @@ def time_device(
     kwargs = dict(kwargs or {})
     estimate_s, result, fresh_bytes = _warm_up(fn, args, kwargs)
     try:
-        graph = _Graph(fn, args, kwargs, estimate_s, fresh_bytes, cold=cache == "cold")
+        graph = _capture(fn, args, kwargs, estimate_s, fresh_bytes, cold=cache == "cold")
     except (RuntimeError, torch.OutOfMemoryError):
         # Not capturable (it synchronises, say). An error of the call itself would have shown in the warm-up.
         torch.cuda.synchronize()
@@ -93,7 +93,7 @@ def time_device(
             sampling.spread(samples),
             tuple(samples),
             "graph",
-            ("flushed" if graph.flush else "rotated") if cache == "cold" else "warm",
+            graph.cache,
             graph.calls,
             graph.checked_result() if graph.returns_tensors else result,
         )
@@ -136,11 +136,11 @@ class _Copy:
             return leaf
         storage = leaf.untyped_storage()
         if storage.data_ptr() not in self._storages:
-            original = torch.empty(0, dtype=torch.uint8, device=leaf.device).set_(storage)  # type: ignore[call-overload]
+            original = torch.empty(0, dtype=torch.uint8, device=leaf.device).set_(storage)
             self._storages[storage.data_ptr()] = (original, original.clone())
         copied = self._storages[storage.data_ptr()][1].untyped_storage()
         view = torch.empty(0, dtype=leaf.dtype, device=leaf.device)
-        return view.set_(copied, leaf.storage_offset(), leaf.size(), leaf.stride())  # type: ignore[call-overload]
+        return view.set_(copied, leaf.storage_offset(), leaf.size(), leaf.stride())
 
     def restore(self) -> None:
         """Make the copies equal to the originals again."""
@@ -151,6 +151,26 @@ class _Copy:
         """Whether a tensor lies in one of the copies (an in-place result)."""
         pointer = tensor.untyped_storage().data_ptr()
         return any(copied.untyped_storage().data_ptr() == pointer for _, copied in self._storages.values())
+
+
+def _capture(
+    fn: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    estimate_s: float,
+    fresh_bytes: int,
+    *,
+    cold: bool,
+) -> _Graph:
+    """Capture a graph; once more with more calls where launch gaps made the estimate of one call too long."""
+    graph = _Graph(fn, args, kwargs, estimate_s, fresh_bytes, cold=cold)
+    graph.replay()
+    once_s = _elapsed_s(graph.replay)
+    if once_s < REPLAY_S / 2 and graph.may_grow:
+        calls = graph.calls
+        graph.close()
+        graph = _Graph(fn, args, kwargs, once_s / calls, fresh_bytes, cold=cold)
+    return graph
 
 
 class _Graph:
@@ -176,14 +196,17 @@ class _Graph:
             wanted = max(wanted, math.ceil(L2_TIMES * l2_bytes / max(call_bytes, 1)))
         room = int(MEMORY_SHARE * _free_bytes() / max(call_bytes, 1))
         self.calls = max(1, min(wanted, MAX_CALLS, room))
+        self.may_grow = self.calls < min(MAX_CALLS, room)
         self.copies = [_Copy(args, kwargs) for _ in range(self.calls)] if self.rotates else []
         # Each copy is read once a replay; where all of them fit into the L2 cache they are evicted in between.
         # Without copies only the first call of a replay could be cold, so it holds a single one.
         self.flush: torch.Tensor | None = None
         if cold and (not self.rotates or self.calls * call_bytes < L2_TIMES * l2_bytes):
-            self.flush = torch.ones(2 * l2_bytes // 4, dtype=torch.int32, device=tensors[0].device if tensors else "cuda")
+            self.flush = torch.ones(
+                2 * l2_bytes // 4, dtype=torch.int32, device=tensors[0].device if tensors else "cuda"
+            )
             if not self.rotates:
-                self.calls = 1
+                self.calls, self.may_grow = 1, False
         self.results: list[Any] = []
         self._graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
@@ -193,6 +216,13 @@ class _Graph:
                 # Results are kept so that every call writes to memory of its own.
                 self.results.append(fn(*copy.args, **copy.kwargs) if copy else fn(*args, **kwargs))
         torch.cuda.synchronize()
+
+    @property
+    def cache(self) -> str:
+        """How the inputs are kept out of the L2 cache, or that they are not."""
+        if self.flush is not None:
+            return "flushed"
+        return "rotated" if self.rotates else "warm"
 
     @property
     def returns_tensors(self) -> bool:

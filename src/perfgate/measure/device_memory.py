@@ -41,8 +41,6 @@ def peak_memory(call: Callable[[], Any]) -> DeviceMemory:
     torch.cuda.reset_peak_memory_stats()
     result = call()
     torch.cuda.synchronize()
-    peak = DeviceMemory(
-        max(torch.cuda.max_memory_allocated() - resident, 0), int(torch.cuda.max_memory_reserved())
-    )
+    peak = DeviceMemory(max(torch.cuda.max_memory_allocated() - resident, 0), int(torch.cuda.max_memory_reserved()))
     del result
     return peak

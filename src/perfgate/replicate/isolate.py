@@ -68,7 +68,7 @@ def _death(item: pytest.Item, outcome: Outcome, reason: str, output: str) -> pyt
     return pytest.TestReport(
         nodeid=item.nodeid,
         location=item.location,
-        keywords={name: 1 for name in item.keywords},
+        keywords=dict.fromkeys(item.keywords, 1),
         outcome="failed",
         longrepr=text,
         when="call",

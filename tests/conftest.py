@@ -1,0 +1,136 @@
+"""What the plugin's own tests share: a project with pretended hardware and a scripted clock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perfgate.baseline.store import BaselineStore
+from perfgate.model import Baseline, Outcome, StoredMetric
+
+CONFTEST = '''
+import json, pathlib
+from perfgate import hardware
+from perfgate.measure import case
+from perfgate.model import Device, Hardware, Limit, Metric, Noise
+
+here = pathlib.Path(__file__).parent
+script = json.loads((here / "script.json").read_text())
+devices = tuple(Device(**{**each, "capability": tuple(each.get("capability", ())) or None}) for each in script["devices"])
+hardware.detect = lambda: Hardware(devices, script["environments"])
+
+def scripted(fn, args, kwargs, *, plan, device):
+    """Take the next scripted figure of a case: the call itself says which one it is."""
+    result = fn(*args, **kwargs)
+    taken = here / f"{result}.taken"
+    number = int(taken.read_text()) if taken.exists() else 0
+    taken.write_text(str(number + 1))
+    figures = script["cases"][result]
+    figure = figures[min(number, len(figures) - 1)]
+    metrics = (
+        Metric("wall_time", "s", figure["time"], limit=plan.time or Limit(0.10), noise=Noise(0.01),
+               speeds=figure.get("speeds", {})),
+        Metric("memory", "B", figure["memory"], limit=plan.memory or Limit(0.0, 512.0)),
+    )
+    return case.Taken(metrics, script["method"], {}, (figure["time"],) * 3, result)
+
+case.measure = scripted
+'''
+
+CPU = {"kind": "cpu", "name": "Pretended CPU", "key": "cpu-pretended-2t", "memory_bytes": 8 << 30, "count": 2}
+H200 = {
+    "kind": "cuda",
+    "name": "NVIDIA H200",
+    "key": "nvidia-h200",
+    "memory_bytes": 141 << 30,
+    "capability": [9, 0],
+    "count": 1,
+}
+
+
+class Project:
+    """A folder with tests whose figures come from a script instead of a clock."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self.pytester = pytester
+        self.path = pytester.path
+        self.script: dict[str, Any] = {
+            "devices": [CPU],
+            "environments": {"cpu": {"python": "3.11.7", "torch": "2.13.0"}},
+            "method": {"version": "1", "clock": "wall"},
+            "cases": {},
+        }
+        pytester.makeconftest(CONFTEST)
+        # Fresh processes start often here: no plugin is loaded but the two that count.
+        pytester.makeini("[pytest]\naddopts = -p benchmark -p perfgate -p no:cacheprovider\n")
+
+    def cases(self, *names: str, body: str = "benchmark(lambda: {name!r})", head: str = "") -> None:
+        """Write a module with one test for each name."""
+        tests = "\n".join(f"{head}\ndef test_{name}(benchmark):\n    {body.format(name=name)}\n" for name in names)
+        self.pytester.makepyfile(test_speed="import pytest\n" + tests)
+
+    def figures(self, name: str, times: Sequence[float], memory: float = 1 << 20, **more: Any) -> None:
+        """Script what successive processes measure for a case."""
+        self.script["cases"][name] = [{"time": time, "memory": memory, **more} for time in times]
+
+    def run(self, *args: str) -> pytest.RunResult:
+        """Run pytest in a process of its own, from the first figure on."""
+        (self.path / "script.json").write_text(json.dumps(self.script))
+        for taken in self.path.glob("*.taken"):
+            taken.unlink()
+        return self.pytester.runpytest_subprocess(*args)
+
+    def store(self, *names: str, key: str = "cpu-pretended-2t", outcome: str = "passed", **changes: Any) -> None:
+        """Store the scripted figures of cases as baselines, as five processes would have recorded them."""
+        kind = next((device["kind"] for device in self.script["devices"] if device["key"] == key), "cpu")
+        baselines = {}
+        for name in names:
+            figures = self.script["cases"][name]
+            five = [figures[number % len(figures)] for number in range(5)]
+            speeds = {speed: tuple(f["speeds"][speed] for f in five) for speed in five[0].get("speeds", {})}
+            metrics = (
+                StoredMetric("wall_time", "s", "lower", tuple(f["time"] for f in five), speeds=speeds),
+                StoredMetric("memory", "B", "lower", tuple(f["memory"] for f in five)),
+            )
+            baseline = Baseline(
+                f"test_{name}",
+                Outcome(outcome),
+                metrics if outcome == "passed" else (),
+                self.script["method"],
+                self.script["environments"].get(kind, {}),
+                "0123456789ab",
+                "2026-01-01T00:00:00+00:00",
+            )
+            baselines[f"test_{name}"] = replace(baseline, **changes)
+        BaselineStore(self.path / "baselines").merge(key, "test_speed.py", baselines)
+
+    def json(self, *args: str) -> dict[str, Any]:
+        """Compare, and give the run as it was written."""
+        self.run("--benchmark-compare", "--perf-json=run.json", *args)
+        return json.loads((self.path / "run.json").read_text())
+
+    def verdicts(self, *args: str) -> dict[str, str]:
+        """Compare, and give the verdict of each case by its name."""
+        return {case["id"].partition("::test_")[2]: case["verdict"] for case in self.json(*args)["cases"]}
+
+    def baseline_file(self, key: str = "cpu-pretended-2t", module: str = "test_speed") -> Path:
+        """Give the path of a module's baselines."""
+        return self.path / "baselines" / key / f"{module}.json"
+
+    def edit_baseline(self, change: Callable[[Mapping[str, Any]], None]) -> None:
+        """Change a module's baselines by hand."""
+        data = json.loads(self.baseline_file().read_text())
+        change(data)
+        self.baseline_file().write_text(json.dumps(data))
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project with a scripted clock."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    return Project(pytester)
