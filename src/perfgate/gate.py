@@ -239,7 +239,11 @@ class Gate:
                 self._repeat(undecided, f"confirming {_count(undecided)}: process {number} of {total}")
             done = total
             for held in undecided:
-                held.result = self._judge(held.measurements, last=stage == len(stages) - 1, only=held.suspects)
+                last = stage == len(stages) - 1
+                if len(held.measurements) > 1:
+                    held.result = self._judge(held.measurements, last=last, only=held.suspects)
+                elif last:
+                    held.result = replace(held.result, reason="no fresh process could run it to confirm this")
             undecided = [held for held in undecided if held.result.verdict is Verdict.INCONCLUSIVE]
         for held in self._held:
             check(held.item)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 
@@ -48,16 +49,22 @@ def run(
         findings = process.Findings(deaths={case: (Outcome.CRASHED, error.what, error.why)})
     # Fixtures of earlier tests that the next one does not share end here, as they would have in this test's teardown.
     item.session._setupstate.teardown_exact(nextitem)
-    reports = [
-        item.config.hook.pytest_report_from_serializable(config=item.config, data=data)
-        for data in findings.reports.get(case, [])
-    ]
+    reports = [_revive(item, data) for data in findings.reports.get(case, [])]
     if case in findings.deaths:
         outcome, reason, output = findings.deaths[case]
         reports = [report for report in reports if report.when == "setup" and report.passed]
         reports.append(_death(item, outcome, reason, output))
         return reports, Measurement(case=case, key="", outcome=outcome, reason=reason)
     return reports, findings.measurements[case]
+
+
+def _revive(item: pytest.Item, data: Mapping[str, Any]) -> pytest.TestReport:
+    """Turn a report that travelled as JSON back into pytest's own."""
+    report: pytest.TestReport = item.config.hook.pytest_report_from_serializable(config=item.config, data=data)
+    # JSON knows no tuples, and pytest insists on one for the place and reason of a skip.
+    if isinstance(report.longrepr, list):
+        report.longrepr = tuple(report.longrepr)
+    return report
 
 
 def _death(item: pytest.Item, outcome: Outcome, reason: str, output: str) -> pytest.TestReport:

@@ -1,0 +1,123 @@
+"""What can be asked without running a test? ``perfgate hardware``, ``perfgate show`` and ``perfgate prune``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import perfgate
+from perfgate.errors import PerfgateError, SettingError
+
+#: Exit codes, as pytest's: 0 done, 1 it could not be done, 4 a usage error.
+DONE, FAILED, USAGE = 0, 1, 4
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser that ends usage errors as pytest does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line and how to get help."""
+        self.exit(USAGE, f"{self.prog}: {message}\nhint: {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: the command line without the program's name; None takes this process's own.
+
+    Returns:
+        The exit code.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # What stands after -- belongs to pytest, whatever it looks like.
+    split = given.index("--") if "--" in given else len(given)
+    parser = _parser()
+    options = parser.parse_args(given[:split])
+    options.pytest = given[split + 1 :]
+    if options.pytest and options.command != "prune":
+        parser.error(f"perfgate {options.command} takes nothing after --")
+    try:
+        for line in _COMMANDS[options.command](options):
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except PerfgateError as error:
+        print(f"perfgate: {error}", file=sys.stderr)
+        return USAGE if isinstance(error, SettingError) else FAILED
+    return DONE
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="perfgate", description="Ask about this machine, a stored run, or the stored baselines.")
+    parser.add_argument("--version", action="version", version=f"perfgate {perfgate.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    about = "say which machine this is, its baseline keys, and which markers it satisfies"
+    commands.add_parser("hardware", help=about, description=about)
+    about = "print a run that pytest --perf-json=FILE has stored"
+    show = commands.add_parser("show", help=about, description=about)
+    show.add_argument("run", metavar="RUN.json", type=Path, help="the stored run")
+    show.add_argument("-v", "--verbose", action="count", default=0, help="every case; -vv with method and conditions")
+    about = "list baselines that no test uses any more"
+    prune = commands.add_parser(
+        "prune",
+        help=about,
+        description=f"{about}; pytest collects the tests first",
+        usage="perfgate prune [-h] [--remove] [--key KEY] [--baselines DIR] [-- PYTEST_ARGUMENT ...]",
+    )
+    prune.add_argument("--remove", action="store_true", help="remove them")
+    prune.add_argument("--key", action="append", help="only baselines of this hardware key; may be repeated")
+    about = "folder of the baselines (default: pytest's setting)"
+    prune.add_argument("--baselines", metavar="DIR", type=Path, help=about)
+    return parser
+
+
+def _hardware(options: argparse.Namespace) -> Iterator[str]:
+    from perfgate.hardware import detect
+    from perfgate.hardware.report import describe
+
+    yield from describe(detect())
+
+
+def _show(options: argparse.Namespace) -> Iterator[str]:
+    from perfgate.report import run_file, terminal
+
+    for line in terminal.lines(run_file.read(options.run), options.verbose):
+        yield line.text
+
+
+def _prune(options: argparse.Namespace) -> Iterator[str]:
+    from perfgate.baseline.layout import display_path
+    from perfgate.baseline.prune import Unused, damaged, remove, unused
+    from perfgate.baseline.store import BaselineStore
+    from perfgate.collected import collect
+    from perfgate.units import count
+
+    def line(item: Unused) -> str:
+        path = display_path(store.path(item.key, item.module))
+        return f"{path}: {f'the test module {item.module}.py is gone' if item.case is None else item.case}"
+
+    collected = collect(options.pytest)
+    store = BaselineStore((options.baselines or collected.baselines).resolve())
+    found = unused(store, collected.modules, collected.exists, options.key)
+    for damage in damaged(store, options.key):
+        yield f"left alone, damaged: {damage}"
+    if not found:
+        yield f"no unused baseline in {display_path(store.root)}"
+    elif options.remove:
+        removed = remove(store, found)
+        yield from (f"removed {line(item)}" for item in removed)
+        yield f"removed {count(len(removed), 'unused baseline')}"
+    else:
+        yield from map(line, found)
+        yield f"{count(len(found), 'unused baseline')}; nothing was removed"
+        yield "hint: remove them with: perfgate prune --remove"
+
+
+_COMMANDS = {"hardware": _hardware, "show": _show, "prune": _prune}

@@ -1,0 +1,113 @@
+"""What should the user type next? One command for each verdict."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+
+from perfgate.model import FAILING, SEVERITY, CaseResult, Run, Verdict
+from perfgate.report.words import broke, module
+
+#: How a line with the next step starts.
+HINT = "hint: "
+# More ids than this make a command that nobody copies: the files are named instead.
+_MANY = 3
+_USUAL_PROCESSES = 12
+
+# Under these a case that did not finish has to be looked at before anything else.
+_EXPECTED_TO_RUN = frozenset({Verdict.OUTCOME_CHANGED, Verdict.NEW, Verdict.STALE})
+
+_REMOVE = "list and remove unused baselines: perfgate prune"
+
+
+def for_run(run: Run) -> list[str]:
+    """Give the next steps of a run, the most severe first."""
+    done = set(run.recorded)
+    open_cases = [result for result in run.results if result.case not in done]
+    hints = []
+    for verdict in SEVERITY if run.compared else (Verdict.CORRUPT, Verdict.OUTCOME_CHANGED):
+        group = [result for result in open_cases if result.verdict is verdict]
+        if group:
+            hints += for_cases(verdict, group, open_cases)
+    if run.unused and _REMOVE not in hints:
+        hints.append(_REMOVE)
+    return list(dict.fromkeys(hints))
+
+
+def for_cases(verdict: Verdict, group: Sequence[CaseResult], everything: Sequence[CaseResult] = ()) -> list[str]:
+    """Give the next steps for cases of one verdict.
+
+    Args:
+        verdict: what they share.
+        group: the cases.
+        everything: all cases of the run; a file that is recorded again takes the others in it along.
+    """
+    if verdict is Verdict.CORRUPT and (own := _own_hints(group)):
+        return own
+    broken = [result for result in group if verdict in _EXPECTED_TO_RUN and broke(result)]
+    rest = [result for result in group if result not in broken]
+    hints = []
+    if broken:
+        what = "it alone to see its error" if len(broken) == 1 else "them alone to see their errors"
+        hints.append(f"run {what}: pytest{_selection(broken)}")
+    if rest and (step := _step(verdict, rest, everything)):
+        hints.append(step)
+    return hints
+
+
+def _own_hints(group: Sequence[CaseResult]) -> list[str]:
+    """Give the next steps that the reasons of damaged baselines name, each on a line that starts with ``hint: ``."""
+    lines = [
+        line.removeprefix(HINT) for result in group for line in result.reason.splitlines() if line.startswith(HINT)
+    ]
+    return list(dict.fromkeys(lines))[:_MANY]
+
+
+def _step(verdict: Verdict, group: Sequence[CaseResult], everything: Sequence[CaseResult]) -> str:
+    where = _selection(group)
+    match verdict:
+        case Verdict.REGRESSED:
+            return f"if the change is intended, record it: pytest --perf-update=all{where}"
+        case Verdict.NEW:
+            return f"record a baseline: pytest --perf-update=new{where}"
+        case Verdict.STALE:
+            return f"record the baseline again{_once_clean(group, everything)}: pytest --perf-update=all{where}"
+        case Verdict.IMPROVED:
+            return f"keep the improvement{_once_clean(group, everything)}: pytest --perf-update=all{where}"
+        case Verdict.OUTCOME_CHANGED:
+            return f"it runs now; keep that{_once_clean(group, everything)}: pytest --perf-update=all{where}"
+        case Verdict.CORRUPT:
+            return "restore the baseline file named above: git restore FILE"
+        case Verdict.INCONCLUSIVE:
+            return f"use more processes: pytest --benchmark-compare --perf-processes={_more(group)}{where}"
+        case Verdict.THROTTLED:
+            return f"compare again when the device is cool and idle: pytest --benchmark-compare{where}"
+        case Verdict.REMOVED:
+            return _REMOVE
+        case _:
+            return ""
+
+
+def _selection(group: Sequence[CaseResult]) -> str:
+    """Name the cases as pytest arguments, with a leading space: ids, else files, else the folder they share."""
+    ids = list(dict.fromkeys(result.case for result in group))
+    if len(ids) > _MANY:
+        ids = list(dict.fromkeys(map(module, ids)))
+    if len(ids) > _MANY:
+        ids = [os.path.commonpath(ids)]
+    return "".join(f" {shlex.quote(name)}" for name in ids if name)
+
+
+def _once_clean(group: Sequence[CaseResult], everything: Sequence[CaseResult]) -> str:
+    """Warn when recording the files of these cases would also record one that fails."""
+    ids = {result.case for result in group}
+    files = {module(case) for case in ids}
+    if len(ids) > _MANY and any(other.verdict in FAILING and module(other.case) in files for other in everything):
+        return ", once nothing in these files regresses"
+    return ""
+
+
+def _more(group: Sequence[CaseResult]) -> int:
+    used = max(result.processes for result in group)
+    return _USUAL_PROCESSES if used < _USUAL_PROCESSES else 2 * used

@@ -1,0 +1,96 @@
+"""Which words stand for verdicts, and how are cases counted in a sentence?"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from perfgate import outcomes
+from perfgate.model import SEVERITY, CaseResult, Outcome, Run, Verdict
+from perfgate.units import count
+
+
+def verdict(word: Verdict) -> str:
+    """Give a verdict as it is read in a sentence."""
+    return word.value.replace("_", " ")
+
+
+def not_judged(result: CaseResult) -> bool:
+    """Tell whether a case was left out because its test failed by itself, which is no skip."""
+    return result.verdict is Verdict.SKIPPED and broke(result)
+
+
+def of_case(result: CaseResult) -> str:
+    """Give a case's verdict as it is read in a sentence."""
+    return "not judged" if not_judged(result) else verdict(result.verdict)
+
+
+def by_verdict(results: Iterable[CaseResult]) -> dict[str, list[CaseResult]]:
+    """Group cases under the words of their verdicts, the most severe first."""
+    groups: dict[str, list[CaseResult]] = {}
+    for result in sorted(results, key=lambda result: (SEVERITY.index(result.verdict), not broke(result))):
+        groups.setdefault(of_case(result), []).append(result)
+    return groups
+
+
+def broke(result: CaseResult) -> bool:
+    """Tell whether a case ran and ended otherwise than passed or skipped: it has no figures then."""
+    # The outcome of a removed case is the stored one.
+    return result.verdict is not Verdict.REMOVED and result.outcome not in (Outcome.PASSED, Outcome.SKIPPED)
+
+
+def module(case: str) -> str:
+    """Give the file of a node id."""
+    return case.split("::", 1)[0]
+
+
+def counts(results: Iterable[CaseResult]) -> dict[Verdict, int]:
+    """Count cases by verdict, the most severe first; verdicts that nobody has are left out."""
+    found = Counter(result.verdict for result in results)
+    return {word: found[word] for word in SEVERITY if found[word]}
+
+
+def compared(run: Run) -> str:
+    """Say how many cases got which verdict on which hardware, in one line."""
+    if not run.results:
+        return "no performance case ran"
+    return "; ".join(
+        f"{', '.join(f'{len(cases)} {word}' for word, cases in by_verdict(group).items())} on {key}"
+        for key, group in _by_key(run.results)
+    )
+
+
+def recorded(run: Run) -> str:
+    """Say how many cases were recorded into which files, in one line; empty when there were none."""
+    if not run.recorded:
+        return ""
+    if len(run.files) == 1:
+        place = f" into {run.files[0]}"
+    elif run.files:
+        folder = os.path.commonpath(run.files)
+        place = f" into {len(run.files)} files" + (f" in {folder}" if folder else "")
+    else:
+        place = ""
+    return f"recorded {count(len(run.recorded), 'case')}{place}"
+
+
+def only_recorded(run: Run) -> str:
+    """Say what a run that compared nothing did with its cases, in one line."""
+    done = set(run.recorded)
+    rest = [result for result in run.results if result.case not in done]
+    left = Counter(result.outcome for result in rest)
+    parts = [recorded(run) or "recorded no case"]
+    for outcome in Outcome:
+        if number := left[outcome]:
+            parts.append(
+                f"{number} left as before" if outcome is Outcome.PASSED else f"{number} {outcomes.words(outcome)}"
+            )
+    return ", ".join(parts)
+
+
+def _by_key(results: Sequence[CaseResult]) -> list[tuple[str, list[CaseResult]]]:
+    groups: dict[str, list[CaseResult]] = {}
+    for result in results:
+        groups.setdefault(result.key, []).append(result)
+    return list(groups.items())

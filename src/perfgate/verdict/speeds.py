@@ -1,0 +1,172 @@
+"""Was the code slower, or the machine? Looks at a metric in cycles of the machine, beside its plain values.
+
+A speed is anything that the machine does per second around the samples: the SM clock of a GPU, rounds of a reference
+loop on a core or in memory. A duration times a speed is a duration in cycles (a throughput divided by it, a throughput
+per cycle), which the machine's own slowness leaves alone. All views are scaled to the speed at recording.
+
+*GPU* (``sm_clock``): seconds decide, cycles may object. A slow-down that is not there in cycles, on a clock that fell
+by at least 1 %, is THROTTLED; a speed-up that is not there in cycles, on a clock that rose, is UNCHANGED.
+
+*CPU* (every other name): a core shared with neighbours drifts by up to 2x within minutes, and code that waits for
+memory suffers less than code that computes. The truth lies between the views, so each of them must say REGRESSED, or
+IMPROVED, or UNCHANGED, and seconds have no vote. Where the views disagree to the end, a slow-down in seconds that
+vanishes in a view while the machine was slower is THROTTLED, and anything else INCONCLUSIVE.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from perfgate import units
+from perfgate.model import Metric, StoredMetric, Verdict
+from perfgate.verdict.rule import Look
+
+CLOCK = "sm_clock"
+#: A clock or a machine that changed by less has not changed.
+SAME_CLOCK = 0.01
+#: A machine whose speed changed by more than this is mentioned.
+SAME_SPEED = 0.05
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One speed of the machine that both sides know.
+
+    Attributes:
+        name: e.g. ``sm_clock``.
+        stored: median over the recorded processes.
+        current: median over the processes of now.
+        values: the baseline's values at the recorded speed, one a process.
+        now: the values of now at the recorded speed, one a process.
+    """
+
+    name: str
+    stored: float
+    current: float
+    values: tuple[float, ...]
+    now: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float:
+        """Give the speed of now as a share of the speed at recording."""
+        return self.current / self.stored
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A verdict, the look that its figures are taken from, and words.
+
+    Attributes:
+        verdict: INCONCLUSIVE also stands for undecided.
+        look: where change and interval come from.
+        reason: replaces the usual words for the verdict, when not empty.
+        note: added to the usual words for the verdict.
+    """
+
+    verdict: Verdict
+    look: Look
+    reason: str = ""
+    note: str = ""
+
+
+def common(stored: StoredMetric, current: Sequence[Metric]) -> tuple[Speed, ...]:
+    """Give the speeds that every process of both sides knows; the SM clock alone where it is among them."""
+    found = []
+    for name, before in stored.speeds.items():
+        now = [metric.speeds.get(name, math.nan) for metric in current]
+        usable = len(before) == len(stored.values) and all(0 < speed < math.inf for speed in (*before, *now))
+        if usable:
+            reference = statistics.median(before)
+            higher = stored.better == "higher"
+            found.append(
+                Speed(
+                    name=name,
+                    stored=reference,
+                    current=statistics.median(now),
+                    values=tuple(_scaled(v, s / reference, higher) for v, s in zip(stored.values, before, strict=True)),
+                    now=tuple(_scaled(m.value, s / reference, higher) for m, s in zip(current, now, strict=True)),
+                )
+            )
+    return tuple(speed for speed in found if speed.name == CLOCK) or tuple(found)
+
+
+def _scaled(value: float, ratio: float, higher: bool) -> float:
+    return value / ratio if higher else value * ratio
+
+
+def word(look: Look) -> Verdict:
+    """Name what a look says; INCONCLUSIVE when it is undecided."""
+    if look.regressed:
+        return Verdict.REGRESSED
+    if look.improved:
+        return Verdict.IMPROVED
+    return Verdict.UNCHANGED if look.unchanged else Verdict.INCONCLUSIVE
+
+
+def by_clock(seconds: Look, cycles: Look, clock: Speed, limit: float, *, last: bool) -> Finding:
+    """Judge a metric of a GPU: seconds decide, cycles may object when the clock is another.
+
+    Args:
+        seconds: the look at the plain values.
+        cycles: the look at the values in cycles.
+        clock: the SM clock of both sides, in Hz.
+        limit: the allowed change, on the scale of the looks.
+        last: no further process will come.
+    """
+    verdict = word(seconds)
+    clocks = f"SM clock {clock.stored / 1e6:.0f} -> {clock.current / 1e6:.0f} MHz"
+    if clock.ratio <= 1 - SAME_CLOCK and not cycles.regressed:
+        vanished = Finding(Verdict.THROTTLED, seconds, f"slower in seconds, not in clock cycles: {clocks}")
+        if verdict is Verdict.REGRESSED:
+            unclear = f"slower in seconds, too noisy in clock cycles to tell: {clocks}"
+            return vanished if cycles.estimate <= limit else Finding(Verdict.INCONCLUSIVE, seconds, unclear)
+        if last and verdict is Verdict.INCONCLUSIVE and seconds.estimate > limit and cycles.unchanged:
+            return vanished
+    if clock.ratio >= 1 + SAME_CLOCK and verdict is Verdict.IMPROVED and not cycles.improved:
+        if cycles.estimate >= -limit:
+            return Finding(Verdict.UNCHANGED, seconds, f"faster in seconds, not in clock cycles: {clocks}")
+        return Finding(Verdict.INCONCLUSIVE, seconds, f"faster in seconds, too noisy in clock cycles to tell: {clocks}")
+    return Finding(verdict, seconds)
+
+
+def by_views(
+    seconds: Look,
+    views: Sequence[Look],
+    speeds: Sequence[Speed],
+    limit: float,
+    say: Callable[[float], str],
+    *,
+    last: bool,
+) -> Finding:
+    """Judge a metric of a CPU: every view must say the same.
+
+    The figures shown are those of the view with the smallest change, the only size of change that all views support;
+    for THROTTLED they are those in seconds, which the verdict is about.
+
+    Args:
+        seconds: the look at the plain values.
+        views: one look a speed, at the values at the recorded speed.
+        speeds: the speeds, in the same order.
+        limit: the allowed change, on the scale of the looks.
+        say: writes a difference on that scale as a change.
+        last: no further process will come.
+    """
+    nearest = min(views, key=lambda view: abs(float(view.estimate)))
+    shown = replace(nearest, detectable=max((view.detectable for view in views), key=float))
+    ran = " and ".join(f"{units.share(round(speed.ratio, 2))} ({speed.name})" for speed in speeds)
+    machine = f"the machine ran at {ran} of the speed at recording"
+    note = machine if any(abs(speed.ratio - 1) > SAME_SPEED for speed in speeds) else ""
+
+    words = {word(view) for view in views}
+    if len(words) == 1:
+        return Finding(words.pop(), shown, note=note)
+    slower = seconds.estimate > limit and any(speed.ratio <= 1 - SAME_CLOCK for speed in speeds)
+    if last and slower and any(view.estimate <= limit for view in views):
+        return Finding(Verdict.THROTTLED, seconds, f"slower in seconds, but {machine}")
+    changes = " and ".join(
+        f"{say(float(view.estimate))} ({speed.name})" for view, speed in zip(views, speeds, strict=True)
+    )
+    return Finding(Verdict.INCONCLUSIVE, shown, f"{machine}; in its cycles the change is {changes}")

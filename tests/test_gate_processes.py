@@ -1,0 +1,168 @@
+"""Do many suspicions share fresh processes, does each test still fail on its own, and does nothing outlive a death?"""
+
+from __future__ import annotations
+
+import pytest
+
+STEADY = [1.000e-3, 1.001e-3, 0.999e-3, 1.000e-3, 1.002e-3]
+NAMES = tuple("abcdefgh")
+COUNTING = "import os, pathlib\npathlib.Path(__file__).with_name(f'pid.{os.getpid()}').touch()\n"
+
+
+@pytest.fixture
+def slowed(project):
+    """A project of which every case became twice as slow."""
+    project.cases(*NAMES)
+    for name in NAMES:
+        project.figures(name, STEADY)
+    project.store(*NAMES)
+    for name in NAMES:
+        project.figures(name, [2 * time for time in STEADY])
+    conftest = project.path / "conftest.py"
+    conftest.write_text(COUNTING + conftest.read_text())
+    return project
+
+
+def test_suspicious_cases_share_each_process_and_fail_one_by_one(slowed):
+    result = slowed.run("--benchmark-compare", "--junitxml=junit.xml", "-rA")
+    result.assert_outcomes(failed=len(NAMES))
+    assert len(list(slowed.path.glob("pid.*"))) == 8, "the run itself and seven fresh processes"
+    assert (slowed.path / "junit.xml").read_text().count("<failure") == len(NAMES)
+    for name in NAMES:
+        result.stdout.fnmatch_lines([f"FAILED test_speed.py::test_{name} - performance regressed: wall_time*"])
+
+
+def test_maxfail_counts_regressions(slowed):
+    result = slowed.run("--benchmark-compare", "--maxfail=2")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["*stopping after 2 failures*"])
+
+
+def test_a_run_stopped_by_a_failure_confirms_nothing(slowed):
+    source = slowed.path / "test_speed.py"
+    source.write_text(source.read_text() + "\ndef test_zz(): assert False\n")
+    result = slowed.run("--benchmark-compare", "-x")
+    result.assert_outcomes(failed=1, passed=len(NAMES))
+    result.stdout.fnmatch_lines([f"*{len(NAMES)} inconclusive*", "*the run stopped before this was confirmed*"])
+    assert len(list(slowed.path.glob("pid.*"))) == 1
+
+
+def test_progress_names_the_process(slowed):
+    result = slowed.run("--benchmark-compare")
+    result.stdout.fnmatch_lines(
+        [
+            "perfgate: test_speed.py::test_a: suspicious, to be confirmed in fresh processes",
+            "perfgate: confirming 8 cases: process 2 of 4",
+            "perfgate: confirming 8 cases: process 4 of 4",
+        ]
+    )
+    slowed.run("--benchmark-compare", "-q").stdout.no_fnmatch_line("*process 2 of 4*")
+
+
+def test_a_case_that_crashes_a_fresh_process_takes_no_other_with_it(project):
+    project.cases("a", "b")
+    for name in "ab":
+        project.figures(name, STEADY)
+    project.store("a", "b")
+    for name in "ab":
+        project.figures(name, [2e-3])
+    body = "benchmark(lambda: {name!r})"
+    crash = "import os; open('a.taken').read() == '2' and os.abort()"
+    (project.path / "test_speed.py").write_text(
+        f"def test_a(benchmark):\n    {body.format(name='a')}\n    {crash}\n\n"
+        f"def test_b(benchmark):\n    {body.format(name='b')}\n"
+    )
+    cases = {case["id"]: case for case in project.json()["cases"]}
+    assert cases["test_speed.py::test_a"]["verdict"] == "outcome_changed"
+    assert "killed by SIGABRT (signal 6)" in cases["test_speed.py::test_a"]["reason"]
+    assert cases["test_speed.py::test_b"]["verdict"] == "regressed"
+
+
+def test_fresh_processes_keep_options_and_drop_files(slowed):
+    conftest = slowed.path / "conftest.py"
+    conftest.write_text(
+        conftest.read_text()
+        + "\ndef pytest_addoption(parser):\n    parser.addoption('--colour', default='')\n"
+        + "def pytest_configure(config):\n"
+        + "    assert config.getoption('colour') == 'deep red'\n"
+        + "    here.joinpath(f'xml.{os.getpid()}').write_text(str(config.option.xmlpath))\n"
+    )
+    result = slowed.run("--benchmark-compare", "--colour", "deep red", "--junitxml=junit.xml", "-k", "test")
+    result.assert_outcomes(failed=8)
+    assert sorted(path.read_text() for path in slowed.path.glob("xml.*")) == ["None"] * 7 + ["junit.xml"]
+
+
+def test_what_fresh_processes_cannot_do_is_a_problem_not_a_pass(slowed):
+    conftest = slowed.path / "conftest.py"
+    conftest.write_text(conftest.read_text() + "\nassert len(list(here.glob('pid.*'))) == 1, 'only once'\n")
+    result = slowed.run("--benchmark-compare", "--perf-processes=4")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*8 inconclusive*", "*a fresh process could not run test_speed.py::test_a and 7 more*"])
+
+
+ISOLATED = """
+import ctypes, os, time, pytest
+
+@pytest.mark.isolate
+def test_segfault(): ctypes.string_at(0)
+
+@pytest.mark.isolate(timeout=2)
+def test_hang(): time.sleep(60)
+
+@pytest.mark.isolate
+def test_exit(): os._exit(7)
+
+@pytest.mark.isolate
+def test_fine(tmp_path): assert tmp_path.exists()
+
+@pytest.mark.isolate
+def test_wrong(): assert 1 == 2
+
+@pytest.mark.isolate
+def test_skip(): pytest.skip("not today")
+
+def test_after(): pass
+"""
+
+
+def test_isolated_tests_have_outcomes_and_the_run_goes_on(project):
+    project.pytester.makepyfile(test_iso=ISOLATED)
+    result = project.run("-rA", "--junitxml=junit.xml")
+    result.assert_outcomes(passed=2, failed=4, skipped=1)
+    result.stdout.fnmatch_lines(
+        [
+            "FAILED test_iso.py::test_segfault - crashed: killed by SIGSEGV (signal 11)*",
+            "FAILED test_iso.py::test_hang - timed out: no result after 2 s*",
+            "FAILED test_iso.py::test_exit - crashed: the process ended with exit code 7*",
+            "FAILED test_iso.py::test_wrong - assert 1 == 2",
+        ]
+    )
+
+
+def test_an_isolated_case_is_gated_by_its_outcome(project):
+    project.cases("a", "b", head="@pytest.mark.isolate(timeout=60)")
+    for name in "ab":
+        project.figures(name, STEADY)
+    project.store("a", "b")
+    assert project.verdicts() == {"a": "unchanged", "b": "unchanged"}
+    project.cases("a", body="import ctypes; ctypes.string_at(0)", head="@pytest.mark.isolate(timeout=60)")
+    source = project.path / "test_speed.py"
+    source.write_text(source.read_text() + "\ndef test_b(benchmark): benchmark(lambda: 'b')\n")
+    cases = {case["id"].partition("test_speed.py::")[2]: case for case in project.json()["cases"]}
+    assert (cases["test_a"]["verdict"], cases["test_a"]["outcome"]) == ("outcome_changed", "crashed")
+    assert cases["test_b"]["verdict"] == "unchanged"
+
+
+def test_fixtures_of_other_modules_end_before_the_next_test(project):
+    project.pytester.makepyfile(
+        test_one="""
+        import pytest
+        @pytest.fixture(scope="module")
+        def thing(): yield 1
+        def test_first(thing): pass
+        @pytest.mark.isolate
+        def test_last(thing): pass
+        """,
+        test_two="def test_next(): pass",
+    )
+    project.run().assert_outcomes(passed=3)

@@ -1,0 +1,225 @@
+"""Does every setting work from the command line and from the ini file, and is a bad one named?"""
+
+from __future__ import annotations
+
+import pytest
+
+STEADY = [1.000e-3, 1.001e-3, 0.999e-3, 1.000e-3, 1.002e-3]
+
+
+@pytest.fixture
+def steady(project):
+    """A project with one case, ``a``, and its baseline."""
+    project.cases("a")
+    project.figures("a", STEADY)
+    project.store("a")
+    return project
+
+
+def ini(project, *lines: str) -> None:
+    text = "[pytest]\naddopts = -p benchmark -p perfgate -p no:cacheprovider\n"
+    project.pytester.makeini(text + "\n".join(lines) + "\n")
+
+
+def test_without_the_gate_nothing_is_measured_written_or_said(steady):
+    before = steady.baseline_file().read_text()
+    result = steady.run()
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*perfgate*: *")
+    assert not list(steady.path.glob("*.taken")) or (steady.path / "a.taken").exists() is False
+    assert steady.baseline_file().read_text() == before
+
+
+def test_compare_from_the_ini_file(steady):
+    steady.figures("a", [2e-3])
+    ini(steady, "perf_compare = true")
+    steady.run().assert_outcomes(failed=1)
+
+
+def test_a_path_after_the_flag_is_a_path(steady):
+    steady.pytester.makepyfile(test_other="def test_other(): raise AssertionError('not asked for')")
+    steady.run("--benchmark-compare", "test_speed.py").assert_outcomes(passed=1)
+    steady.run("--benchmark-compare", "test_speed.py::test_a").assert_outcomes(passed=1)
+    steady.run("--benchmark-compare", str(steady.path / "test_speed.py"), "-q").assert_outcomes(passed=1)
+
+
+def test_a_path_after_the_flag_in_addopts_is_a_path(steady):
+    steady.pytester.makepyfile(test_other="def test_other(): raise AssertionError('not asked for')")
+    steady.pytester.makeini("[pytest]\naddopts = -p benchmark -p perfgate -p no:cacheprovider --benchmark-compare\n")
+    steady.run("test_speed.py").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("where", ["flag", "ini"])
+def test_update_new_stores_only_cases_without_a_baseline(steady, where):
+    before = steady.baseline_file().read_text()
+    steady.cases("a", "b")
+    steady.figures("a", [2e-3])
+    steady.figures("b", STEADY)
+    if where == "flag":
+        steady.run("--perf-update=new").assert_outcomes(passed=2)
+    else:
+        ini(steady, "perf_update = new")
+        steady.run().assert_outcomes(passed=2)
+    text = steady.baseline_file().read_text()
+    assert '"test_b"' in text
+    assert (steady.path / "b.taken").read_text() == "6", "once for the test, then in five fresh processes"
+    assert (steady.path / "a.taken").read_text() == "1"
+    old = before[before.index('"test_a"') : before.rindex("]")]
+    assert old in text
+
+
+@pytest.mark.parametrize("where", ["flag", "ini"])
+def test_update_all_replaces_and_stores_one_value_a_process(steady, where):
+    steady.figures("a", [9e-3, 2.0e-3, 2.1e-3, 2.2e-3, 2.3e-3, 2.4e-3])
+    if where == "flag":
+        result = steady.run("--perf-update=all")
+    else:
+        ini(steady, "perf_update = all")
+        result = steady.run()
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*recorded 1 case into baselines/cpu-pretended-2t/test_speed.json*"])
+    data = steady.baseline()
+    assert data["cases"]["test_a"]["metrics"]["wall_time"]["values"] == [0.002, 0.0021, 0.0022, 0.0023, 0.0024]
+
+
+def test_a_failing_case_never_touches_its_baseline(steady):
+    before = steady.baseline_file().read_text()
+    steady.cases("a", body="benchmark(lambda: {name!r}); assert False")
+    steady.run("--perf-update=all").assert_outcomes(failed=1)
+    assert steady.baseline_file().read_text() == before
+
+
+def test_a_case_that_fails_in_a_fresh_process_is_not_recorded(steady):
+    before = steady.baseline_file().read_text()
+    steady.cases("a", body="benchmark(lambda: {name!r}); assert int(open('a.taken').read()) < 4, 'tired'")
+    result = steady.run("--perf-update=all")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*test_speed.py::test_a: not recorded: in a fresh process failed: AssertionError: tired*"])
+    assert steady.baseline_file().read_text() == before
+
+
+def test_a_regressed_case_is_not_recorded_while_comparing(steady):
+    before = steady.baseline_file().read_text()
+    steady.figures("a", [2e-3])
+    steady.run("--benchmark-compare", "--perf-update=all").assert_outcomes(failed=1)
+    assert steady.baseline_file().read_text() == before
+
+
+@pytest.mark.parametrize("where", ["flag", "ini"])
+def test_another_folder_for_the_baselines(steady, where):
+    (steady.path / "baselines").rename(steady.path / "elsewhere")
+    if where == "flag":
+        result = steady.run("--benchmark-compare", "--perf-baselines=elsewhere")
+    else:
+        ini(steady, "perf_baselines = elsewhere")
+        result = steady.run("--benchmark-compare")
+    result.stdout.fnmatch_lines(["*1 unchanged on cpu-pretended-2t*"])
+
+
+@pytest.mark.parametrize("where", ["flag", "ini"])
+def test_fewer_processes(steady, where):
+    steady.figures("a", [1.15e-3, 0.95e-3, 1.25e-3])
+    if where == "flag":
+        steady.run("--benchmark-compare", "--perf-processes=3")
+    else:
+        ini(steady, "perf_processes = 3")
+        steady.run("--benchmark-compare")
+    assert (steady.path / "a.taken").read_text() == "3"
+
+
+def test_one_process_screens_only(steady):
+    steady.figures("a", [2e-3])
+    case = steady.json("--perf-processes=1")["cases"][0]
+    assert (case["processes"], case["verdict"]) == (1, "regressed")
+    assert (steady.path / "a.taken").read_text() == "1"
+
+
+@pytest.mark.parametrize("where", ["flag", "ini"])
+def test_strict(project, where):
+    project.cases("a")
+    project.figures("a", STEADY)
+    if where == "flag":
+        result = project.run("--benchmark-compare", "--perf-strict")
+    else:
+        ini(project, "perf_strict = true")
+        result = project.run("--benchmark-compare")
+    result.assert_outcomes(failed=1)
+
+
+@pytest.mark.parametrize("where", ["flag", "ini"])
+def test_json(steady, where):
+    if where == "flag":
+        steady.run("--benchmark-compare", "--perf-json=out/run.json")
+    else:
+        ini(steady, "perf_json = out/run.json")
+        steady.run("--benchmark-compare")
+    assert '"unchanged"' in (steady.path / "out" / "run.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            ("--benchmark-compare", "--perf-processes=0"),
+            [
+                "ERROR: --perf-processes: '0' is not a number of processes",
+                "A suspicion is confirmed in fresh processes; at least the first one must run.",
+                "hint: --perf-processes=12, or --perf-processes=1 to screen only",
+            ],
+        ),
+        (
+            ("--perf-json=run.json",),
+            [
+                "ERROR: --perf-json has nothing to write: no case is judged or recorded in this run",
+                "hint: add --benchmark-compare or --perf-update=new",
+            ],
+        ),
+        (
+            ("--benchmark-compare", "--benchmark-disable"),
+            [
+                "ERROR: --benchmark-disable leaves nothing to compare or record",
+                "hint: leave it out, or leave --benchmark-compare and --perf-update out",
+            ],
+        ),
+    ],
+)
+def test_bad_settings_are_usage_errors(steady, args, message):
+    result = steady.run(*args)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([line.replace("[", "[[]") for line in message], consecutive=True)
+
+
+def test_a_bad_ini_value_is_a_usage_error(steady):
+    ini(steady, "perf_update = some")
+    result = steady.run()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(
+        ["ERROR: ini option perf_update: 'some' is not one of new, all", "hint: perf_update = new"], consecutive=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("marker", "message"),
+    [
+        ("colour='red'", "unknown argument colour"),
+        ("clock='sundial'", "clock='sundial' cannot be used"),
+        ("cache='tepid'", "cache='tepid' cannot be used"),
+        ("threads=0", "threads=0 cannot be used"),
+        ("budget=-1", "budget=-1 cannot be used"),
+        ("outcomes='crashed'", "outcomes='crashed' cannot be used"),
+        ("time='quick'", "time: "),
+    ],
+)
+def test_a_bad_perf_marker_is_a_usage_error_naming_the_test(steady, marker, message):
+    steady.cases("a", head=f"@pytest.mark.perf({marker})")
+    result = steady.run("--benchmark-compare")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"ERROR: test_speed.py::test_a: perf marker: {message}*", "hint: *"])
+
+
+def test_the_nearer_perf_marker_wins(steady):
+    steady.cases("a", head="@pytest.mark.perf(time='300%')")
+    source = steady.path / "test_speed.py"
+    source.write_text(source.read_text() + "\npytestmark = pytest.mark.perf(time='1%', memory='50%')\n")
+    steady.figures("a", [2e-3], memory=1.4 * (1 << 20))
+    steady.run("--benchmark-compare").assert_outcomes(passed=1)
