@@ -122,6 +122,10 @@ class Project:
         """Give the path of a module's baselines."""
         return self.path / "baselines" / key / f"{module}.json"
 
+    def baseline(self) -> dict[str, Any]:
+        """Give the stored baselines as they are in the file."""
+        return json.loads(self.baseline_file().read_text())
+
     def edit_baseline(self, change: Callable[[Mapping[str, Any]], None]) -> None:
         """Change a module's baselines by hand."""
         data = json.loads(self.baseline_file().read_text())

@@ -97,7 +97,9 @@ def test_what_fresh_processes_cannot_do_is_a_problem_not_a_pass(slowed):
     conftest.write_text(conftest.read_text() + "\nassert len(list(here.glob('pid.*'))) == 1, 'only once'\n")
     result = slowed.run("--benchmark-compare", "--perf-processes=4")
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*8 inconclusive*", "*a fresh process could not run test_speed.py::test_a and 7 more*"])
+    result.stdout.fnmatch_lines(
+        ["*8 inconclusive*", "*a fresh process could not run test_speed.py::test_a and 7 more*"]
+    )
 
 
 ISOLATED = """

@@ -94,7 +94,9 @@ def test_a_case_that_fails_in_a_fresh_process_is_not_recorded(steady):
     steady.cases("a", body="benchmark(lambda: {name!r}); assert int(open('a.taken').read()) < 4, 'tired'")
     result = steady.run("--perf-update=all")
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*test_speed.py::test_a: not recorded: in a fresh process failed: AssertionError: tired*"])
+    result.stdout.fnmatch_lines(
+        ["*test_speed.py::test_a: not recorded: in a fresh process failed: AssertionError: tired*"]
+    )
     assert steady.baseline_file().read_text() == before
 
 

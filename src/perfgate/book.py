@@ -71,7 +71,7 @@ class Shelf:
         if damages and first.outcome is not Outcome.SKIPPED:
             reason = "; ".join(str(damage) for damage in damages)
             hints = "; ".join(dict.fromkeys(damage.hint for damage in damages if damage.hint))
-            result = replace(result, verdict=Verdict.CORRUPT, reason=f"{reason} (hint: {hints})" if hints else reason)
+            result = replace(result, verdict=Verdict.CORRUPT, reason=f"{reason}\nhint: {hints}" if hints else reason)
         return result
 
 

@@ -117,7 +117,7 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
         if better not in ("lower", "higher"):
             raise SettingError(f"{where}: better={better!r} is neither 'lower' nor 'higher'")
         try:
-            allowed, expected = parse_limit(limit), parse_limit(noise)
+            allowed, expected = parse_limit(limit, unit), parse_limit(noise, unit)
         except SettingError as error:
             raise SettingError(f"{where}: {error.what}", error.why, error.hint) from None
         self.extra_info[name] = number

@@ -53,16 +53,16 @@ def read(kwargs: Mapping[str, Any], where: str) -> Plan:
     def bad(name: str, value: object, allowed: str) -> SettingError:
         return SettingError(f"{where}: perf marker: {name}={value!r} cannot be used", hint=f"{name} takes {allowed}")
 
-    def limit(name: str) -> Limit | None:
+    def limit(name: str, unit: str) -> Limit | None:
         text = values.pop(name, None)
         if text is None:
             return None
         try:
-            return parse_limit(str(text))
+            return parse_limit(str(text), unit)
         except SettingError as error:
             raise SettingError(f"{where}: perf marker: {name}: {error.what}", error.why, error.hint) from None
 
-    time, memory = limit("time"), limit("memory")
+    time, memory = limit("time", "s"), limit("memory", "B")
     clock = values.pop("clock", None)
     if clock is not None and clock not in CLOCKS:
         raise bad("clock", clock, " or ".join(map(repr, CLOCKS)))

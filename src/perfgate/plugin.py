@@ -52,7 +52,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run, and note what there is before anything is deselected."""
     from perfgate import selection
 
@@ -61,9 +61,9 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     except SettingError as error:
         raise pytest.UsageError(str(error)) from None
     if (state := config.stash.get(STATE, None)) is not None:
-        state.note_collected(session, items)
-    if path := os.environ.get(options.COLLECT_VARIABLE):
-        selection.write_collected(items, path)
+        state.note_collected(items)
+        if path := os.environ.get(options.COLLECT_VARIABLE):
+            selection.write_collected(items, state.modules, config.rootpath, state.settings.baselines, path)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -54,7 +54,7 @@ class State:
         self.is_worker = hasattr(config, "workerinput")
         self.is_controller = not self.is_worker and config.getoption("dist", "no") != "no"
         self.gate: gate.Gate | None = None
-        self._modules: set[str] = set()
+        self.modules: set[str] = set()
         self._told = ""
         # The controller runs no tests, and a fresh process has its own plugin.
         if settings.active and not settings.replica and not self.is_controller:
@@ -105,20 +105,20 @@ class State:
         folder = os.path.relpath(self.settings.baselines, self.config.rootpath)
         return f"perfgate: {keys}; baselines in {folder}"
 
-    def note_collected(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+    def note_collected(self, items: list[pytest.Item]) -> None:
         """Remember the cases of modules that were collected whole."""
         if self.gate is None:
             return
         cases = selection.by_module(items)
         root, cwd = self.config.rootpath, self.config.invocation_params.dir
-        for module in sorted(self._modules):
+        for module in sorted(self.modules):
             if selection.covered(root / module, self.config.args, cwd):
                 self.gate.log.collected[module] = cases.get(module, [])
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Note each module that was collected without an error."""
         if report.passed and report.nodeid.endswith(".py"):
-            self._modules.add(report.nodeid)
+            self.modules.add(report.nodeid)
 
     def protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         """Run a case of the gate or an isolated test; None for all others."""

@@ -52,7 +52,24 @@ def covered(module: Path, arguments: Iterable[str], cwd: Path) -> bool:
     return False
 
 
-def write_collected(items: Iterable[pytest.Item], path: str) -> None:
-    """Write every collected case where ``perfgate prune`` reads it."""
-    modules = {module: [case.partition("::")[2] for case in cases] for module, cases in by_module(items).items()}
-    Path(path).write_text(json.dumps({"modules": modules}), encoding="utf-8")
+def write_collected(
+    items: Iterable[pytest.Item], modules: Iterable[str], root: Path, baselines: Path, path: str
+) -> None:
+    """Write what was collected where ``perfgate prune`` reads it.
+
+    Args:
+        items: everything collected, before anything is deselected.
+        modules: paths of all collected modules, those without a case too.
+        root: pytest's root folder.
+        baselines: folder of the baselines.
+        path: the file to write.
+    """
+    cases = by_module(items)
+    document = {
+        "modules": {
+            module: [case.partition("::")[2] for case in cases.get(module, ())] for module in {*modules, *cases}
+        },
+        "rootdir": str(root),
+        "baselines": str(baselines),
+    }
+    Path(path).write_text(json.dumps(document), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from dataclasses import asdict
@@ -93,6 +94,10 @@ class ControllerHooks:
         data = getattr(node, "workeroutput", {}).get("perfgate")
         if data is not None:
             self.state.book.absorb(Log(**data))
+        elif self.state.settings.update:
+            name = node.gateway.id
+            problem = f"worker {name} ended early: what it measured for recording is lost"
+            self.state.book.absorb(Log(problems=[problem]))
 
     def pytest_unconfigure(self) -> None:
         """Remove the folder shared with the workers."""
@@ -141,4 +146,5 @@ def point_at(config: pytest.Config, index: int) -> None:
 
 def hand_over(config: pytest.Config, log: Log) -> None:
     """Send what this worker found out beside its reports."""
-    config.workeroutput["perfgate"] = asdict(log)  # type: ignore[attr-defined]
+    # Through JSON: only plain values travel.
+    config.workeroutput["perfgate"] = json.loads(json.dumps(asdict(log)))  # type: ignore[attr-defined]

@@ -89,7 +89,7 @@ def moderated_deviation(
         prior: [...], the deviation expected beforehand; 0 means that nothing is, and there is no averaging.
 
     Returns:
-        deviation [...] and degrees of freedom [...].
+        deviation, [...], and degrees of freedom, in the shape of the prior.
     """
     import numpy as np
 
@@ -98,7 +98,7 @@ def moderated_deviation(
     known = np.where(np.asarray(prior) > 0, PRIOR_DEGREES, 0)
     degrees = np.maximum(measured + known, 1)
     averaged = (squares + known * np.square(prior)) / degrees
-    return np.sqrt(np.maximum(averaged, squares / max(measured, 1))), np.broadcast_to(degrees, squares.shape)
+    return np.sqrt(np.maximum(averaged, squares / max(measured, 1))), degrees
 
 
 def _squares(values: NDArray[np.float64]) -> NDArray[np.float64]:
