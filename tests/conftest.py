@@ -21,7 +21,8 @@ from perfgate.model import Device, Hardware, Limit, Metric, Noise
 
 here = pathlib.Path(__file__).parent
 script = json.loads((here / "script.json").read_text())
-devices = tuple(Device(**{**each, "capability": tuple(each.get("capability", ())) or None}) for each in script["devices"])
+capabilities = [tuple(each.pop("capability", ())) or None for each in script["devices"]]
+devices = tuple(Device(**each, capability=pair) for each, pair in zip(script["devices"], capabilities))
 hardware.detect = lambda: Hardware(devices, script["environments"])
 
 def scripted(fn, args, kwargs, *, plan, device):
@@ -55,6 +56,8 @@ H200 = {
 
 class Project:
     """A folder with tests whose figures come from a script instead of a clock."""
+
+    h200 = H200
 
     def __init__(self, pytester: pytest.Pytester) -> None:
         self.pytester = pytester

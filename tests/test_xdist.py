@@ -6,7 +6,6 @@ import pytest
 
 from perfgate.errors import SettingError
 from perfgate.xdist import assign
-from tests.conftest import H200
 
 STEADY = [1.000e-3, 1.001e-3, 0.999e-3, 1.000e-3, 1.002e-3]
 ENVIRONMENT = {"python": "3.12.3", "torch": "2.11.0", "driver": "580.1"}
@@ -15,10 +14,11 @@ ENVIRONMENT = {"python": "3.12.3", "torch": "2.11.0", "driver": "580.1"}
 @pytest.fixture
 def two_gpus(project):
     """A project on a machine with two GPUs and xdist."""
-    project.script["devices"] = [{**H200, "count": 2}, *project.script["devices"]]
+    project.script["devices"] = [{**project.h200, "count": 2}, *project.script["devices"]]
     project.script["environments"]["cuda"] = ENVIRONMENT
     project.pytester.makeini("[pytest]\naddopts = -p benchmark -p perfgate -p xdist -p no:cacheprovider\n")
-    body = "import os; open('gpu.{name}', 'a').write(os.environ.get('CUDA_VISIBLE_DEVICES', '-')); benchmark(lambda: {name!r})"
+    note = "import os; open('gpu.{name}', 'a').write(os.environ.get('CUDA_VISIBLE_DEVICES', '-'))"
+    body = note + "; benchmark(lambda: {name!r})"
     project.cases(*"abcd", body=body, head="@pytest.mark.cuda")
     for name in "abcd":
         project.figures(name, STEADY)

@@ -124,7 +124,7 @@ class Hardware:
     """The machine: its devices (accelerators before the CPU) and, by kind, the software a measurement depends on."""
 
     devices: tuple[Device, ...]
-    #: e.g. {"cuda": {"driver": "580.1", "cuda": "13.0", "torch": "2.11.0", "triton": "3.6.0", "python": "3.12.3"}, "cpu": {...}}
+    #: e.g. {"cuda": {"driver": "580.1", "cuda": "13.0", "torch": "2.11.0", "python": "3.12.3"}, "cpu": {...}}
     environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def find(self, kind: str) -> Device | None:

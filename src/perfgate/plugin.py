@@ -12,9 +12,9 @@ from perfgate import options
 from perfgate.errors import PerfgateError, SettingError
 
 if TYPE_CHECKING:
-    pass
+    from perfgate.run import State
 
-STATE = pytest.StashKey["State"]()
+STATE: pytest.StashKey[State] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

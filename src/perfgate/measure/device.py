@@ -4,8 +4,8 @@ The call is captured into a CUDA graph (a HIP graph on ROCm) that repeats it ove
 the CPU's launches play no part and the inputs are not in the L2 cache. What cannot be captured runs call by call,
 queued behind a blocking kernel, so that the device never waits for the CPU. Imports torch: import it where it is used.
 
-Method after nvbench (``measure_cold``: L2 flush, blocking kernel) and flashinfer (``testing/utils.py``: rotated inputs in
-graphs).
+Method after nvbench (``measure_cold``: L2 flush, blocking kernel) and flashinfer (``testing/utils.py``: rotated inputs
+in graphs).
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def time_device(
 
 
 def _warm_up(fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[float, Any, int]:
-    """Call twice (the first call compiles and tunes); give the device time of one call, its result and its new bytes."""
+    """Call twice, the first call compiles and tunes; give one call's device time, its result and its new bytes."""
     fn(*args, **kwargs)
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
