@@ -221,7 +221,7 @@ def _software(hardware: Hardware) -> dict[str, str]:
 
 
 def _commit(root: Path) -> str:
-    """Give the commit of the tested tree, with "+changes" when it has some; "" outside git."""
+    """Give the commit of the tested tree, with "+changes" when it has some; "" if unknown."""
     try:
         result = subprocess.run(
             ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+changes"],
@@ -232,5 +232,6 @@ def _commit(root: Path) -> str:
             check=True,
         )
     except (OSError, subprocess.SubprocessError):
-        return ""
+        # A copy of the tree without its history, as containers in CI often have.
+        return os.environ.get("GITHUB_SHA", os.environ.get("CI_COMMIT_SHA", ""))[:12]
     return result.stdout.strip()

@@ -40,6 +40,8 @@ _SUFFIXES = {
 _SMALLEST, _LARGEST = 1e-4, 1e15
 
 _QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\D.*)?")
+#: A smaller share is no limit that anybody would write as one.
+_TINY_SHARE = 1e-3
 _LIMIT_FORMS = 'a share ("2%"), an amount with its unit ("0.3us", "1MiB"), the larger of both ("2% or 0.25us"), or "0"'
 
 
@@ -138,6 +140,9 @@ def figures(metric: MetricVerdict) -> Figures:
         value, baseline = together([metric.value, metric.baseline], metric.unit)
         change, low, high = map(percent, changes)
         limit = share(metric.limit)
+        if metric.limit is not None and metric.baseline and 0 < metric.limit < _TINY_SHARE:
+            # Such a limit was given as an amount: an allocator's granule, say.
+            limit = quantity(metric.limit * abs(metric.baseline), metric.unit)
         # An estimate: more digits than a tenth of a percent would be pretence.
         detectable = share(None if metric.detectable is None else round(metric.detectable, 3))
     else:

@@ -91,10 +91,10 @@ def judge(
         return _unsteady(result, measurements)
     if first.outcome is not Outcome.PASSED or (baseline and baseline.outcome is not Outcome.PASSED):
         return _by_outcome(result, baseline, first)
-    if baseline is None:
-        return replace(result, verdict=Verdict.NEW, reason="no baseline")
     if not metrics:
         return replace(result, reason="nothing was measured")
+    if baseline is None:
+        return replace(result, verdict=Verdict.NEW, reason="no baseline")
     words = {metric.verdict for metric in metrics}
     verdict = min(words, key=SEVERITY.index)
     if not last and Verdict.INCONCLUSIVE in words and verdict not in FAILING:

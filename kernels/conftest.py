@@ -1,0 +1,26 @@
+"""Run the kernels' tests for real on a GPU, and in Triton's interpreter on a machine without one.
+
+Triton reads ``TRITON_INTERPRET`` when a kernel is defined, so it is set here, before any kernel is imported.
+``HYPOTHESIS_PROFILE`` is ``ci`` (few examples, the same in each run) or ``gpu`` (many).
+"""
+
+import os
+
+import torch
+from hypothesis import HealthCheck, settings
+
+_has_gpu = torch.cuda.is_available()
+if not _has_gpu:
+    os.environ["TRITON_INTERPRET"] = "1"
+
+_slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile("ci", max_examples=25, deadline=None, derandomize=True, suppress_health_check=_slow)
+settings.register_profile("gpu", max_examples=400, deadline=None, suppress_health_check=_slow)
+# Under a name of their own: a profile loaded here would also hold for the plugin's tests.
+_chosen = os.environ.get("HYPOTHESIS_PROFILE", "gpu" if _has_gpu else "ci")
+settings.register_profile("perf_kernels", parent=settings.get_profile(_chosen))
+
+if os.environ.get("TRITON_INTERPRET") == "1":
+    from perf_kernels.interpreter import round_as_a_gpu
+
+    round_as_a_gpu()

@@ -1,0 +1,1 @@
+"""Which Triton kernels does this repository gate? One folder each: kernel, reference, inputs and correctness tests."""

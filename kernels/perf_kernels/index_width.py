@@ -1,0 +1,130 @@
+"""Does a kernel compute an address in 32 bits that can pass 2**31? Two ways to find out without a GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_NAME = r"%[\w$.-]+"
+_ASSIGNED = re.compile(rf"^({_NAME}(?::\d+)?(?:, {_NAME}(?::\d+)?)*) = (.*)$")
+_CARRIED = re.compile(rf"({_NAME}) = ({_NAME})")
+_NARROW = re.compile(r"\bi32$|xi32>$")
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One operation of the IR: its name, what it reads and gives, and whether its last type is i32."""
+
+    line: str
+    operation: str
+    operands: tuple[str, ...]
+    results: frozenset[str]
+
+    @property
+    def narrow(self) -> bool:
+        return _NARROW.search(self.line) is not None
+
+
+def narrow_offsets(ttir: str) -> list[str]:
+    """List the lines of a kernel's Triton IR that compute an address from a 32-bit product with a program's id.
+
+    A line is listed when it adds an i32 offset that comes from program id x anything to a pointer, or when it
+    multiplies the program id in i32 with a value known only at run time (a stride), whatever becomes of the product.
+
+    Args:
+        ttir: ``compiled.asm["ttir"]``.
+    """
+    steps = list(_steps(ttir))
+    constants = _reached(
+        steps,
+        lambda step, found: (
+            step.operation == "arith.constant" or (step.operands != () and found.issuperset(step.operands))
+        ),
+    )
+    program = _reached(
+        steps, lambda step, found: step.operation == "tt.get_program_id" or not found.isdisjoint(step.operands)
+    )
+    product = _reached(
+        steps,
+        lambda step, found: (
+            _is_product(step, program)
+            or not (found.isdisjoint(step.operands) or step.operation.startswith(("arith.ext", "arith.index_cast")))
+        ),
+    )
+    return [
+        step.line
+        for step in steps
+        if (step.operation == "tt.addptr" and step.narrow and step.operands[1] in product)
+        or (_is_product(step, program) and constants.isdisjoint(step.operands))
+    ]
+
+
+def _is_product(step: _Step, program: frozenset[str]) -> bool:
+    return step.operation == "arith.muli" and step.narrow and not program.isdisjoint(step.operands)
+
+
+def _reached(steps: Sequence[_Step], reaches: Callable[[_Step, frozenset[str]], bool]) -> frozenset[str]:
+    """Collect the results of all steps for which ``reaches(step, found so far)`` holds, to a fixed point."""
+    found: frozenset[str] = frozenset()
+    while True:
+        more = found.union(*(step.results for step in steps if step.results and reaches(step, found)))
+        if more == found:
+            return found
+        found = more
+
+
+def _steps(ttir: str) -> Iterator[_Step]:
+    """Read the IR line by line. What a region yields flows into the results and the carried values of its loop."""
+    regions: list[frozenset[str]] = []
+    for raw in ttir.splitlines():
+        line = re.sub(r" loc\([^ ]*\)$", "", raw.strip())
+        closed = regions.pop() if line.startswith("}") and regions else frozenset()
+        match = _ASSIGNED.match(line)
+        results = frozenset(name.split(":")[0] for name in match[1].split(", ")) if match else frozenset()
+        text = match[2] if match else line
+        operation = text.split(" ", 1)[0]
+        carried = _CARRIED.findall(text) if operation == "scf.for" else []
+        if line.endswith("{"):
+            regions.append(closed if "else" in line else results.union(name for name, _ in carried))
+        if operation == "scf.yield":
+            yield _Step(line, operation, _names(text), regions[-1] if regions else frozenset())
+        elif operation == "scf.for":
+            for name, start in carried:
+                yield _Step(line, operation, (start,), frozenset({name}))
+        elif match:
+            yield _Step(line, operation, _names(text), results)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.split("#")[0] for name in re.findall(rf"{_NAME}", text))
+
+
+@contextlib.contextmanager
+def interpreted(programs: Sequence[int], grid: int) -> Iterator[None]:
+    """Let the interpreter run only some programs of a one-dimensional grid, and raise where an i32 overflows.
+
+    Memory of a real shape is committed only where the chosen programs touch it. Without the check a wrapped address
+    ends the process with SIGSEGV: call this in a child process.
+
+    Args:
+        programs: the programs to run.
+        grid: programs in the whole grid; no loop of the interpreter's own may have this length.
+    """
+    from triton.runtime import interpreter
+
+    def chosen(*bounds: int) -> Iterable[int]:
+        return programs if bounds == (grid,) else range(*bounds)
+
+    options: Any = interpreter.interpreter_builder.options
+    before = options.debug
+    # A frozen dataclass; neither the environment nor jit(debug=True) reaches it.
+    object.__setattr__(options, "debug", True)
+    interpreter.range = chosen
+    try:
+        yield
+    finally:
+        del interpreter.range
+        object.__setattr__(options, "debug", before)

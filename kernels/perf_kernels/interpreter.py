@@ -1,0 +1,38 @@
+"""How is Triton's interpreter (``TRITON_INTERPRET=1``) made to round as a GPU does?
+
+Found in Triton 3.6.0 and 3.9.0: a conversion to FP8 takes 1.9375 to 1 instead of 2, ties away from zero and subnormals
+towards zero; one from bf16 to fp32 gets subnormals wrong. Found in 3.6.0: ``fma`` rounds twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import triton.language as tl
+
+
+def round_as_a_gpu() -> None:
+    """Replace what the interpreter of this process rounds differently; call it once, before a kernel runs."""
+    from triton.runtime import interpreter
+
+    original = interpreter._convert_float
+
+    def convert_float(values: np.ndarray, source: Any, target: Any, rounding_mode: Any) -> np.ndarray:
+        if source == tl.bfloat16 and target == tl.float32:
+            return values.view(np.uint16).astype(np.uint32) << 16
+        if source == tl.float32 and target == tl.float8e4nv:
+            floats = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+            return floats.to(torch.float8_e4m3fn).view(torch.uint8).numpy().reshape(values.shape)
+        return original(values, source, target, rounding_mode)
+
+    def create_fma(_builder: Any, x: Any, y: Any, z: Any) -> Any:
+        # The product of two fp32 is exact in fp64. The sum is rounded there and again to fp32, which changes a result
+        # only within 2**-29 of its last place of a tie.
+        exact = x.data.astype(np.float64) * y.data.astype(np.float64) + z.data.astype(np.float64)
+        return interpreter.TensorHandle(exact.astype(z.data.dtype), z.dtype.scalar)
+
+    interpreter._convert_float = convert_float
+    if not hasattr(interpreter._interpreter, "fma_fp32"):
+        interpreter.InterpreterBuilder.create_fma = create_fma

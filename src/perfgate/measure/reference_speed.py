@@ -1,0 +1,91 @@
+"""How fast is a core, and how fast its memory, at this very moment?"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+#: Bytes of the buffer that the memory loop streams through, several times an L2 cache.
+BUFFER_BYTES = 32 << 20
+#: Bytes of one memory loop.
+CHUNK_BYTES = 512 << 10
+#: Bytecode iterations of one core loop.
+CORE_ITERATIONS = 500
+#: Loops of each kind in one look, about 0.2 ms.
+LOOPS = {"core": 4, "memory": 3}
+
+Stopwatch = Callable[[Callable[[], Any]], float]
+
+
+def core_loop() -> int:
+    """Run integer arithmetic in bytecode: bound by the core alone, everything it touches is in its first cache."""
+    total = 0
+    for number in range(CORE_ITERATIONS):
+        total += number * number & 7
+    return total
+
+
+class MemoryLoop:
+    """Sum the next stretch of a buffer that is larger than the caches of a core."""
+
+    def __init__(self) -> None:
+        import numpy as np
+
+        self._chunks = np.ones(BUFFER_BYTES // 8, dtype=np.int64).reshape(-1, CHUNK_BYTES // 8)
+        self._next = 0
+
+    def __call__(self) -> int:
+        self._next = (self._next + 1) % len(self._chunks)
+        return int(self._chunks[self._next].sum())
+
+
+def plain_stopwatch(work: Callable[[], Any]) -> float:
+    """Give the seconds that work takes on the wall clock."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+class ReferenceSpeeds:
+    """Look at the machine's speeds again and again, between samples.
+
+    Args:
+        loops: the reference loops by name; the core and the memory loop by default. One is a stand-in in tests.
+    """
+
+    def __init__(self, loops: Mapping[str, Callable[[], Any]] | None = None) -> None:
+        self._loops = dict(loops) if loops is not None else {"core": core_loop, "memory": MemoryLoop()}
+        self._looks: list[dict[str, float]] = []
+        for loop in self._loops.values():
+            loop()
+
+    def measure(self, stopwatch: Stopwatch = plain_stopwatch, times: int = 1) -> dict[str, float]:
+        """Take one look at every speed.
+
+        Args:
+            stopwatch: gives the seconds that some work takes.
+            times: multiplies the loops, so that a look between long samples sees more of the machine.
+
+        Returns:
+            Loops per second, by name.
+        """
+        look = {}
+        for name, loop in self._loops.items():
+            count = LOOPS.get(name, 1) * times
+            # What ran before has evicted the loop's own code and data; its first round would measure that.
+            loop()
+            seconds = stopwatch(lambda loop=loop, count=count: _repeat(loop, count))  # type: ignore[misc]
+            look[name] = count / seconds if seconds > 0 else float("inf")
+        self._looks.append(look)
+        return look
+
+    def speeds(self) -> dict[str, float]:
+        """Give the median of every speed over the looks so far, in loops per second; empty before the first."""
+        return {name: statistics.median(look[name] for look in self._looks) for name in self._loops if self._looks}
+
+
+def _repeat(loop: Callable[[], Any], count: int) -> None:
+    for _ in range(count):
+        loop()

@@ -1,0 +1,161 @@
+"""What can a test do with ``benchmark``, and is wrong use named?"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+STEADY = [1.000e-3, 1.001e-3, 0.999e-3, 1.000e-3, 1.002e-3]
+
+
+@pytest.fixture
+def steady(project):
+    """A project with one case, ``a``, its figures, and no baseline."""
+    project.figures("a", STEADY)
+    return project
+
+
+def body(project, text: str) -> None:
+    project.cases("a", body=text)
+
+
+def test_the_result_of_the_timed_call_comes_back(steady):
+    body(steady, "assert benchmark(lambda: {name!r}) == 'a'")
+    steady.run("--benchmark-compare").assert_outcomes(passed=1)
+
+
+def test_work_becomes_throughput_in_the_verbose_report(steady):
+    body(steady, "benchmark.work(bytes=3_000_000, flops=2e9); benchmark(lambda: {name!r})")
+    steady.store("a", key="cpu-pretended-2t")
+    result = steady.run("--benchmark-compare", "-v")
+    result.stdout.fnmatch_lines(["*3.00 GB/s*2.00 TFLOP/s*"])
+    case = steady.json()["cases"][0]
+    assert case["work"] == {"bytes": 3_000_000, "flops": 2e9}
+    assert case["copy_bandwidth"] > 0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            "benchmark.work(bytes=-1)",
+            "benchmark.work(bytes=-1): not a positive number\nhint: state the work of one call, or leave it out",
+        ),
+        (
+            "benchmark.record('memory', 1)",
+            "benchmark.record('memory'): this name cannot be used\n"
+            "hint: a new identifier, none of device_time, wall_time, memory",
+        ),
+        (
+            "benchmark.record('error', 1); benchmark.record('error', 2)",
+            "benchmark.record('error'): this name cannot be used\n"
+            "hint: a new identifier, none of device_time, wall_time, memory",
+        ),
+        (
+            "benchmark.record('error', float('nan'))",
+            "benchmark.record('error'): the value is nan\n"
+            "A figure that is not a number cannot be compared, and would pass unnoticed.\n"
+            "hint: find out where it comes from, or leave it out for this case",
+        ),
+        (
+            "benchmark.record('error', 1, better='bigger')",
+            "benchmark.record('error'): better='bigger' is neither 'lower' nor 'higher'",
+        ),
+    ],
+)
+def test_wrong_use_is_named(pytester, call, message):
+    pytester.makepyfile(
+        f"""
+        def test_it(benchmark):
+            try:
+                {call}
+            except Exception as error:
+                assert type(error).__name__ == "SettingError"
+                assert str(error) == "test_wrong_use_is_named.py::test_it: " + {message!r}
+                benchmark(int)
+            else:
+                raise AssertionError("nothing was raised")
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+
+
+def test_a_limit_that_is_no_limit_is_named(pytester):
+    pytester.makepyfile("def test_it(benchmark): benchmark.record('error', 1, limit='ten')")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.stdout.fnmatch_lines(["E * test_*::test_it: benchmark.record('error'): *'ten'*"])
+
+
+def test_using_the_fixture_twice_is_pytest_benchmarks_own_error(steady):
+    body(steady, "benchmark(lambda: {name!r}); benchmark(lambda: {name!r})")
+    result = steady.run("--benchmark-compare")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*FixtureAlreadyUsed: Fixture can only be used once. Previously it was used in benchmark(...) mode*"])
+
+
+def test_samples_reach_pytest_benchmarks_table_and_file(steady):
+    body(steady, "benchmark(lambda: {name!r})")
+    result = steady.run("--benchmark-compare", "--benchmark-verbose", "--benchmark-json=bench.json")
+    result.stdout.fnmatch_lines(["Name (time in ms)*", "test_a*1.0000*"])
+    data = json.loads((steady.path / "bench.json").read_text())
+    assert data["benchmarks"][0]["stats"]["data"] == [0.001] * 3
+
+
+def test_pytest_benchmarks_table_stays_away_from_a_gated_run(steady):
+    body(steady, "benchmark(lambda: {name!r})")
+    steady.run("--benchmark-compare").stdout.no_fnmatch_line("*Name (time in*")
+
+
+def test_pytest_benchmarks_own_comparison_stays_where_it_has_files(steady):
+    body(steady, "benchmark(lambda: 'a')")
+    steady.run("--benchmark-autosave")
+    result = steady.run("--benchmark-compare")
+    result.stdout.fnmatch_lines_random(["*test_a (0001*", "*test_a (NOW)*", "*1 new*"])
+
+
+def test_pedantic_rounds_are_judged_by_their_median(pytester):
+    pytester.makepyfile(
+        """
+        import time
+        def test_it(benchmark):
+            assert benchmark.pedantic(time.sleep, args=(0.002,), rounds=5, iterations=2) is None
+            assert len(benchmark.stats.stats.data) == 5
+        """
+    )
+    pytester.runpytest_subprocess("--benchmark-compare", "--perf-json=run.json").assert_outcomes(passed=1)
+    case = json.loads((pytester.path / "run.json").read_text())["cases"][0]
+    assert case["method"]["clock"] == "pedantic"
+    assert [metric["name"] for metric in case["metrics"]] == ["wall_time"]
+    assert 0.002 <= case["metrics"][0]["value"] < 0.02
+
+
+def test_a_case_that_times_nothing_is_not_a_pass(steady):
+    body(steady, "pass")
+    case = steady.json()["cases"][0]
+    assert (case["verdict"], case["reason"]) == ("skipped", "nothing was measured")
+
+
+def test_the_device_clock_on_a_cpu_is_named(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.perf(clock="device")
+        def test_it(benchmark): benchmark(int)
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.stdout.fnmatch_lines(
+        [
+            "*perf marker: clock='device' needs a GPU, and this case runs on *",
+            "*hint: mark the case cuda, rocm or sm80, or take clock='wall'",
+        ]
+    )
+
+
+def test_benchmark_skip_and_only_work_as_before(steady):
+    body(steady, "benchmark(lambda: {name!r})")
+    source = steady.path / "test_speed.py"
+    source.write_text(source.read_text() + "\ndef test_plain(): pass\n")
+    steady.run("--benchmark-skip").assert_outcomes(passed=1, skipped=1)
+    steady.run("--benchmark-only").assert_outcomes(passed=1, skipped=1)
