@@ -15,7 +15,7 @@ if not _has_gpu:
 
 _slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("ci", max_examples=25, deadline=None, derandomize=True, suppress_health_check=_slow)
-settings.register_profile("gpu", max_examples=400, deadline=None, suppress_health_check=_slow)
+settings.register_profile("gpu", max_examples=150, deadline=None, suppress_health_check=_slow)
 # Under a name of their own: a profile loaded here would also hold for the plugin's tests.
 _chosen = os.environ.get("HYPOTHESIS_PROFILE", "gpu" if _has_gpu else "ci")
 settings.register_profile("perf_kernels", parent=settings.get_profile(_chosen))

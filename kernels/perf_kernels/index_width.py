@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,12 @@ def narrow_offsets(ttir: str) -> list[str]:
         ),
     )
     program = _reached(
-        steps, lambda step, found: step.operation == "tt.get_program_id" or not found.isdisjoint(step.operands)
+        steps,
+        lambda step, found: (
+            step.operation == "tt.get_program_id"
+            # What lies at an address says nothing about where it lies.
+            or not (found.isdisjoint(step.operands) or step.operation == "tt.load")
+        ),
     )
     product = _reached(
         steps,
@@ -77,29 +83,45 @@ def _reached(steps: Sequence[_Step], reaches: Callable[[_Step, frozenset[str]], 
 
 
 def _steps(ttir: str) -> Iterator[_Step]:
-    """Read the IR line by line. What a region yields flows into the results and the carried values of its loop."""
-    regions: list[frozenset[str]] = []
+    """Read the IR line by line. What a region yields flows into the results and the carried values of its operation.
+
+    Sibling regions use the same names for different values, so each value gets a name of its own here.
+    """
+    scopes: list[dict[str, str]] = [{}]
+    receivers: list[frozenset[str]] = [frozenset()]
+    numbers = itertools.count()
+
+    def define(name: str) -> str:
+        scopes[-1][name] = f"{name}@{next(numbers)}"
+        return scopes[-1][name]
+
+    def resolve(name: str) -> str:
+        return next((scope[name] for scope in reversed(scopes) if name in scope), name)
+
     for raw in ttir.splitlines():
         line = re.sub(r" loc\([^ ]*\)$", "", raw.strip())
-        closed = regions.pop() if line.startswith("}") and regions else frozenset()
+        closes = line.startswith("}") and len(scopes) > 1
+        receiver = receivers.pop() if closes else frozenset()
+        if closes:
+            scopes.pop()
         match = _ASSIGNED.match(line)
-        results = frozenset(name.split(":")[0] for name in match[1].split(", ")) if match else frozenset()
         text = match[2] if match else line
         operation = text.split(" ", 1)[0]
-        carried = _CARRIED.findall(text) if operation == "scf.for" else []
-        if line.endswith("{"):
-            regions.append(closed if "else" in line else results.union(name for name, _ in carried))
+        operands = tuple(resolve(name.split("#")[0]) for name in re.findall(_NAME, text))
+        results = frozenset(define(name.split(":")[0]) for name in match[1].split(", ")) if match else frozenset()
         if operation == "scf.yield":
-            yield _Step(line, operation, _names(text), regions[-1] if regions else frozenset())
-        elif operation == "scf.for":
-            for name, start in carried:
+            yield _Step(line, operation, operands, receivers[-1])
+        elif match and operation != "scf.for":
+            yield _Step(line, operation, operands, results)
+        if line.endswith("{"):
+            carried = (
+                [(name, resolve(start)) for name, start in _CARRIED.findall(text)] if operation == "scf.for" else []
+            )
+            scopes.append({})
+            starts = {define(name): start for name, start in carried}
+            receivers.append(receiver | results | frozenset(starts))
+            for name, start in starts.items():
                 yield _Step(line, operation, (start,), frozenset({name}))
-        elif match:
-            yield _Step(line, operation, _names(text), results)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.split("#")[0] for name in re.findall(rf"{_NAME}", text))
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import pytest
 import torch
@@ -21,10 +22,11 @@ from perf_kernels.row_quantization import (
 from perf_kernels.row_quantization.inputs import AWKWARD, FINITE, awkward_rows, random_rows
 from perf_kernels.row_quantization.reference import LARGEST_CODE, SMALLEST_SCALE, quotients, round_trip_error
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 FP8 = torch.float8_e4m3fn
+HAS_FP8 = DEVICE == "cpu" or torch.version.hip is not None or torch.cuda.get_device_capability() >= (8, 9)
 VALUES = [torch.bfloat16, torch.float16, torch.float32]
-CODES = [torch.int8, FP8]
+CODES = [torch.int8, FP8] if HAS_FP8 else [torch.int8]
 
 examples = settings.get_profile("perf_kernels")
 values = st.sampled_from(VALUES)
@@ -129,7 +131,7 @@ def test_many_ties_equal_reference(dtype: torch.dtype, width: int, shift: int, s
     assert torch.equal(scale, torch.full_like(scale, 2.0 ** (1 - shift)))
 
 
-@pytest.mark.parametrize("code", CODES, ids=["int8", "fp8"])
+@pytest.mark.parametrize("code", CODES, ids=str)
 def test_every_pair_of_bf16_mantissas(code: torch.dtype) -> None:
     """A bf16 has 7 stored mantissa bits: all largest values of one binade with all smaller ones of ten, both signs."""
     mantissas = torch.arange(128, 256, dtype=torch.float64)
@@ -143,8 +145,8 @@ def test_every_pair_of_bf16_mantissas(code: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("width", [4, 600])
-@pytest.mark.parametrize("code", CODES, ids=["int8", "fp8"])
-@pytest.mark.parametrize("dtype", VALUES, ids=["bf16", "fp16", "fp32"])
+@pytest.mark.parametrize("code", CODES, ids=str)
+@pytest.mark.parametrize("dtype", VALUES, ids=str)
 @pytest.mark.parametrize("one_pass", [True, False], ids=["one_pass", "two_passes"])
 def test_awkward_rows(dtype: torch.dtype, code: torch.dtype, width: int, one_pass: bool) -> None:
     x = awkward_rows(width, dtype, DEVICE)
@@ -167,14 +169,14 @@ def test_awkward_rows(dtype: torch.dtype, code: torch.dtype, width: int, one_pas
 
 
 @pytest.mark.parametrize("width", [1, 40_000, 100_000])
-@pytest.mark.parametrize("dtype", VALUES, ids=["bf16", "fp16", "fp32"])
+@pytest.mark.parametrize("dtype", VALUES, ids=str)
 def test_extreme_widths(dtype: torch.dtype, width: int) -> None:
     x = random_rows(2, width, dtype, DEVICE)
     q, scale = quantize_rows(x)
     assert_equals_reference(x, torch.int8, q, scale)
 
 
-@pytest.mark.parametrize("code", CODES, ids=["int8", "fp8"])
+@pytest.mark.parametrize("code", CODES, ids=str)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_widths_of_the_models(width: int, code: torch.dtype) -> None:
     x = random_rows(2, width, torch.bfloat16, DEVICE, seed=width)
@@ -182,7 +184,7 @@ def test_widths_of_the_models(width: int, code: torch.dtype) -> None:
     assert_equals_reference(x, code, q, scale)
 
 
-@pytest.mark.parametrize("dtype", VALUES, ids=["bf16", "fp16", "fp32"])
+@pytest.mark.parametrize("dtype", VALUES, ids=str)
 def test_int8_against_other_arithmetic(dtype: torch.dtype) -> None:
     """Dividing by the rounded scale, in fp32 or fp64, decides ties otherwise: at most 1e-3 of the codes, each by 1."""
     x = random_rows(48, 3584, dtype, DEVICE, seed=11)
@@ -207,7 +209,7 @@ def test_int8_round_trip(dtype: torch.dtype, width: int, magnitude: int, seed: i
     assert round_trip_error(x, q, scale) <= 0.5 + 127 * 2**-22
 
 
-@pytest.mark.parametrize("code", CODES, ids=["int8", "fp8"])
+@pytest.mark.parametrize("code", CODES, ids=str)
 @pytest.mark.parametrize("exponent", [-9.1, -12, -20, -60, -110])
 def test_small_rows_come_back_at_their_size(exponent: float, code: torch.dtype) -> None:
     """A published kernel clamped the scale but not the multiplier: rows below 1/512 came back 19.5 times larger."""
@@ -218,8 +220,8 @@ def test_small_rows_come_back_at_their_size(exponent: float, code: torch.dtype) 
     assert (back - x).abs().max() <= step * 1.001
 
 
-@pytest.mark.parametrize("dtype", VALUES, ids=["bf16", "fp16", "fp32"])
-@pytest.mark.parametrize("code", CODES, ids=["int8", "fp8"])
+@pytest.mark.parametrize("dtype", VALUES, ids=str)
+@pytest.mark.parametrize("code", CODES, ids=str)
 def test_largest_value_gets_the_largest_code(code: torch.dtype, dtype: torch.dtype) -> None:
     x = random_rows(64, 70, dtype, DEVICE, seed=4)
     x[::2] *= torch.finfo(dtype).max / 8
@@ -229,6 +231,15 @@ def test_largest_value_gets_the_largest_code(code: torch.dtype, dtype: torch.dty
     assert scale.isfinite().all()
 
 
+@pytest.mark.skipif(not HAS_FP8, reason="needs compute capability 8.9 or more for FP8")
+def test_fp8_keeps_the_sign_of_zero() -> None:
+    x = random_rows(32, 16, torch.float32, DEVICE, seed=8)
+    x[:, 0], x[:, 1] = -0.0, 0.0
+    q, _ = quantize_rows(x, FP8)
+    assert q.view(torch.uint8)[:, :2].tolist() == [[0x80, 0x00]] * 32
+
+
+@pytest.mark.skipif(not HAS_FP8, reason="needs compute capability 8.9 or more for FP8")
 @examples
 @given(values, st.integers(1, 300), seeds)
 def test_fp8_round_trip(dtype: torch.dtype, width: int, seed: int) -> None:
@@ -260,7 +271,7 @@ def test_a_row_does_not_depend_on_its_position(
 
 
 @pytest.mark.parametrize("width", [1, 16, 100, 257, 1040])
-@pytest.mark.parametrize("code", CODES, ids=["int8", "fp8"])
+@pytest.mark.parametrize("code", CODES, ids=str)
 @pytest.mark.parametrize("one_pass", [True, False], ids=["one_pass", "two_passes"])
 def test_writes_every_code_and_nothing_else(code: torch.dtype, width: int, one_pass: bool) -> None:
     x = random_rows(3, width, torch.bfloat16, DEVICE)
@@ -282,7 +293,7 @@ def test_writes_every_code_and_nothing_else(code: torch.dtype, width: int, one_p
         assert (scales == poison).all()
 
 
-@pytest.mark.parametrize("code", CODES, ids=["int8", "fp8"])
+@pytest.mark.parametrize("code", CODES, ids=str)
 def test_repeats_bit_for_bit(code: torch.dtype) -> None:
     x = random_rows(8, 3584, torch.bfloat16, DEVICE)
     first_q, first_scale = quantize_rows(x, code)
@@ -293,7 +304,7 @@ def test_repeats_bit_for_bit(code: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (0, 0), (3, 0)], ids=str)
-@pytest.mark.parametrize("code", CODES, ids=["int8", "fp8"])
+@pytest.mark.parametrize("code", CODES, ids=str)
 def test_empty(shape: tuple[int, int], code: torch.dtype) -> None:
     x = torch.empty(shape, dtype=torch.bfloat16, device=DEVICE)
     q, scale = quantize_rows(x, code)

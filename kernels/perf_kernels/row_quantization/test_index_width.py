@@ -178,8 +178,23 @@ def test_interpreter_check_lets_the_naive_twin_pass_below_the_limit() -> None:
             "%2 = tt.addptr %p, %r : !tt.ptr<f32>, i32",
             ["%2 = tt.addptr %p, %r : !tt.ptr<f32>, i32"],
         ),
+        (
+            "%c = arith.constant 64 : i32\n%0 = tt.get_program_id x : i32\n"
+            "scf.if %cond {\n  %1 = arith.muli %0, %c : i32\n} else {\n"
+            "  %1 = arith.muli %n, %c : i32\n  %2 = tt.addptr %p, %1 : !tt.ptr<f32>, i32\n}",
+            [],
+        ),
     ],
-    ids=["row", "tile start made wide", "tile start", "stride then wide", "wide", "through a loop", "through a branch"],
+    ids=[
+        "row",
+        "tile start made wide",
+        "tile start",
+        "stride then wide",
+        "wide",
+        "through a loop",
+        "through a branch",
+        "same name elsewhere",
+    ],
 )
 def test_narrow_offsets(ttir: str, narrow: list[str]) -> None:
     assert narrow_offsets(ttir) == narrow

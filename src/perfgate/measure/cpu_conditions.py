@@ -50,6 +50,14 @@ def read_times() -> CpuTimes | None:
         return None
 
 
+def read_load() -> float | None:
+    """Read the load average of the last minute; None where the system has none."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
+
+
 class CpuConditions:
     """Measures the load of others between entering and leaving; every source has a stand-in for tests.
 
@@ -57,7 +65,7 @@ class CpuConditions:
         times: reads the machine's CPU times.
         own: reads this process's CPU time in seconds.
         clock: reads seconds.
-        load: reads the load averages.
+        load: reads the load average of the last minute.
     """
 
     def __init__(
@@ -66,7 +74,7 @@ class CpuConditions:
         times: Callable[[], CpuTimes | None] = read_times,
         own: Callable[[], float] = time.process_time,
         clock: Callable[[], float] = time.perf_counter,
-        load: Callable[[], tuple[float, float, float]] | None = getattr(os, "getloadavg", None),
+        load: Callable[[], float | None] = read_load,
     ) -> None:
         self._times, self._own, self._clock, self._load = times, own, clock, load
         self._report: dict[str, float] = {}
@@ -81,8 +89,9 @@ class CpuConditions:
         before, own_before, start = self._before
         after, own_s, elapsed_s = self._times(), self._own() - own_before, self._clock() - start
         self._report = {"cpu_elapsed_s": elapsed_s}
-        if self._load is not None:
-            self._report["load_1min"] = self._load()[0]
+        load = self._load()
+        if load is not None:
+            self._report["load_1min"] = load
         if elapsed_s <= 0:
             return
         self._report["cpu_own"] = own_s / elapsed_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 #: Bytes of the buffer that the memory loop streams through, several times an L2 cache.
@@ -56,7 +57,8 @@ class ReferenceSpeeds:
     """
 
     def __init__(self, loops: Mapping[str, Callable[[], Any]] | None = None) -> None:
-        self._loops = dict(loops) if loops is not None else {"core": core_loop, "memory": MemoryLoop()}
+        self._loops: dict[str, Callable[[], Any]] = {}
+        self._loops |= {"core": core_loop, "memory": MemoryLoop()} if loops is None else loops
         self._looks: list[dict[str, float]] = []
         for loop in self._loops.values():
             loop()
@@ -76,8 +78,8 @@ class ReferenceSpeeds:
             count = LOOPS.get(name, 1) * times
             # What ran before has evicted the loop's own code and data; its first round would measure that.
             loop()
-            seconds = stopwatch(lambda loop=loop, count=count: _repeat(loop, count))  # type: ignore[misc]
-            look[name] = count / seconds if seconds > 0 else float("inf")
+            seconds = stopwatch(partial(_repeat, loop, count))
+            look[name] = count / max(seconds, 1e-9)
         self._looks.append(look)
         return look
 

@@ -7,9 +7,11 @@ code. With one thread the scheduler has somewhere to go. More is a statement abo
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 DEFAULT_THREADS = 1
 
@@ -32,11 +34,11 @@ def pinned(threads: int = DEFAULT_THREADS) -> Iterator[dict[str, int]]:
     torch = sys.modules.get("torch")
     before = torch.get_num_threads() if torch else 0
     try:
-        from threadpoolctl import threadpool_limits
+        threadpoolctl: Any = importlib.import_module("threadpoolctl")
     except ImportError:
         limits, found = None, {}
     else:
-        limits = threadpool_limits(threads)
+        limits = threadpoolctl.threadpool_limits(threads)
         found = {library: threads for library, had in limits.get_original_num_threads().items() if had is not None}
     try:
         if torch:
