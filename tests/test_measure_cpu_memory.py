@@ -46,7 +46,7 @@ TWINS: dict[str, Callable[[], Callable[[], Any]]] = {
 
 
 def small() -> int:
-    return len([number for number in range(1000)])
+    return len(list(range(1000)))
 
 
 def large() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import statistics
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, cycle, repeat
+from itertools import chain, cycle, pairwise, repeat
 from typing import Any
 
 import pytest
@@ -227,9 +227,7 @@ def test_seconds_times_speed_is_the_median_length_in_loops(slownesses: list[floa
     timing = machine.time(call, references=references, min_time_s=0.3, budget_s=0.3, disable_gc=False)
 
     for name in ("core", "memory"):
-        around = [
-            (1 / before[name] + 1 / after[name]) / 2 for before, after in zip(looks, looks[1:], strict=False)
-        ]
+        around = [(1 / before[name] + 1 / after[name]) / 2 for before, after in pairwise(looks)]
         loops = [sample / loop_s for sample, loop_s in zip(timing.samples, around, strict=True)]
         assert timing.median_s * timing.speeds[name] == pytest.approx(statistics.median(loops))
 

@@ -1,4 +1,30 @@
-"""How fast is a core, and how fast its memory, at this very moment?"""
+"""How fast is a core, and how fast its memory, at this very moment?
+
+A core that shares its execution units, caches and clock budget with a neighbour is up to 2.5 times slower, for
+milliseconds or for minutes, and a process cannot see the neighbour. Two loops of known work see its effect. They bound
+it: what only computes suffers most (*core*, bytecode on integers), what waits for memory least (*memory*, streaming
+through a buffer larger than a core's caches), and real code lies between, each case somewhere else. So a duration in
+either loop alone still depends on the neighbour where processes ran in different states of the machine; the
+geometric mean of both (*both*) is the best single view over many cases.
+
+Standard deviation between fresh processes, in %, on two virtual cores of 2.5 GHz: of the median in seconds as the clock
+gives them, less the wait for a core, and in loops. First with the other core mostly busy (24 processes a case, taken
+after method and statistic were fixed), then with four processes or more on the two cores (12 a case):
+
+====================== ===== ===== ==== ==== ====== = ===== ===== ==== ==== ======
+case                   clock  less core both memory   clock  less core both memory
+====================== ===== ===== ==== ==== ====== = ===== ===== ==== ==== ======
+Python function, 4 ms     38    26  5.6  2.8   10.6      58    18  0.8  5.6   10.6
+torch matmul 256^3        33    15  9.9  3.5    7.3      65    12  4.7  8.3   13.4
+attention, 0.5 ms         22    21  8.8  4.5    9.6      72    16 10.3  8.5   16.5
+clone of 64 MB            26     8 11.3  5.3    3.6      33    12 17.5 12.1   10.7
+torch add, 6 us           41    15  8.9  2.9    6.9      63     4  4.9  6.7   11.3
+====================== ===== ===== ==== ==== ====== = ===== ===== ==== ==== ======
+
+Also tried as references: SHA-256, zlib, ``np.take`` at random places, copies of 1 to 4 MB, ``np.exp``, small matrix
+products, page faults and dictionary look-ups. Which pair is best differed between the two sets of runs they were tried
+on; a bytecode loop with a stream through memory was never far behind and needs nothing but numpy.
+"""
 
 from __future__ import annotations
 

@@ -4,14 +4,16 @@ A sample repeats the call until it takes about 2 ms; before and after each sampl
 (:mod:`perfgate.measure.reference_speed`). Sampling ends when the median is known to a stated width, or with the budget.
 
 *Seconds* are those of the clock less the time in which the calling thread was ready to run and another process had its
-core. That time is the neighbours', and on a busy machine it is most of a long sample: without it the median of a 5 ms
-function repeated to 35 % instead of 61 % between processes. Waiting for anything else (a disk, a lock, threads of the
-call's own) counts. A call that competes with its own threads for cores may hide some of that; pin them.
+core. That time is the neighbours', and on a busy machine it is most of a long sample. Waiting for anything else (a
+disk, a lock, threads of the call's own) counts. A call that competes with its own threads for cores may hide some of
+that; pin them.
 
 *Speeds* are such that ``median_s * speeds[name]`` is the median over the samples of (seconds of the sample x speed
-around that sample). This product, the call's length in reference loops, is what repeats between processes. The
-quotient of the two medians repeats less well (5.3 % instead of 4.6 % over seven cases), as do lower quantiles of the
-ratios in some cases and their mean in most.
+around that sample). This product, the call's length in reference loops, is what repeats between processes; figures in
+:mod:`perfgate.measure.reference_speed`. Other statistics of the same pairs, as the mean deviation between 24 processes
+of five cases with the other core mostly busy, in the geometric mean of both references: median of the ratios 3.8 %,
+lower quartile 4.0 %, mean 4.1 %, ratio of the medians 4.9 %, ratio of the minima 5.4 %. With four processes on two
+cores the ratio of the minima was best (6.5 %, the others 7.9 to 8.6 %); no statistic won under both.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from perfgate.measure.cpu_conditions import QueueWait
 from perfgate.measure.reference_speed import ReferenceSpeeds
 from perfgate.model import Limit, Noise
 
-#: Between processes, in reference loops: 2 to 8 % on a shared machine of 2 cores.
+#: Between processes, in reference loops: 3 to 6 % on two cores with one busy, more with both overbooked.
 WALL_NOISE_CPU = Noise(0.05)
 WALL_LIMIT_CPU = Limit(0.10)
 
