@@ -91,7 +91,9 @@ def test_using_the_fixture_twice_is_pytest_benchmarks_own_error(steady):
     body(steady, "benchmark(lambda: {name!r}); benchmark(lambda: {name!r})")
     result = steady.run("--benchmark-compare")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*FixtureAlreadyUsed: Fixture can only be used once. Previously it was used in benchmark(...) mode*"])
+    result.stdout.fnmatch_lines(
+        ["*FixtureAlreadyUsed: Fixture can only be used once. Previously it was used in benchmark(...) mode*"]
+    )
 
 
 def test_samples_reach_pytest_benchmarks_table_and_file(steady):

@@ -1,6 +1,7 @@
 """CPU cases and their twins: the same names, and slower or bigger code when the environment says so.
 
-``TWIN=slow`` does 30 % more work, ``TWIN=big`` holds 8 MiB more while it runs. Not collected by default; see ``measure.py``.
+``TWIN=slow`` does 30 % more work, ``TWIN=big`` holds 8 MiB more while it runs. Not collected by default; see
+``measure.py``.
 """
 
 from __future__ import annotations

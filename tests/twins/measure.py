@@ -3,8 +3,8 @@
     python tests/twins/measure.py cpu --runs 20 --trials 10 --busy
     python tests/twins/measure.py rows --runs 20 --trials 5
 
-``cpu`` records baselines of its own in a temporary folder; ``rows`` (row quantisation on a GPU) uses those in ``baselines``.
-Everything goes through pytest's command line, as a user would call it.
+``cpu`` records baselines of its own in a temporary folder; ``rows`` (row quantisation on a GPU) uses those in
+``baselines``. Everything goes through pytest's command line, as a user would call it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def busy_core(busy: bool):
 def told(case: dict) -> str:
     """Give the figures of a case that did not do what it should."""
     parts = [
-        f"{m['name']} {m['value']:.4g} ({m['change'] or 0:+.1%}, {m['verdict']})" for m in case["metrics"] if m["baseline"]
+        f"{m['name']} {m['value']:.4g} ({m['change'] or 0:+.1%}, {m['verdict']})"
+        for m in case["metrics"]
+        if m["baseline"]
     ]
     return f"      {case['id'].split('::')[-1]}: {case['verdict']}, {', '.join(parts)}; {case['reason']}"
 
@@ -82,7 +84,10 @@ def unchanged(folder: Path, what: str, runs: int, options: list[str]) -> None:
             if case["verdict"] != "unchanged":
                 print(told(case), flush=True)
     total = sum(verdicts.values())
-    print(f"unchanged code: {runs} runs, {total} verdicts: {dict(verdicts)}; runs with a false alarm: {alarms}", flush=True)
+    print(
+        f"unchanged code: {runs} runs, {total} verdicts: {dict(verdicts)}; runs with a false alarm: {alarms}",
+        flush=True,
+    )
 
 
 def twin(folder: Path, what: str, name: str, metric: str, trials: int, options: list[str], **environment: str) -> None:

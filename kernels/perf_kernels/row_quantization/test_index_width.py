@@ -127,7 +127,9 @@ def test_compile_check_catches_the_naive_twin(compiled: dict[str, Any]) -> None:
 
 def test_interpreted_at_the_real_shape() -> None:
     done = run(INTERPRET, "kernel", ROWS, WIDTH, interpret=True)
-    assert (done.returncode, done.stdout) == (0, "equals the reference 0 GiB\n"), done.stderr
+    assert done.returncode == 0, done.stderr
+    # Resident memory: the tensors are 14.9 GB of address space. torch alone takes 1 GiB where it is built for CUDA.
+    assert done.stdout in ("equals the reference 0 GiB\n", "equals the reference 1 GiB\n")
 
 
 def test_interpreter_check_catches_the_naive_twin() -> None:

@@ -30,7 +30,7 @@ from perfgate.model import Metric, MetricVerdict, StoredMetric, Verdict
 from perfgate.verdict import scale as scales
 from perfgate.verdict.rule import TOTALS, Look, look
 from perfgate.verdict.scale import Scale
-from perfgate.verdict.speeds import CLOCK, Finding, by_clock, by_views, common, word
+from perfgate.verdict.speeds import CLOCK, Finding, by_clock, by_views, common, steadiest, word
 
 
 def decide(stored: StoredMetric, current: Sequence[Metric], *, last: bool) -> MetricVerdict:
@@ -113,7 +113,9 @@ def _find(stored: StoredMetric, current: Sequence[Metric], scale: Scale, *, last
         change = scale.change(figure)
         return units.percent(change) if scale.relative else units.together([change], stored.unit, signed=True)[0]
 
-    return by_views(plain, views, speeds, scale.limit, say, last=last)
+    best = steadiest(speeds) if scale.relative else None
+    blend = at(best.values, best.now) if best is not None else None
+    return by_views(plain, views, blend, speeds, scale.limit, say, last=last)
 
 
 def _broken(stored: Sequence[float], current: Sequence[float]) -> str:

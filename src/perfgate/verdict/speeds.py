@@ -29,6 +29,8 @@ CLOCK = "sm_clock"
 SAME_CLOCK = 0.01
 #: A machine whose speed changed by more than this is mentioned.
 SAME_SPEED = 0.05
+#: Shares of the first speed in the mixtures that are tried.
+MIXTURES = (1.0, 0.75, 0.5, 0.25, 0.0)
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,46 @@ def _scaled(value: float, ratio: float, higher: bool) -> float:
     return value / ratio if higher else value * ratio
 
 
+def steadiest(speeds: Sequence[Speed]) -> Speed | None:
+    """Give the mixture of two speeds whose cycles scatter least between the processes of each side.
+
+    How much of its time a case computes, and how much it waits for memory, shows in which speed it follows.
+
+    Args:
+        speeds: what both sides know; positive values.
+
+    Returns:
+        The geometric mixture as a speed of its own, or None where there are not exactly two.
+    """
+    if len(speeds) != 2:
+        return None
+    first, second = speeds
+
+    def mixed(share: float) -> Speed:
+        def blend(some: Sequence[float], others: Sequence[float]) -> tuple[float, ...]:
+            return tuple(one**share * other ** (1 - share) for one, other in zip(some, others, strict=True))
+
+        return Speed(
+            name=f"{first.name}^{share} {second.name}^{1 - share}",
+            stored=first.stored**share * second.stored ** (1 - share),
+            current=first.current**share * second.current ** (1 - share),
+            values=blend(first.values, second.values),
+            now=blend(first.now, second.now),
+        )
+
+    return min((mixed(share) for share in MIXTURES), key=_scatter)
+
+
+def _scatter(speed: Speed) -> float:
+    """Give the squared spread of the logarithms around the mean of their side."""
+    total = 0.0
+    for side in (speed.values, speed.now):
+        logarithms = [math.log(value) for value in side]
+        mean = statistics.fmean(logarithms)
+        total += sum((logarithm - mean) ** 2 for logarithm in logarithms)
+    return total
+
+
 def word(look: Look) -> Verdict:
     """Name what a look says; INCONCLUSIVE when it is undecided."""
     if look.regressed:
@@ -135,13 +177,14 @@ def by_clock(seconds: Look, cycles: Look, clock: Speed, limit: float, *, last: b
 def by_views(
     seconds: Look,
     views: Sequence[Look],
+    blend: Look | None,
     speeds: Sequence[Speed],
     limit: float,
     say: Callable[[float], str],
     *,
     last: bool,
 ) -> Finding:
-    """Judge a metric of a CPU: every view must say the same.
+    """Judge a metric of a CPU: every view must say the same, or none contradict the mixture that fits best.
 
     The figures shown are those of the view with the smallest change, the only size of change that all views support;
     for THROTTLED they are those in seconds, which the verdict is about.
@@ -149,6 +192,7 @@ def by_views(
     Args:
         seconds: the look at the plain values.
         views: one look a speed, at the values at the recorded speed.
+        blend: the look in cycles of the mixture that fits best, if there is one.
         speeds: the speeds, in the same order.
         limit: the allowed change, on the scale of the looks.
         say: writes a difference on that scale as a change.
@@ -163,6 +207,11 @@ def by_views(
     words = {word(view) for view in views}
     if len(words) == 1:
         return Finding(words.pop(), shown, note=note)
+    if blend is not None:
+        if blend.regressed and all(view.estimate > limit / 2 for view in views):
+            return Finding(Verdict.REGRESSED, blend, note=note)
+        if blend.improved and all(view.estimate < -limit / 2 for view in views):
+            return Finding(Verdict.IMPROVED, blend, note=note)
     slower = seconds.estimate > limit and any(speed.ratio <= 1 - SAME_CLOCK for speed in speeds)
     if last and slower and any(view.estimate <= limit for view in views):
         return Finding(Verdict.THROTTLED, seconds, f"slower in seconds, but {machine}")
