@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -134,6 +135,13 @@ class Project:
         data = json.loads(self.baseline_file().read_text())
         change(data)
         self.baseline_file().write_text(json.dumps(data))
+
+
+@pytest.fixture(autouse=True)
+def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no pytest that a test starts take itself for a worker of the pytest-xdist that may run the tests."""
+    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture
