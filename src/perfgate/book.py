@@ -18,7 +18,7 @@ from perfgate.baseline.record import to_baseline
 from perfgate.baseline.store import BaselineStore, LoadedFile
 from perfgate.errors import BaselineError
 from perfgate.gate import Log
-from perfgate.model import Baseline, CaseResult, Hardware, Measurement, Outcome, Run, Verdict
+from perfgate.model import Baseline, CaseResult, Damage, Hardware, Measurement, Outcome, Run, Verdict
 from perfgate.options import Settings
 from perfgate.replicate.wire import measurement_from_json, result_from_json
 from perfgate.verdict.case import fails, judge
@@ -44,7 +44,12 @@ class Shelf:
     def file(self, key: str, module: str) -> LoadedFile:
         """Read the baselines of one module."""
         if (key, module) not in self._files:
-            self._files[key, module] = self.store.load(key, module)
+            try:
+                self._files[key, module] = self.store.load(key, module)
+            except BaselineError as error:
+                # A module that no baseline file can be named after, outside the root say: its cases are CORRUPT.
+                damage = Damage(module, error.what, hint=error.hint)
+                self._files[key, module] = LoadedFile(self.store.root, False, {}, (damage,))
         return self._files[key, module]
 
     def baseline(self, key: str, case: str) -> Baseline | None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from perfgate import markers, outcomes, plan
-from perfgate.errors import ReplicaError, SettingError
+from perfgate.errors import SettingError
 from perfgate.fixture import PerfBenchmark
 from perfgate.model import CaseResult, Hardware, Measurement, Metric, Outcome, Verdict
 from perfgate.options import RECORDED_PROCESSES, Settings
@@ -27,11 +27,6 @@ FIXTURE = pytest.StashKey[PerfBenchmark]()
 RAISED = pytest.StashKey[tuple[Outcome, str]]()
 
 Tell = Callable[[str], None]
-
-
-def is_case(item: pytest.Item) -> bool:
-    """Whether a test is a case of the gate: it uses the ``benchmark`` fixture."""
-    return "benchmark" in getattr(item, "fixturenames", ())
 
 
 def finish(item: pytest.Item, reports: Sequence[pytest.TestReport], hardware: Hardware) -> Measurement:
@@ -245,14 +240,15 @@ class Gate:
                 elif last:
                     held.result = replace(held.result, reason="no fresh process could run it to confirm this")
             undecided = [held for held in undecided if held.result.verdict is Verdict.INCONCLUSIVE]
-        for held in self._held:
+        while self._held:
+            held = self._held[0]
             check(held.item)
             if interrupted:
                 held.result = replace(held.result, reason="the run stopped before this was confirmed")
             held.item.ihook.pytest_runtest_logstart(nodeid=held.item.nodeid, location=held.item.location)
             self._emit(held.item, held.reports, held.result, held.measurements[0])
             held.item.ihook.pytest_runtest_logfinish(nodeid=held.item.nodeid, location=held.item.location)
-        self._held = []
+            self._held.pop(0)
         if not interrupted:
             self._record()
 
@@ -277,9 +273,9 @@ class Gate:
                     patience_s=process.patience_from(self._durations_s),
                     progress=lambda case: self._tell(f"{what}: {case}"),
                 )
-            except ReplicaError as error:
+            except process.Unfinished as error:
                 self.log.problems.append(str(error))
-                continue
+                findings = error.findings
             found |= findings.measurements
             for case, (outcome, reason, _) in findings.deaths.items():
                 found[case] = with_outcome(Measurement(case=case, key=""), outcome, reason)

@@ -9,17 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from perfgate import units
 from perfgate.errors import SettingError
-from perfgate.model import Device, DeviceKind, Hardware
+
+# Every start of pytest reads the table: nothing else is imported for it.
+if TYPE_CHECKING:
+    from perfgate.model import Device, DeviceKind, Hardware
 
 #: Name, positional and keyword arguments of one marker, as in pytest's Mark.
 Mark = tuple[str, tuple[Any, ...], Mapping[str, Any]]
 
 #: Gives the reason why this machine lacks what a marker needs, or None. A number is the marker's argument.
-Requirement = Callable[[Hardware, float], str | None]
+Requirement = Callable[["Hardware", float], "str | None"]
 
 _GIB = 1024**3
 _FP8_CAPABILITY = (8, 9)
@@ -40,6 +42,16 @@ class Marker:
     #: The one argument it takes, and whether it must be there.
     argument: str = ""
     required: bool = False
+
+
+#: What ``pytest --markers`` says of the marker that :mod:`perfgate.plan` reads.
+PERF = (
+    'perf(time="2%", memory="0", clock="wall", cache="cold", threads=1, budget=1.0, outcomes=()): '
+    "how perfgate measures and judges a case. time, memory: allowed change, a share, an amount or both "
+    '("2%", "0.3us", "2% or 0.25us": the larger). clock: "device" (time on the GPU, launch gaps excluded), '
+    '"wall" or "both". cache: "cold" or "warm" L2 for the device clock. threads: of a CPU case. budget: seconds of '
+    'sampling. outcomes: ways of failing that may be recorded as this case\'s baseline, e.g. ("out_of_memory",).'
+)
 
 
 def _needs_cuda(hardware: Hardware, _: float) -> str | None:
@@ -92,6 +104,8 @@ def _needs_vram(hardware: Hardware, gib: float) -> str | None:
     memory = device.memory_bytes if device else 0
     if memory >= gib * _GIB:
         return None
+    from perfgate import units
+
     need, has = units.together([gib * _GIB, memory], "B")
     need = f"needs {need} of device memory (vram)"
     if device is None:
@@ -220,6 +234,8 @@ def _kinds(names: set[str]) -> list[DeviceKind]:
 
 def _only(kind: DeviceKind, hardware: Hardware) -> Hardware:
     """Leave only one kind of accelerator in a machine."""
+    from perfgate.model import Hardware
+
     return Hardware(tuple(device for device in hardware.devices if device.kind in (kind, "cpu")))
 
 

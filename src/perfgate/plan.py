@@ -16,14 +16,6 @@ if TYPE_CHECKING:
 CLOCKS = ("device", "wall", "both")
 CACHES = ("cold", "warm")
 
-MARKER = (
-    'perf(time="2%", memory="0", clock="wall", cache="cold", threads=1, budget=1.0, outcomes=()): '
-    "how perfgate measures and judges a case. time, memory: allowed change, a share, an amount or both "
-    '("2%", "0.3us", "2% or 0.25us": the larger). clock: "device" (time on the GPU, launch gaps excluded), '
-    '"wall" or "both". cache: "cold" or "warm" L2 for the device clock. threads: of a CPU case. budget: seconds of '
-    'sampling. outcomes: ways of failing that may be recorded as this case\'s baseline, e.g. ("out_of_memory",).'
-)
-
 
 @dataclass(frozen=True)
 class Plan:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from perfgate import options
+from perfgate import markers, options
 from perfgate.errors import PerfgateError, SettingError
 
 if TYPE_CHECKING:
+    from perfgate.fixture import PerfBenchmark
     from perfgate.run import State
 
 STATE: pytest.StashKey[State] = pytest.StashKey()
@@ -28,21 +29,58 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
     options.free_swallowed_path(early_config.known_args_namespace, args)
 
 
+class BenchmarkPlugin:
+    """Provides the ``benchmark`` fixture; registered late, so that it comes after pytest-benchmark's own.
+
+    Args:
+        gated: whether the gate wants figures.
+    """
+
+    def __init__(self, gated: bool) -> None:
+        self._gated = gated
+
+    @pytest.fixture
+    def benchmark(self, request: pytest.FixtureRequest) -> Iterator[PerfBenchmark]:
+        """Time a call, state its work, and put any figure under the gate."""
+        from perfgate import fixture, gate, hardware, selection
+
+        if self._gated and not selection.is_case(request.node):
+            raise SettingError(
+                f"{request.node.nodeid}: getfixturevalue('benchmark') hides the case from the gate",
+                "What it measures would pass unjudged.",
+                "make benchmark an argument of the test",
+            )
+        if request.config._benchmarksession.skip:  # type: ignore[attr-defined]
+            pytest.skip("Benchmarks are skipped (--benchmark-skip was used).")
+        made = fixture.make(request, hardware=hardware.detect, gated=self._gated)
+        request.node.stash[gate.FIXTURE] = made
+        yield made
+        made._cleanup()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers, and prepare the run before pytest-benchmark reads its settings."""
-    from perfgate import markers, plan
-
-    for line in (*markers.ini_lines(), plan.MARKER):
+    for line in (*markers.ini_lines(), markers.PERF):
         config.addinivalue_line("markers", line)
     if not any(config.pluginmanager.hasplugin(name) for name in ("benchmark", "pytest_benchmark.plugin")):
         return
-    from perfgate import run
-
     try:
-        config.stash[STATE] = run.prepare(config)
+        settings = options.read(config)
+        config.pluginmanager.register(BenchmarkPlugin(settings.active), "perfgate-benchmark")
+        distributed = config.getoption("dist", "no") != "no" or hasattr(config, "workerinput")
+        if settings.active or distributed or options.COLLECT_VARIABLE in os.environ:
+            _prepare(config, settings)
     except SettingError as error:
         raise pytest.UsageError(str(error)) from None
+
+
+def _prepare(config: pytest.Config, settings: options.Settings) -> State:
+    """Set up the run; pytest starts that do without the gate do not pay for its modules."""
+    from perfgate import run
+
+    state = config.stash[STATE] = run.prepare(config, settings)
+    return state
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -54,13 +92,16 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run, and note what there is before anything is deselected."""
+    state = config.stash.get(STATE, None)
+    if not items and state is None:
+        return
     from perfgate import selection
 
     try:
         selection.apply(items)
     except SettingError as error:
         raise pytest.UsageError(str(error)) from None
-    if (state := config.stash.get(STATE, None)) is not None:
+    if state is not None:
         state.note_collected(items)
         if path := os.environ.get(options.COLLECT_VARIABLE):
             selection.write_collected(items, state.modules, config.rootpath, state.settings.baselines, path)
@@ -70,6 +111,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Take over cases of the gate and isolated tests; leave all others alone."""
     state = item.config.stash.get(STATE, None)
+    if state is None and item.get_closest_marker("isolate"):
+        state = _prepare(item.config, options.read(item.config))
     return state.protocol(item, nextitem) if state else None
 
 
@@ -94,7 +137,14 @@ def pytest_runtestloop(session: pytest.Session) -> Any:
     except BaseException:
         settle(True)
         raise
-    settle(False)
+    try:
+        settle(False)
+    except session.Failed:
+        raise
+    except BaseException:
+        # Ctrl-C while confirming: what is still held is reported as it stands.
+        settle(True)
+        raise
     return done
 
 

@@ -4,40 +4,19 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
 
-from perfgate import fixture, gate, hardware, options, selection
+from perfgate import gate, hardware, options, selection
 from perfgate.errors import SettingError
 from perfgate.model import Hardware, Measurement
 from perfgate.options import Settings
 from perfgate.replicate import command, isolate
 from perfgate.replicate.command import Launch
-
-
-class BenchmarkPlugin:
-    """Provides the ``benchmark`` fixture; registered late, so that it comes after pytest-benchmark's own.
-
-    Args:
-        gated: whether the gate wants figures.
-    """
-
-    def __init__(self, gated: bool) -> None:
-        self._gated = gated
-
-    @pytest.fixture
-    def benchmark(self, request: pytest.FixtureRequest) -> Iterator[fixture.PerfBenchmark]:
-        """Time a call, state its work, and put any figure under the gate."""
-        if request.config._benchmarksession.skip:  # type: ignore[attr-defined]
-            pytest.skip("Benchmarks are skipped (--benchmark-skip was used).")
-        made = fixture.make(request, hardware=hardware.detect, gated=self._gated)
-        request.node.stash[gate.FIXTURE] = made
-        yield made
-        made._cleanup()
 
 
 class State:
@@ -107,7 +86,8 @@ class State:
 
     def note_collected(self, items: list[pytest.Item]) -> None:
         """Remember the cases of modules that were collected whole."""
-        if self.gate is None:
+        # --last-failed leaves tests out while modules are still being collected.
+        if self.gate is None or self.config.getoption("lf", False):
             return
         cases = selection.by_module(items)
         root, cwd = self.config.rootpath, self.config.invocation_params.dir
@@ -124,7 +104,7 @@ class State:
         """Run a case of the gate or an isolated test; None for all others."""
         skipped = item.get_closest_marker("skip") is not None
         timeout_s = None if self.settings.replica or skipped else isolate.timeout_of(item)
-        gated = self.gate is not None and gate.is_case(item)
+        gated = self.gate is not None and selection.is_case(item)
         if timeout_s is None and not gated:
             return None
 
@@ -222,20 +202,19 @@ def _release_device_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def prepare(config: pytest.Config) -> State:
-    """Read the settings, tell pytest-benchmark about them, and register what this process needs.
+def prepare(config: pytest.Config, settings: Settings) -> State:
+    """Tell pytest-benchmark about the settings, and register what this process needs.
 
     Raises:
-        SettingError: settings that cannot be used, alone or together.
+        SettingError: settings that cannot be used together.
     """
-    settings = options.read(config)
-    if settings.active and config.getoption("benchmark_disable") and not config.getoption("benchmark_enable"):
+    measured = settings.active and not settings.replica
+    if measured and config.getoption("benchmark_disable") and not config.getoption("benchmark_enable"):
         raise SettingError(
             "--benchmark-disable leaves nothing to compare or record",
             hint="leave it out, or leave --benchmark-compare and --perf-update out",
         )
     state = State(config, settings)
-    config.pluginmanager.register(BenchmarkPlugin(settings.active), "perfgate-benchmark")
     config.pluginmanager.register(state, "perfgate-state")
     if settings.replica:
         _become_replica(config)

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from perfgate import hardware, markers, plan
-from perfgate.gate import is_case
+from perfgate import markers
+
+
+def is_case(item: pytest.Item) -> bool:
+    """Whether a test is a case of the gate: it uses the ``benchmark`` fixture."""
+    return "benchmark" in getattr(item, "fixturenames", ())
 
 
 def apply(items: Iterable[pytest.Item]) -> None:
@@ -22,12 +26,16 @@ def apply(items: Iterable[pytest.Item]) -> None:
         marks = [(mark.name, mark.args, dict(mark.kwargs)) for mark in item.iter_markers()]
         names = {name for name, _, _ in marks}
         if "perf" in names:
+            from perfgate import plan
+
             plan.of(item)
         if not names & markers.MARKERS.keys():
             continue
         for name in sorted(markers.implied(names) - names):
             item.add_marker(name)
         # The machine is looked at only when a marker asks.
+        from perfgate import hardware
+
         reason = markers.skip_reason(marks, hardware.detect())
         if reason is not None:
             item.add_marker(pytest.mark.skip(reason=reason))

@@ -13,7 +13,8 @@ import pytest
 
 from perfgate import markers
 from perfgate.errors import SettingError
-from perfgate.gate import Log, is_case
+from perfgate.gate import Log
+from perfgate.selection import is_case
 
 if TYPE_CHECKING:
     from perfgate.run import State
@@ -94,9 +95,8 @@ class ControllerHooks:
         data = getattr(node, "workeroutput", {}).get("perfgate")
         if data is not None:
             self.state.book.absorb(Log(**data))
-        elif self.state.settings.update:
-            name = node.gateway.id
-            problem = f"worker {name} ended early: what it measured for recording is lost"
+        elif self.state.settings.active:
+            problem = f"worker {node.gateway.id} ended early: cases it held to confirm or to record have no result"
             self.state.book.absorb(Log(problems=[problem]))
 
     def pytest_unconfigure(self) -> None:

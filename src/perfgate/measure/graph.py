@@ -188,7 +188,7 @@ def _poison(tensor: torch.Tensor) -> None:
     if tensor.is_floating_point() and tensor.element_size() > 1:
         tensor.fill_(math.nan)
     elif tensor.is_contiguous():
-        tensor.view(torch.uint8).fill_(0x5A)
+        tensor.reshape(-1).view(torch.uint8).fill_(0x5A)
 
 
 def _free_bytes() -> int:

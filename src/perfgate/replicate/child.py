@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,6 +35,7 @@ class ChildPlugin:
         # Unbuffered and appended line by line: what was told survives the death of the process.
         self._file = os.open(task.events, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._reports: list[pytest.TestReport] = []
+        _die_with_parent()
 
     def tell(self, event: str, case: str, **values: Any) -> None:
         """Append one event."""
@@ -62,3 +66,11 @@ class ChildPlugin:
         if self.task.reports:
             data: Mapping[str, Any] = self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
             self.tell("report", report.nodeid, report=data)
+
+
+def _die_with_parent() -> None:
+    """Let Linux end this process when the run that started it dies: nobody else would end a case that hangs."""
+    if sys.platform != "linux":
+        return
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)

@@ -40,6 +40,14 @@ class Findings:
     deaths: dict[str, tuple[Outcome, str, str]] = field(default_factory=dict)
 
 
+class Unfinished(ReplicaError):
+    """Some cases could not be run; carries what was found out about the others."""
+
+    def __init__(self, findings: Findings, what: str, why: str = "", hint: str = "") -> None:
+        super().__init__(what, why, hint)
+        self.findings = findings
+
+
 def run(
     cases: Sequence[str],
     launch: Launch,
@@ -58,7 +66,7 @@ def run(
         progress: told which case is running.
 
     Raises:
-        ReplicaError: a process ended without having started any case.
+        ReplicaError: a process ended without having started any case; what others found is in its ``findings``.
     """
     findings = Findings()
     remaining = list(cases)
@@ -74,7 +82,8 @@ def run(
             before = len(remaining)
             remaining = [c for c in remaining if c not in findings.measurements and c not in findings.deaths]
             if len(remaining) == before:
-                raise ReplicaError(
+                raise Unfinished(
+                    findings,
                     f"a fresh process could not run {remaining[0]}"
                     + (f" and {len(remaining) - 1} more" if len(remaining) > 1 else "")
                     + f": it ended with exit code {ended.code}",
