@@ -118,6 +118,14 @@ def test_another_folder_for_the_baselines(steady, where):
     result.stdout.fnmatch_lines(["*1 unchanged on cpu-pretended-2t*"])
 
 
+def test_a_folder_on_the_command_line_starts_where_it_was_typed(steady, monkeypatch):
+    (steady.path / "sub").mkdir()
+    (steady.path / "baselines").rename(steady.path / "sub" / "stored")
+    monkeypatch.chdir(steady.path / "sub")
+    result = steady.run("--benchmark-compare", "--perf-baselines=stored", "..")
+    result.stdout.fnmatch_lines(["*1 unchanged on cpu-pretended-2t*"])
+
+
 @pytest.mark.parametrize("where", ["flag", "ini"])
 def test_fewer_processes(steady, where):
     steady.figures("a", [1.15e-3, 0.95e-3, 1.25e-3])

@@ -19,6 +19,7 @@ from perfgate.replicate.command import Launch, strip
         (["--benchmark-compare=0001", "-k", "a and b"], ["-k", "a and b"]),
         (["--perf-update=all", "--perf-update", "new", "--perf-baselines=x"], ["--perf-baselines=x"]),
         (["--perf-json", "run.json", "--pdb", "-p", "no:cacheprovider"], ["-p", "no:cacheprovider"]),
+        (["-k", "tests", "tests"], ["-k", "tests"]),
         (["-o", "perf_strict=true", "--", "tests"], ["-o", "perf_strict=true"]),
     ],
 )

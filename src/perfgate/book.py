@@ -88,9 +88,10 @@ class Book:
         hardware: the machine.
         shelf: the stored baselines.
         root: pytest's root folder.
+        began: when the run began, in seconds since the epoch.
     """
 
-    def __init__(self, settings: Settings, hardware: Hardware, shelf: Shelf, root: Path) -> None:
+    def __init__(self, settings: Settings, hardware: Hardware, shelf: Shelf, root: Path, began: float) -> None:
         self.settings = settings
         self.hardware = hardware
         self.shelf = shelf
@@ -98,7 +99,7 @@ class Book:
         self.results: dict[str, CaseResult] = {}
         self.run: Run | None = None
         self._logs: list[Log] = []
-        self._began = time.time()
+        self._began = began
 
     def add(self, data: Mapping[str, Any]) -> None:
         """Take the result of a case as it travelled with its report."""

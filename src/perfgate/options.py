@@ -142,7 +142,8 @@ def read(config: pytest.Config) -> Settings:
             "A suspicion is confirmed in fresh processes; at least the first one must run.",
             "--perf-processes=12, or --perf-processes=1 to screen only",
         )
-    baselines, _ = pick("baselines")
+    baselines, source = pick("baselines")
+    folder = (config.invocation_params.dir if source.startswith("--") else config.rootpath) / baselines
     strict, _ = pick("strict")
     json, source = pick("json")
     compare = config.getoption("benchmark_compare") not in ([], None, False) or config.getini("perf_compare")
@@ -154,7 +155,7 @@ def read(config: pytest.Config) -> Settings:
     return Settings(
         compare=bool(compare),
         update=update,
-        baselines=config.rootpath / baselines,
+        baselines=folder,
         processes=processes,
         strict=bool(strict),
         json=config.invocation_params.dir / json if json else None,

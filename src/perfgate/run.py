@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class State:
         self.gate: gate.Gate | None = None
         self.modules: set[str] = set()
         self._told = ""
+        self._began = time.time()
         # The controller runs no tests, and a fresh process has its own plugin.
         if settings.active and not settings.replica and not self.is_controller:
             self.gate = gate.Gate(
@@ -69,7 +71,7 @@ class State:
         """The results of the run, where files are written."""
         from perfgate.book import Book
 
-        return Book(self.settings, self.hardware, self.shelf, self.config.rootpath)
+        return Book(self.settings, self.hardware, self.shelf, self.config.rootpath, self._began)
 
     @property
     def writes(self) -> bool:

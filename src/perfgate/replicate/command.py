@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,15 +93,22 @@ def strip(arguments: Sequence[str], paths: Sequence[str], run_id: str | None) ->
         paths: the test paths among them.
         run_id: the stored run that ``--benchmark-compare`` names, if any.
     """
+    # A path may also be the value of a flag before it: -k kernels kernels. The last one is the path.
+    wanted, rest = Counter(paths), []
+    for argument in reversed(arguments):
+        if wanted[argument] > 0:
+            wanted[argument] -= 1
+        else:
+            rest.append(argument)
     kept: list[str] = []
-    remaining = iter(arguments)
+    remaining = iter(reversed(rest))
     for argument in remaining:
         name, equals, _ = argument.partition("=")
         if name in _DROPPED:
             if _DROPPED[name] and not equals:
                 next(remaining, None)
             continue
-        if argument == "--" or argument in paths or argument == run_id:
+        if argument == "--" or argument == run_id:
             continue
         kept.append(argument)
     return kept
