@@ -8,9 +8,16 @@ per cycle), which the machine's own slowness leaves alone. All views are scaled 
 by at least 1 %, is THROTTLED; a speed-up that is not there in cycles, on a clock that rose, is UNCHANGED.
 
 *CPU* (every other name): a core shared with neighbours drifts by up to 2x within minutes, and code that waits for
-memory suffers less than code that computes. The truth lies between the views, so each of them must say REGRESSED, or
-IMPROVED, or UNCHANGED, and seconds have no vote. Where the views disagree to the end, a slow-down in seconds that
-vanishes in a view while the machine was slower is THROTTLED, and anything else INCONCLUSIVE.
+memory suffers less than code that computes. The truth lies between the views, and seconds
+have no vote. Where all views say the same, that is the verdict. Where they do not, the mixture of the two speeds whose
+cycles scatter least between processes is asked: REGRESSED if it says so while every view is beyond half the limit,
+IMPROVED likewise. Where the disagreement stays to the end, a slow-down in seconds that vanishes in a view while the
+machine was slower is THROTTLED, and anything else INCONCLUSIVE.
+
+The mixture was chosen on 24 fresh processes of each of five cases, other processes busy, resampled with 30 % added to
+the time. Asked alone it found 299 of 300 slow-downs, and agreement of the views alone 66 (118 and 13 of 150 with the
+baseline from fast spells and the rest from slow ones, or the reverse); neither raised an alarm in 450 comparisons of
+unchanged code. The two in turn, as here, were measured by ``tests/twins/measure.py`` only: 15 of 16, no alarm in 12.
 """
 
 from __future__ import annotations
