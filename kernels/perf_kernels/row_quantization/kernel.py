@@ -14,14 +14,13 @@ The figures an element costs decide whether such a kernel is bound by memory or 
 
 from __future__ import annotations
 
-import functools
-
 import torch
 import triton
 import triton.language as tl
 
 from perf_kernels.row_quantization.launch import LaunchConfig, launch_config
 from perf_kernels.row_quantization.reference import LARGEST_CODE, SMALLEST_SCALE
+from perf_kernels.target import DEVICE_HINT, DEVICE_TYPE, current_target
 
 #: Wider rows would overflow the 32-bit loop over a row's tiles.
 MAX_WIDTH = 2**30
@@ -207,10 +206,14 @@ def quantize_rows(
         raise TypeError(f"quantize_rows: dtype is {dtype}; it must be torch.int8 or torch.float8_e4m3fn")
     if x.ndim != 2:
         raise ValueError(f"quantize_rows: x has {x.ndim} dimensions; it must have 2, rows and columns")
-    if x.device.type != _DEVICE:
-        raise ValueError(f"quantize_rows: x is on {x.device}; {_DEVICE_HINT}")
-    if dtype is torch.float8_e4m3fn and x.is_cuda:
-        _require_fp8(x.device.index)
+    if x.device.type != DEVICE_TYPE:
+        raise ValueError(f"quantize_rows: x is on {x.device}; {DEVICE_HINT}")
+    target = current_target()
+    if dtype is torch.float8_e4m3fn and not target.has_fp8:
+        raise ValueError(
+            f"quantize_rows: torch.float8_e4m3fn needs compute capability 8.9 or more; this device has "
+            f"{int(target.arch) / 10}"
+        )
     rows, width = x.shape
     if width > MAX_WIDTH:
         raise ValueError(f"quantize_rows: x has rows of {width} elements; at most {MAX_WIDTH} are supported")
@@ -232,20 +235,12 @@ def quantize_rows(
 
 
 _INPUT_TYPES = frozenset({torch.bfloat16, torch.float16, torch.float32})
-#: Triton's interpreter (TRITON_INTERPRET=1 when this module was imported) runs on the CPU and only there.
-_INTERPRETED = not isinstance(_one_pass_kernel, triton.JITFunction)
-_DEVICE = "cpu" if _INTERPRETED else "cuda"
-_DEVICE_HINT = (
-    "with TRITON_INTERPRET=1 it must be on the CPU"
-    if _INTERPRETED
-    else "it must be on a GPU; on a CPU the kernel runs in Triton's interpreter, with TRITON_INTERPRET=1"
-)
 
 
 def _launch(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor, config: LaunchConfig | None) -> None:
     rows, width = x.shape
     if config is None:
-        config = launch_config(rows, width, x.element_size(), _lanes())
+        config = launch_config(rows, width, x.element_size(), current_target().lanes)
     row_stride, column_stride = x.stride()
     tile, tiles = config.tile, config.tiles(width)
     arguments = (x, q, scale, width, row_stride, column_stride, q.stride(0), LARGEST_CODE[q.dtype], tile, tiles)
@@ -253,22 +248,6 @@ def _launch(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor, config: Launc
         _one_pass_kernel[(rows,)](*arguments, tiles * tile != width, num_warps=config.num_warps)
     else:
         _two_pass_kernel[(rows,)](*arguments, num_warps=config.num_warps)
-
-
-@functools.cache
-def _lanes() -> int:
-    """Give the threads of a warp on this machine."""
-    return 32 if _INTERPRETED else triton.runtime.driver.active.get_current_target().warp_size
-
-
-@functools.cache
-def _require_fp8(device: int) -> None:
-    """Raise on a device that Triton cannot convert to FP8 e4m3 for (AMD's are served by a conversion in software)."""
-    if torch.version.hip is None and torch.cuda.get_device_capability(device) < (8, 9):
-        major, minor = torch.cuda.get_device_capability(device)
-        raise ValueError(
-            f"quantize_rows: torch.float8_e4m3fn needs compute capability 8.9 or more; this device has {major}.{minor}"
-        )
 
 
 def _checked_out(

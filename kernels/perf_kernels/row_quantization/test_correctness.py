@@ -21,6 +21,7 @@ from perf_kernels.row_quantization import (
 )
 from perf_kernels.row_quantization.inputs import AWKWARD, FINITE, awkward_rows, random_rows
 from perf_kernels.row_quantization.reference import LARGEST_CODE, SMALLEST_SCALE, quotients, round_trip_error
+from perf_kernels.target import Target
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 FP8 = torch.float8_e4m3fn
@@ -368,12 +369,10 @@ def test_wrong_out() -> None:
     )
 
 
-@pytest.mark.skipif(DEVICE == "cpu", reason="the interpreter has no compute capability")
 def test_fp8_without_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     from perf_kernels.row_quantization import kernel
 
-    kernel._require_fp8.cache_clear()
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    monkeypatch.setattr(kernel, "current_target", lambda: Target("cuda", 80, 32))
     with pytest.raises(ValueError) as caught:
         quantize_rows(torch.zeros(2, 2, device=DEVICE), FP8)
     assert str(caught.value) == (

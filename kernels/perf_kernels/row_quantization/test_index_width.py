@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from perf_kernels.child import run
 from perf_kernels.index_width import narrow_offsets
 from perf_kernels.row_quantization import quantize_rows, quantize_rows_reference
 from perf_kernels.row_quantization.inputs import random_rows
 
-KERNELS = Path(__file__).resolve().parents[2]
 #: Gate and up projection of Qwen2.5-7B: 2 x 18944 columns.
 ROWS, WIDTH = 65_536, 37_888
 #: The first row whose offset is past 2**31 - 1.
@@ -81,15 +77,6 @@ assert torch.equal(q[last.start :], expected_q)
 assert torch.equal(scale[last.start :], expected_scale)
 print("equals the reference", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**20, "GiB")
 """
-
-
-def run(program: str, *arguments: object, interpret: bool) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    environment |= {"PYTHONPATH": str(KERNELS), "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
-    if interpret:
-        environment["TRITON_INTERPRET"] = "1"
-    command = [sys.executable, "-P", "-c", program, *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from perfgate.measure import sampling
-from perfgate.measure.graph import Graph, capture, elapsed_s
+from perfgate.measure.graph import Graph, capture, elapsed_s, warm_up
 
 MIN_SAMPLES = 10
 #: Work done before the first sample, so that the clocks have left their idle state.
@@ -72,13 +72,13 @@ def time_device(
         watch: called while the device is busy with samples (reads clocks, say).
     """
     kwargs = dict(kwargs or {})
-    estimate_s, result, fresh_bytes = _warm_up(fn, args, kwargs)
+    warm = warm_up(fn, args, kwargs)
     try:
-        graph = capture(fn, args, kwargs, estimate_s, fresh_bytes, cold=cache == "cold")
+        graph = capture(fn, args, kwargs, warm, cold=cache == "cold")
     except (RuntimeError, torch.OutOfMemoryError):
         # Not capturable (it synchronises, say). An error of the call itself would have shown in the warm-up.
         torch.cuda.synchronize()
-        return _queue(fn, args, kwargs, estimate_s, budget_s, target, cache == "cold", watch)
+        return _queue(fn, args, kwargs, warm.call_s, budget_s, target, cache == "cold", watch)
     try:
         samples = _sample_graph(graph, budget_s, target, watch)
         return DeviceTiming(
@@ -88,23 +88,10 @@ def time_device(
             "graph",
             graph.cache,
             graph.calls,
-            graph.checked_result() if graph.returns_tensors else result,
+            graph.checked_result() if graph.returns_tensors else warm.result,
         )
     finally:
         graph.close()
-
-
-def _warm_up(fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[float, Any, int]:
-    """Call twice, the first call compiles and tunes; give one call's device time, its result and its new bytes."""
-    fn(*args, **kwargs)
-    torch.cuda.synchronize()
-    before = torch.cuda.memory_allocated()
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    result = fn(*args, **kwargs)
-    end.record()
-    torch.cuda.synchronize()
-    return max(start.elapsed_time(end) * 1e-3, 1e-6), result, max(torch.cuda.memory_allocated() - before, 0)
 
 
 def _sample_graph(graph: Graph, budget_s: float, target: float, watch: Callable[[], None]) -> list[float]:

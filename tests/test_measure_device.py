@@ -1,0 +1,87 @@
+"""Does the device clock time what it should, and hand back what a timed call wrote? For real, on a GPU."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.cuda
+
+
+@pytest.fixture(scope="module")
+def torch() -> ModuleType:
+    return pytest.importorskip("torch")
+
+
+def timed(function: Any, *args: Any, **options: Any) -> Any:
+    from perfgate.measure.device import time_device
+
+    return time_device(function, args, budget_s=0.05, **options)
+
+
+def test_result_is_of_the_call(torch: ModuleType) -> None:
+    x = torch.arange(1 << 16, device="cuda", dtype=torch.float32)
+    timing = timed(torch.sin, x)
+    assert timing.launch == "graph"
+    assert timing.cache in ("rotated", "flushed")
+    assert torch.equal(timing.result, torch.sin(x))
+
+
+def test_in_place_call_is_checked_on_the_input_as_it_was(torch: ModuleType) -> None:
+    x = torch.arange(1 << 16, device="cuda", dtype=torch.float32)
+    timing = timed(lambda tensor: tensor.mul_(2), x)
+    assert torch.equal(x, torch.arange(1 << 16, device="cuda", dtype=torch.float32))
+    assert torch.equal(timing.result, 2 * x)
+
+
+def test_output_that_is_not_written_is_seen(torch: ModuleType) -> None:
+    def forgets_the_end(x: Any) -> Any:
+        out = torch.empty_like(x)
+        out[:-1] = x[:-1]
+        return out
+
+    result = timed(forgets_the_end, torch.ones(1 << 12, device="cuda")).result
+    assert result[:-1].eq(1).all()
+    assert result[-1].isnan()
+
+
+def test_output_of_a_closure_that_is_not_written_is_seen(torch: ModuleType) -> None:
+    x = torch.ones(1 << 12, device="cuda")
+
+    def forgets_the_end() -> Any:
+        out = torch.empty_like(x)
+        out[:-1] = x[:-1]
+        return out
+
+    result = timed(forgets_the_end).result
+    assert result[:-1].eq(1).all()
+    assert result[-1].isnan()
+
+
+def test_buffer_returned_as_it_is_keeps_its_values(torch: ModuleType) -> None:
+    buffer = torch.arange(1000, device="cuda", dtype=torch.float32)
+    timing = timed(lambda x: (x + 1, buffer), torch.zeros(1000, device="cuda"))
+    assert torch.equal(timing.result[1], torch.arange(1000, device="cuda", dtype=torch.float32))
+    assert timing.result[0].eq(1).all()
+
+
+def test_call_that_cannot_be_captured_is_queued(torch: ModuleType) -> None:
+    x = torch.ones(1 << 12, device="cuda")
+    timing = timed(lambda tensor: tensor.sum().item(), x)
+    assert timing.launch == "queue"
+    assert timing.result == 1 << 12
+
+
+def test_first_graph_of_a_process_is_like_the_others(torch: ModuleType, pytester: pytest.Pytester) -> None:
+    program = """
+import torch
+from perfgate.measure.device import time_device
+x = torch.ones(1 << 18, device="cuda")
+print(*(time_device(torch.neg, (x,)).median_s for _ in range(4)))
+"""
+    done = pytester.run(sys.executable, "-c", program)
+    first, *later = map(float, done.outlines[-1].split())
+    assert first == pytest.approx(sorted(later)[1], rel=0.05)
