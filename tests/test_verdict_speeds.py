@@ -206,6 +206,27 @@ def test_a_mixture_cannot_overrule_a_view_that_saw_nothing() -> None:
     assert verdict.verdict is Verdict.INCONCLUSIVE
 
 
+#: Speeds of a memory that was much disturbed; the case, which only computes, felt nothing of it.
+DISTURBED = [2e5 * factor for factor in (0.6, 1.0, 0.5, 0.7, 0.6, 0.9, 0.5, 0.6)]
+
+
+def test_a_view_that_the_case_does_not_follow_cannot_hide_a_slow_down() -> None:
+    verdict = judge(1.3, BEFORE, {"core": 1e6, "memory": DISTURBED})
+    assert verdict.verdict is Verdict.REGRESSED
+    assert verdict.change == pytest.approx(0.3, rel=1e-2)
+
+
+def test_a_view_that_the_case_does_not_follow_cannot_keep_it_undecided() -> None:
+    verdict = judge(1.0, BEFORE, {"core": 1e6, "memory": DISTURBED})
+    assert verdict.verdict is Verdict.UNCHANGED
+    assert verdict.change == pytest.approx(0.0, abs=1e-2)
+
+
+def test_a_view_that_the_case_does_not_follow_cannot_hide_a_speed_up() -> None:
+    verdict = judge(0.7, BEFORE, {"core": 1e6, "memory": [1 / speed * 4e10 for speed in DISTURBED]})
+    assert verdict.verdict is Verdict.IMPROVED
+
+
 def test_views_around_the_limit_are_settled_by_their_mixture() -> None:
     verdict = judge(1.025, BEFORE, {"core": 0.994e6, "memory": 2e5})
     assert verdict.verdict is Verdict.REGRESSED
