@@ -13,8 +13,8 @@ the verdict, whatever the seconds say. Where they do not, the mixture of the two
 between processes is asked, and stands unless it is contradicted: for REGRESSED and IMPROVED by a view that is not
 beyond half the limit, for UNCHANGED by one beyond the limit. A view that scatters twice as much as the mixture cannot
 contradict: it follows something that the case does not feel. In its place plain seconds can: code that waits follows
-no speed. Where the disagreement stays to the end, a slow-down in seconds that vanishes in a view while the machine was slower is
-THROTTLED, and anything else INCONCLUSIVE.
+no speed. Where the disagreement stays to the end, a slow-down in seconds that vanishes in a view while the machine was
+slower is THROTTLED, and anything else INCONCLUSIVE.
 
 Measured on 60 fresh processes of each of six cases on two virtual cores, one of them busy (four Python and torch calls,
 two of their bigger siblings), resampled 400 times a case, half of it with the baseline from one half of the time and
