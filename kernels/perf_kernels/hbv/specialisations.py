@@ -1,0 +1,51 @@
+"""Which compiled forms of the HBV kernels do users get? Calls of the real launchers on tensors without data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+
+from perf_kernels.hbv.function import hbv
+from perf_kernels.hbv.kernel import forward_outputs, launch_backward, launch_forward
+from perf_kernels.hbv.naive_twin import naive_hbv
+from perf_kernels.hbv.reference import PARAMETERS, STATES
+
+#: The largest series of the published benchmark, and one that fills a large GPU.
+DAYS, BASINS, MANY_BASINS = 1461, 1024, 65536
+
+
+def _inputs(basins: int) -> list[torch.Tensor]:
+    shapes = [(DAYS, basins)] * 3 + [(len(PARAMETERS), basins)]
+    return [torch.empty(shape, device="cuda") for shape in shapes]
+
+
+def _initial(basins: int) -> torch.Tensor:
+    return torch.empty(len(STATES), basins, device="cuda")
+
+
+def _forward(basins: int, *, smooth: bool) -> object:
+    return hbv(*_inputs(basins), smooth=smooth, initial=_initial(basins))
+
+
+def _training(basins: int, *, smooth: bool) -> object:
+    return launch_forward(*_inputs(basins), _initial(basins), smooth=smooth, save=True)
+
+
+def _backward(basins: int, *, smooth: bool, forcings: bool = False) -> object:
+    inputs = _inputs(basins)
+    _, _, soil, checkpoint = forward_outputs(inputs[0], inputs[3], save=True)
+    # What the gradient of a sum looks like.
+    q_gradient = torch.empty((), device="cuda").expand(DAYS, basins)
+    return launch_backward(*inputs, soil, checkpoint, q_gradient, None, smooth=smooth, forcings=forcings)
+
+
+#: Each is compiled for every target by the static gate. The backward pass is the one that runs out of registers.
+LAUNCHES: Mapping[str, Callable[[], object]] = {
+    "forward-hard": lambda: _forward(BASINS, smooth=False),
+    "forward-smooth": lambda: _forward(BASINS, smooth=True),
+    "training-hard": lambda: _training(BASINS, smooth=False),
+    "backward-hard": lambda: _backward(BASINS, smooth=False),
+    "backward-smooth": lambda: _backward(BASINS, smooth=True),
+}
+TWIN_LAUNCHES: Mapping[str, Callable[[], object]] = {"forward-32-bit": lambda: naive_hbv(*_inputs(BASINS))}

@@ -1,0 +1,123 @@
+"""Are offsets 64 bits wide? Checked on the compiled code, in the interpreter, and on a GPU for real."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from perf_kernels.child import run
+from perf_kernels.hbv import hbv
+from perf_kernels.hbv.inputs import published_inputs
+from perfgate.static.figures import Figures
+from perfgate.static.pool import compile_all, shared
+
+#: Days x basins passes 2**31 on the last day but one.
+DAYS, BASINS = 34, 2**26
+PLACE = "perf_kernels.hbv.specialisations"
+TWIN = "forward-32-bit"
+
+INTERPRET = """
+import resource, sys
+import torch
+from perf_kernels.hbv import PARAMETERS, hbv, hbv_reference
+from perf_kernels.hbv.inputs import published_inputs
+from perf_kernels.hbv.kernel import launch_backward, launch_forward
+from perf_kernels.hbv.naive_twin import naive_hbv
+from perf_kernels.index_width import interpreted
+
+which, days, basins = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+# Memory is committed only where it is touched: each series reserves 9 GB, the last basins are used.
+forcings = [torch.empty(days, basins) for _ in range(3)]
+parameters = torch.empty(len(PARAMETERS), basins)
+few = published_inputs(days, 32)
+last = slice(basins - 32, basins)
+for tensor, values in zip((*forcings, parameters), few):
+    tensor[:, last] = values
+programs = basins // 32
+with interpreted(range(programs - 1, programs), grid=programs):
+    if which == "forward":
+        got = hbv(*forcings, parameters)[0][:, last]
+    elif which == "twin":
+        got = naive_hbv(*forcings, parameters)[:, last]
+    else:
+        q, _, soil, checkpoint = launch_forward(*forcings, parameters, None, smooth=False, save=True)
+        one = torch.ones(()).expand(days, basins)
+        saved = (*forcings, parameters, soil, checkpoint)
+        got = launch_backward(*saved, one, None, smooth=False, forcings=False)[0][:, last]
+expected, _ = hbv_reference(*few[:3], few.parameters.requires_grad_())
+if which == "backward":
+    expected, = torch.autograd.grad(expected.sum(), few.parameters)
+torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+print("equals the reference", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**20, "GiB")
+"""
+
+
+@pytest.fixture(scope="module")
+def kernels() -> dict[str, Figures]:
+    """Compile every launch of the kernels, in another process: in this one they may be interpreted."""
+    answers = compile_all(PLACE, list(shared().launches(PLACE).code), ["sm90"])
+    return {launch: answer.kernels[0] for (launch, _), answer in answers.items()}
+
+
+def test_compiled_offsets_are_wide(kernels: dict[str, Figures]) -> None:
+    assert len(kernels) == 5
+    assert {name: found.narrow_offsets for name, found in kernels.items() if found.narrow_offsets} == {}
+
+
+def test_compiled_code_does_not_spill(kernels: dict[str, Figures]) -> None:
+    assert {name: found.code.spills for name, found in kernels.items() if found.code.spills} == {}
+
+
+def test_compile_check_catches_the_naive_twin() -> None:
+    (answer,) = compile_all(f"{PLACE}:TWIN_LAUNCHES", [TWIN], ["sm90"]).values()
+    found = {line.split(" = ")[1].split(" ")[0] for line in answer.kernels[0].narrow_offsets}
+    assert found == {"tt.addptr"}
+
+
+@pytest.mark.parametrize("which", ["forward", "backward"])
+def test_interpreted_at_a_large_shape(which: str) -> None:
+    assert (DAYS - 2) * BASINS == 2**31
+    done = run(INTERPRET, which, DAYS, BASINS, interpret=True)
+    assert done.returncode == 0, done.stderr
+    # Resident memory: the series are 36 GB of address space and more.
+    assert done.stdout in ("equals the reference 0 GiB\n", "equals the reference 1 GiB\n")
+
+
+def test_interpreter_check_catches_the_naive_twin() -> None:
+    done = run(INTERPRET, "twin", DAYS, BASINS, interpret=True)
+    assert done.returncode == 1
+    assert "int32 overflow detected for operation mul" in done.stderr
+
+
+def test_interpreter_check_lets_the_naive_twin_pass_below_the_limit() -> None:
+    # Otherwise the twin might be caught for another reason than its offsets.
+    done = run(INTERPRET, "twin", 4, 64, interpret=True)
+    assert done.stdout == "equals the reference 0 GiB\n", done.stderr
+
+
+@pytest.mark.cuda
+@pytest.mark.vram(64)
+@pytest.mark.isolate
+@pytest.mark.parametrize("basins", [2**26 - 1, 2**26, 2**26 + 1])
+def test_real_shape(basins: int) -> None:
+    """Basins repeat every 4096: all must give the bits that 4096 alone give, and the same gradients."""
+    few = published_inputs(DAYS, 4096, "cuda")
+    inputs = [_repeated(tensor, basins) for tensor in few[:4]]
+    # 34 x 2**26 numbers a series: forcings, discharge and what is kept take 9 GB each.
+    alone, _ = hbv(*few[:4])
+    q, _ = hbv(*inputs)
+    for start in range(0, basins, 2**20):
+        part = slice(start, min(start + 2**20, basins))
+        assert torch.equal(q[:, part], _repeated(alone, 2**20)[:, : part.stop - part.start])
+    del q
+    few.parameters.requires_grad_()
+    (expected,) = torch.autograd.grad(hbv(*few[:4])[0].sum(), few.parameters)
+    inputs[3].requires_grad_()
+    (gradient,) = torch.autograd.grad(hbv(*inputs)[0].sum(), inputs[3])
+    assert torch.equal(gradient, _repeated(expected, basins))
+
+
+def _repeated(tensor: torch.Tensor, basins: int) -> torch.Tensor:
+    rows, few = tensor.shape
+    copies = -(-basins // few)
+    return tensor.detach()[:, None].expand(rows, copies, few).reshape(rows, -1)[:, :basins].contiguous()
