@@ -1,0 +1,423 @@
+"""How is causal linear attention computed chunk by chunk on tensor cores?
+
+``S_t = S_{t-1} + k_t v_t^T`` and ``o_t = scale q_t^T S_t``; the normalised form divides by
+``scale q_t . (k_1 + ... + k_t) + 1e-10``. For a chunk that starts from the state S,
+
+    O = scale (Q S + tril(Q K^T) V)    and then    S += K^T V,
+
+four products of matrices. Nothing decays, so the state at the start of a segment is the sum of the segments before it,
+and segments can be walked at the same time: ``_segment_sums_kernel`` sums up each, ``_prefix_sums_kernel`` adds up what
+lies before each, ``_outputs_kernel`` walks. With one segment only the last of the three runs.
+
+States, sums and scores are fp32. Factors of a product are rounded to the type of the inputs; fp32 is multiplied in TF32
+where the hardware has it. Results do not depend on the order in which programs run.
+
+Offsets of rows are 64 bits wide: ``batch * stride`` passes 2**31 for 17,477 tokens of 32 heads x 128 at a batch of 30.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+
+from perf_kernels.linear_attention.launch import (
+    SMALLEST_TILE,
+    LaunchConfig,
+    launch_config,
+    power_of_two,
+    shape_class,
+)
+from perf_kernels.linear_attention.reference import EPSILON
+from perf_kernels.target import current_target
+from perf_kernels.tuned import Chooser
+
+#: Elements of a state that one program of ``_prefix_sums_kernel`` handles.
+PREFIX_BLOCK = 512
+
+_EPSILON = tl.constexpr(EPSILON)
+#: Columns of the factor that holds the sum of keys: the least that a tensor core multiplies.
+_COPIES = tl.constexpr(SMALLEST_TILE)
+
+
+@triton.jit
+def _load(tile, row, rows_left, column, width, MASK_ROWS: tl.constexpr, MASK_COLUMNS: tl.constexpr):
+    """Load ``tile`` [rows, columns]; 0 past ``rows_left`` and ``width`` where that is masked."""
+    if MASK_ROWS and MASK_COLUMNS:
+        return tl.load(tile, mask=(row[:, None] < rows_left) & (column[None, :] < width), other=0.0)
+    elif MASK_ROWS:
+        return tl.load(tile, mask=row[:, None] < rows_left, other=0.0)
+    elif MASK_COLUMNS:
+        return tl.load(tile, mask=column[None, :] < width, other=0.0)
+    else:
+        return tl.load(tile)
+
+
+@triton.jit
+def _add_keys(k, key_sums, CHUNK: tl.constexpr):
+    """Add the keys of a chunk [CHUNK, K] to ``key_sums`` [K, 16], whose columns are copies of one sum.
+
+    A product with ones, because a reduction would bring the chunk from shared memory into registers.
+    """
+    return tl.dot(tl.trans(k), tl.full([CHUNK, _COPIES], 1.0, k.dtype), key_sums)
+
+
+@triton.jit
+def _times_key_sum(q, key_sums, CHUNK: tl.constexpr):
+    """Give ``q . key sum`` [CHUNK]. Half of the columns hold the sum's leading bits, half what these lack."""
+    leading = key_sums.to(q.dtype)
+    rest = (key_sums - leading.to(tl.float32)).to(q.dtype)
+    factor = tl.where(tl.arange(0, _COPIES)[None, :] < _COPIES // 2, leading, rest)
+    return tl.sum(tl.dot(q, factor, tl.zeros([CHUNK, _COPIES], tl.float32)), axis=1) * (2.0 / _COPIES)
+
+
+@triton.jit
+def _one_copy(key_sums):
+    """Give the sum of keys [K] that all columns of ``key_sums`` [K, 16] hold; adding 16 equal fp32 is exact."""
+    return tl.sum(key_sums, axis=1) * (1.0 / _COPIES)
+
+
+@triton.jit
+def _segment_sums_kernel(
+    k_ptr,
+    v_ptr,
+    states_ptr,
+    key_sums_ptr,
+    heads,
+    segments,
+    segment_chunks,
+    k_batch_stride,
+    k_time_stride,
+    k_head_stride,
+    v_batch_stride,
+    v_time_stride,
+    v_head_stride,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    CHUNK: tl.constexpr,
+    NORMALIZE: tl.constexpr,
+):
+    """Sum ``k v^T`` (and k) over one segment, one block of values and one head a program, into the next one's slot.
+
+    The last segment is left out: nothing starts from its sum. All others consist of whole chunks.
+    """
+    value_blocks: tl.constexpr = (V + BLOCK_V - 1) // BLOCK_V
+    program = tl.program_id(0).to(tl.int64)
+    value_block = program % value_blocks
+    head = program // value_blocks % heads
+    segment = program // (value_blocks * heads) % (segments - 1)
+    batch = program // (value_blocks * heads) // (segments - 1)
+
+    token = tl.arange(0, CHUNK)
+    key = tl.arange(0, BLOCK_K)
+    value = value_block * BLOCK_V + tl.arange(0, BLOCK_V)
+    step = tl.full((), CHUNK, tl.int64)
+    first = token.to(tl.int64) + segment * segment_chunks * step
+    k_tile = k_ptr + batch * k_batch_stride + head * k_head_stride + first[:, None] * k_time_stride + key[None, :]
+    v_tile = v_ptr + batch * v_batch_stride + head * v_head_stride + first[:, None] * v_time_stride + value[None, :]
+
+    state = tl.zeros([BLOCK_K, BLOCK_V], tl.float32)
+    key_sums = tl.zeros([BLOCK_K, _COPIES], tl.float32)
+    for _ in range(segment_chunks):
+        k = _load(k_tile, token, CHUNK, key, K, False, K != BLOCK_K)
+        v = _load(v_tile, token, CHUNK, value, V, False, V % BLOCK_V != 0)
+        state = tl.dot(tl.trans(k), v, state)
+        if NORMALIZE:
+            key_sums = _add_keys(k, key_sums, CHUNK)
+        k_tile += step * k_time_stride
+        v_tile += step * v_time_stride
+
+    slot = (batch * segments + segment + 1) * heads + head
+    inside = (key[:, None] < K) & (value[None, :] < V)
+    tl.store(states_ptr + slot * (K * V) + key[:, None] * V + value[None, :], state, mask=inside)
+    if NORMALIZE:
+        # Every block of values stores the same.
+        tl.store(key_sums_ptr + slot * K + key, _one_copy(key_sums), mask=key < K)
+
+
+@triton.jit
+def _prefix_sums_kernel(
+    sums_ptr,
+    initial_ptr,
+    segments,
+    width,
+    SLOTS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    HAS_INITIAL: tl.constexpr,
+):
+    """Replace ``sums`` [batch, segments, width] by running sums in place; slot 0 becomes ``initial`` [batch, width]."""
+    program = tl.program_id(0).to(tl.int64)
+    blocks = tl.cdiv(width, BLOCK)
+    batch = program // blocks
+    column = program % blocks * BLOCK + tl.arange(0, BLOCK)
+    at = sums_ptr + batch * segments * width + column
+    if HAS_INITIAL:
+        total = tl.load(initial_ptr + batch * width + column, mask=column < width, other=0.0)
+    else:
+        total = tl.zeros([BLOCK], tl.float32)
+    # Every load is issued before the first store.
+    sums = ()
+    for slot in tl.static_range(1, SLOTS):
+        used = column < tl.where(slot < segments, width, 0)
+        sums = sums + (tl.load(at + slot * width, mask=used, other=0.0),)  # noqa: RUF005 - Triton has no starred tuples
+    tl.store(at, total, mask=column < width)
+    for slot in tl.static_range(1, SLOTS):
+        total += sums[slot - 1]
+        tl.store(at + slot * width, total, mask=column < tl.where(slot < segments, width, 0))
+
+
+@triton.jit
+def _outputs_kernel(
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    o_ptr,
+    states_ptr,
+    key_sums_ptr,
+    final_ptr,
+    final_keys_ptr,
+    divisor_ptr,
+    scale,
+    tokens,
+    heads,
+    segments,
+    segment_chunks,
+    q_batch_stride,
+    q_time_stride,
+    q_head_stride,
+    k_batch_stride,
+    k_time_stride,
+    k_head_stride,
+    v_batch_stride,
+    v_time_stride,
+    v_head_stride,
+    o_batch_stride,
+    o_time_stride,
+    o_head_stride,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    CHUNK: tl.constexpr,
+    RAGGED: tl.constexpr,
+    HAS_STATE: tl.constexpr,
+    STORE_FINAL: tl.constexpr,
+    NORMALIZE: tl.constexpr,
+):
+    """Walk over one segment of one head, chunk by chunk, for one block of values a program.
+
+    ``states`` [batch, segments, heads, K, V] and ``key_sums`` [batch, segments, heads, K] are where segments start, and
+    ``final`` and ``final_keys``, without the segments, where the last one ends. ``divisor`` is [batch, tokens, heads].
+    A time stride below 0 walks backwards: pointers are then those of the last token.
+    """
+    value_blocks: tl.constexpr = (V + BLOCK_V - 1) // BLOCK_V
+    program = tl.program_id(0).to(tl.int64)
+    value_block = program % value_blocks
+    head = program // value_blocks % heads
+    segment = program // (value_blocks * heads) % segments
+    batch = program // (value_blocks * heads) // segments
+
+    token = tl.arange(0, CHUNK)
+    key = tl.arange(0, BLOCK_K)
+    value = value_block * BLOCK_V + tl.arange(0, BLOCK_V)
+    step = tl.full((), CHUNK, tl.int64)
+    start = segment * segment_chunks * step
+    first = token.to(tl.int64) + start
+    q_tile = q_ptr + batch * q_batch_stride + head * q_head_stride + first[:, None] * q_time_stride + key[None, :]
+    k_tile = k_ptr + batch * k_batch_stride + head * k_head_stride + first[:, None] * k_time_stride + key[None, :]
+    v_tile = v_ptr + batch * v_batch_stride + head * v_head_stride + first[:, None] * v_time_stride + value[None, :]
+    o_tile = o_ptr + batch * o_batch_stride + head * o_head_stride + first[:, None] * o_time_stride + value[None, :]
+
+    slot = (batch * segments + segment) * heads + head
+    inside = (key[:, None] < K) & (value[None, :] < V)
+    state = tl.zeros([BLOCK_K, BLOCK_V], tl.float32)
+    key_sums = tl.zeros([BLOCK_K, _COPIES], tl.float32)
+    if HAS_STATE:
+        state = tl.load(states_ptr + slot * (K * V) + key[:, None] * V + value[None, :], mask=inside, other=0.0)
+        if NORMALIZE:
+            key_sum = tl.load(key_sums_ptr + slot * K + key, mask=key < K, other=0.0)
+            key_sums += key_sum[:, None]
+
+    rows_left = (tokens - start).to(tl.int32)
+    chunks = tl.minimum(segment_chunks, tl.cdiv(rows_left, CHUNK))
+    for _ in range(chunks):
+        q = _load(q_tile, token, rows_left, key, K, RAGGED, K != BLOCK_K)
+        k = _load(k_tile, token, rows_left, key, K, RAGGED, K != BLOCK_K)
+        v = _load(v_tile, token, rows_left, value, V, RAGGED, V % BLOCK_V != 0)
+        scores = tl.dot(q, tl.trans(k), tl.zeros([CHUNK, CHUNK], tl.float32))
+        scores = tl.where(token[:, None] >= token[None, :], scores, 0.0)
+        o = tl.dot(q, state.to(q.dtype), tl.zeros([CHUNK, BLOCK_V], tl.float32))
+        o = tl.dot(scores.to(v.dtype), v, o) * scale
+        if NORMALIZE:
+            divisor = (_times_key_sum(q, key_sums, CHUNK) + tl.sum(scores, axis=1)) * scale + _EPSILON
+            o = o / divisor[:, None]
+            key_sums = _add_keys(k, key_sums, CHUNK)
+            # Positions count from where the walk starts.
+            if value_block == 0:
+                tl.store(divisor_ptr + (batch * tokens + first) * heads + head, divisor, mask=token < rows_left)
+        state = tl.dot(tl.trans(k), v, state)
+        if RAGGED:
+            tl.store(o_tile, o.to(o_ptr.dtype.element_ty), mask=(token[:, None] < rows_left) & (value[None, :] < V))
+        elif V % BLOCK_V != 0:
+            tl.store(o_tile, o.to(o_ptr.dtype.element_ty), mask=value[None, :] < V)
+        else:
+            tl.store(o_tile, o.to(o_ptr.dtype.element_ty))
+        q_tile += step * q_time_stride
+        k_tile += step * k_time_stride
+        v_tile += step * v_time_stride
+        o_tile += step * o_time_stride
+        first += step
+        rows_left -= CHUNK
+
+    if STORE_FINAL:  # noqa: SIM102 - a constant, and a condition at run time
+        if segment == segments - 1:
+            slot = batch * heads + head
+            tl.store(final_ptr + slot * (K * V) + key[:, None] * V + value[None, :], state, mask=inside)
+            if NORMALIZE:
+                tl.store(final_keys_ptr + slot * K + key, _one_copy(key_sums), mask=key < K)
+
+
+def _fallback(
+    batch: int, tokens: int, heads: int, keys: int, values: int, itemsize: int, normalize: bool
+) -> LaunchConfig:
+    return launch_config(batch, tokens, heads, keys, values, itemsize, normalize, current_target())
+
+
+choose = Chooser("linear_attention", _fallback, shape_class)
+
+
+class Chunked(NamedTuple):
+    """What :func:`attend_chunks` gives.
+
+    Attributes:
+        output: [B, T, H, V], of the type of the values.
+        state: [B, H, K, V] fp32 after the last token, or None.
+        key_sum: [B, H, K] fp32 after the last token, or None.
+        divisor: [B, T, H] fp32 that the output was divided by, or None.
+    """
+
+    output: torch.Tensor
+    state: torch.Tensor | None
+    key_sum: torch.Tensor | None
+    divisor: torch.Tensor | None
+
+
+def attend_chunks(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    scale: float,
+    *,
+    state: torch.Tensor | None = None,
+    key_sum: torch.Tensor | None = None,
+    store_final: bool = False,
+    normalize: bool = False,
+    reverse: bool = False,
+    config: LaunchConfig | None = None,
+) -> Chunked:
+    """Launch the kernels, without checks and without gradients; :func:`chunk_linear_attention` has both.
+
+    Args:
+        q: [B, T, H, K] bf16, fp16 or fp32; any strides, but a last one other than 1 costs a copy.
+        k: [B, T, H, K], of the same type, likewise.
+        v: [B, T, H, V], of the same type, likewise.
+        scale: factor of the scores.
+        state: [B, H, K, V] fp32 before the first token; zeros by default.
+        key_sum: [B, H, K] fp32 before the first token; zeros by default. Only for ``normalize``.
+        store_final: give the state (and the sum of keys) after the last token.
+        normalize: divide by ``scale q . sum of keys + 1e-10``.
+        reverse: walk from the last token to the first; "before" and "after" are in the order of the walk. Not together
+            with ``normalize``.
+        config: how to launch; by default what was tuned for this GPU, else what :func:`launch_config` chooses.
+    """
+    batch, tokens, heads, keys = q.shape
+    values = v.shape[-1]
+    output = torch.empty((batch, tokens, heads, values), dtype=v.dtype, device=v.device)
+    divisor = output.new_empty((batch, tokens, heads), dtype=torch.float32) if normalize else None
+    final = output.new_empty((batch, heads, keys, values), dtype=torch.float32) if store_final else None
+    final_keys = output.new_empty((batch, heads, keys), dtype=torch.float32) if store_final and normalize else None
+    result = Chunked(output, final, final_keys, divisor)
+    if output.numel() == 0 or keys == 0:
+        output.zero_()
+        for end, begin in ((final, state), (final_keys, key_sum)):
+            if end is not None:
+                end.zero_() if begin is None else end.copy_(begin)
+        return result
+    if config is None:
+        config = choose(batch, tokens, heads, keys, values, q.element_size(), normalize)
+    if q.is_cuda and q.device.index != torch.cuda.current_device():
+        with torch.cuda.device(q.device):
+            _launch(q, k, v, scale, state, key_sum, result, reverse, config)
+    else:
+        _launch(q, k, v, scale, state, key_sum, result, reverse, config)
+    return result
+
+
+def _launch(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    scale: float,
+    state: torch.Tensor | None,
+    key_sum: torch.Tensor | None,
+    result: Chunked,
+    reverse: bool,
+    config: LaunchConfig,
+) -> None:
+    batch, tokens, heads, keys = q.shape
+    values = v.shape[-1]
+    normalize = result.divisor is not None
+    q, q_strides = _walk(q, reverse)
+    k, k_strides = _walk(k, reverse)
+    v, v_strides = _walk(v, reverse)
+    output, o_strides = _walk(result.output, reverse)
+    state = None if state is None else state.contiguous()
+    key_sum = None if key_sum is None else key_sum.contiguous()
+
+    block_k = max(power_of_two(keys), SMALLEST_TILE)
+    value_blocks = -(-values // config.value_block)
+    segments, segment_chunks = config.used_segments(tokens), config.segment_chunks(tokens)
+    tiles = (keys, values, block_k, config.value_block, config.chunk)
+    options = {"num_warps": config.num_warps, "num_stages": config.num_stages}
+    if segments > 1:
+        states = output.new_empty((batch, segments, heads, keys, values), dtype=torch.float32)
+        key_sums = output.new_empty((batch, segments, heads, keys), dtype=torch.float32) if normalize else None
+        _segment_sums_kernel[(value_blocks * heads * (segments - 1) * batch,)](
+            *(k, v, states, key_sums, heads, segments, segment_chunks),
+            *(*k_strides, *v_strides, *tiles, normalize),
+            **options,
+        )
+        for sums, initial in ((states, state), (key_sums, key_sum)):
+            if sums is not None:
+                width = sums.numel() // (batch * segments)
+                _prefix_sums_kernel[(batch * -(-width // PREFIX_BLOCK),)](
+                    *(sums, initial, segments, width, power_of_two(segments), PREFIX_BLOCK, initial is not None)
+                )
+        state, key_sum = states, key_sums
+    elif normalize and (state is None) != (key_sum is None):
+        # The kernel has one switch for both.
+        if state is None:
+            state = output.new_zeros((batch, heads, keys, values), dtype=torch.float32)
+        else:
+            key_sum = output.new_zeros((batch, heads, keys), dtype=torch.float32)
+    _outputs_kernel[(value_blocks * heads * segments * batch,)](
+        *(q, k, v, output, state, key_sum, result.state, result.key_sum, result.divisor),
+        *(scale, tokens, heads, segments, segment_chunks),
+        *(*q_strides, *k_strides, *v_strides, *o_strides, *tiles),
+        *(tokens % config.chunk != 0, state is not None, result.state is not None, normalize),
+        **options,
+    )
+
+
+def _walk(x: torch.Tensor, reverse: bool) -> tuple[torch.Tensor, tuple[int, int, int]]:
+    """Give ``x`` where a walk starts, with its strides over batch, time (in the direction of the walk) and heads."""
+    if x.stride(3) != 1:
+        x = x.contiguous()
+    batch_stride, time_stride, head_stride, _ = x.stride()
+    if not reverse:
+        return x, (batch_stride, time_stride, head_stride)
+    return x[:, -1:], (batch_stride, -time_stride, head_stride)
