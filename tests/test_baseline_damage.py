@@ -95,7 +95,7 @@ def dropper(*path: str) -> Callable[[dict[str, Any]], None]:
     return change
 
 
-WORDS = "passed, failed, skipped, out_of_memory, illegal_access, compile_error, crashed, timed_out"
+WORDS = "passed, failed, skipped, out_of_memory, illegal_access, compile_error, unsupported, crashed, timed_out"
 VALUES = ("metrics", "device_time", "values")
 
 

@@ -81,6 +81,6 @@ def test_damaged_files_are_left_alone_and_named(store: BaselineStore) -> None:
     assert [str(damage) for damage in damaged(store, keys=["cpu"])] == [
         "baselines/cpu/perf_tests/gone/test_z.json: merge-conflict marker <<<<<<< in line 1",
         "baselines/cpu/perf_tests/test_x.json: test_a: outcome: must be one of passed, failed, skipped, "
-        'out_of_memory, illegal_access, compile_error, crashed, timed_out; is "pased"',
+        'out_of_memory, illegal_access, compile_error, unsupported, crashed, timed_out; is "pased"',
     ]
     assert damaged(store, keys=["nvidia-h200"]) == []

@@ -161,3 +161,21 @@ def test_benchmark_skip_and_only_work_as_before(steady):
     source.write_text(source.read_text() + "\ndef test_plain(): pass\n")
     steady.run("--benchmark-skip").assert_outcomes(passed=1, skipped=1)
     steady.run("--benchmark-only").assert_outcomes(passed=1, skipped=1)
+
+
+def test_a_case_that_hides_from_the_gate_is_named(steady):
+    steady.pytester.makepyfile(
+        test_speed="def test_a(request): assert request.getfixturevalue('benchmark')(lambda: 'a') == 'a'"
+    )
+    result = steady.run("--benchmark-compare")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "E * test_speed.py::test_a: getfixturevalue('benchmark') hides the case from the gate",
+            "E * What it measures would pass unjudged.",
+            "E * hint: make benchmark an argument of the test",
+        ],
+        consecutive=True,
+    )
+    # With the gate off it is pytest-benchmark's business.
+    steady.run().assert_outcomes(passed=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 STEADY = [1.000e-3, 1.001e-3, 0.999e-3, 1.000e-3, 1.002e-3]
@@ -168,3 +170,74 @@ def test_fixtures_of_other_modules_end_before_the_next_test(project):
         test_two="def test_next(): pass",
     )
     project.run().assert_outcomes(passed=3)
+
+
+def test_what_fresh_processes_cannot_do_is_told_once(slowed):
+    conftest = slowed.path / "conftest.py"
+    # Each one fails in its own words.
+    conftest.write_text(
+        conftest.read_text() + "\nassert len(list(here.glob('pid.*'))) == 1, f'only once, not in {os.getpid()}'\n"
+    )
+    result = slowed.run("--benchmark-compare", "--perf-processes=4", "--perf-json=run.json")
+    assert result.ret == 1
+    (problem,) = json.loads((slowed.path / "run.json").read_text())["problems"]
+    lines = problem.splitlines()
+    assert lines[0] == (
+        "a fresh process could not run test_speed.py::test_a and 7 more: it ended with exit code 4"
+        " (3 times, shown once)"
+    )
+    assert [line for line in lines if "only once, not in" in line and line.startswith("E ")]
+    assert lines[-1].startswith("hint: run it by hand: pytest ")
+    assert lines[-1].endswith(" 'test_speed.py::test_a'")
+    result.stdout.fnmatch_lines([f"problem: {lines[0]}"])
+    assert result.stdout.str().count("a fresh process could not run") == 1
+
+
+def test_what_was_found_before_fresh_processes_stopped_working_counts(slowed):
+    conftest = slowed.path / "conftest.py"
+    # The first fresh process dies in its third case; no other one can start.
+    conftest.write_text(
+        conftest.read_text()
+        + "\nassert len(list(here.glob('pid.*'))) <= 2, 'no more'\n"
+        + "\ndef pytest_runtest_call(item):\n"
+        + "    if len(list(here.glob('pid.*'))) == 2 and item.name == 'test_c': os.abort()\n"
+    )
+    run = slowed.json("--perf-processes=2")
+    cases = {case["id"].partition("::test_")[2]: case for case in run["cases"]}
+    assert len(cases) == len(NAMES)
+    assert {name: case["processes"] for name, case in cases.items() if case["processes"] > 1} == {
+        "a": 2,
+        "b": 2,
+        "c": 2,
+    }
+    assert (cases["c"]["verdict"], cases["c"]["outcome"]) == ("outcome_changed", "crashed")
+    assert cases["c"]["reason"] == "crashed in 1 of 2 processes: killed by SIGABRT (signal 6)"
+    for name in "defgh":
+        assert cases[name]["verdict"] == "inconclusive"
+        assert cases[name]["reason"] == "no fresh process could run it to confirm this"
+    (problem,) = run["problems"]
+    assert problem.startswith(
+        "a fresh process could not run test_speed.py::test_d and 4 more: it ended with exit code 4\n"
+    )
+
+
+def test_a_case_that_no_fresh_process_knows_is_not_recorded_and_others_are(project):
+    project.figures("a", STEADY)
+    # Only the first process has the second case.
+    project.pytester.makepyfile(
+        test_speed="""
+        import pathlib
+        def test_a(benchmark): benchmark(lambda: "a")
+        if not pathlib.Path("a.taken").exists():
+            def test_b(benchmark): benchmark(lambda: "a")
+        """
+    )
+    result = project.run("--perf-update=all", "--perf-json=run.json")
+    assert result.ret == 1
+    result.assert_outcomes(passed=2)
+    assert list(project.baseline()["cases"]) == ["test_a"]
+    unknown, lost = json.loads((project.path / "run.json").read_text())["problems"]
+    assert unknown.startswith(
+        "a fresh process could not run test_speed.py::test_b: it ended with exit code 5 (5 times, shown once)\n"
+    )
+    assert lost == "test_speed.py::test_b: not recorded: in a fresh process it did not come back"

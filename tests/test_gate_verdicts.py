@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 STEADY = [1.000e-3, 1.001e-3, 0.999e-3, 1.000e-3, 1.002e-3, 0.998e-3]
@@ -237,3 +239,70 @@ def test_recorded_figures_are_gated_too(project):
     source.write_text("ERROR = 1.2\n" + text)
     result = project.run("--benchmark-compare")
     result.stdout.fnmatch_lines(["FAILED test_speed.py::test_a - performance regressed: error 1 -> 1.20*"])
+
+
+def test_an_error_in_teardown_does_not_hide_how_the_call_ended(steady):
+    steady.cases("a", body="raise MemoryError('no room')")
+    source = steady.path / "test_speed.py"
+    source.write_text(
+        source.read_text()
+        + "\n@pytest.fixture(autouse=True)\ndef thing():\n    yield\n    raise ValueError('still in use')\n"
+    )
+    result = steady.run("--benchmark-compare", "--perf-json=run.json")
+    result.assert_outcomes(failed=1, errors=1)
+    case = json.loads((steady.path / "run.json").read_text())["cases"][0]
+    assert (case["verdict"], case["outcome"]) == ("outcome_changed", "out_of_memory")
+    assert case["reason"] == "passed -> out of memory: MemoryError: no room"
+
+
+def test_an_error_in_teardown_alone_is_how_the_case_ended(steady):
+    source = steady.path / "test_speed.py"
+    source.write_text(
+        source.read_text()
+        + "\n@pytest.fixture(autouse=True)\ndef thing():\n    yield\n    raise MemoryError('no room')\n"
+    )
+    case = steady.json()["cases"][0]
+    assert (case["verdict"], case["outcome"]) == ("outcome_changed", "out_of_memory")
+
+
+@pytest.fixture
+def cached(project):
+    """Two cases with baselines and a baseline of a third that is gone; ``b`` fails. pytest keeps its cache."""
+    project.pytester.makeini("[pytest]\naddopts = -p benchmark -p perfgate\n")
+    for name in ("a", "b", "gone"):
+        project.figures(name, STEADY)
+    project.store("a", "b", "gone")
+    project.cases("a", "b")
+    source = project.path / "test_speed.py"
+    source.write_text(source.read_text().replace("benchmark(lambda: 'b')", "assert benchmark(lambda: 'b') == 'c'"))
+    return project
+
+
+def test_last_failed_judges_what_it_runs_and_misses_nothing(cached):
+    assert cached.verdicts() == {"a": "unchanged", "b": "skipped", "gone": "removed"}
+    cached.cases("a", "b")
+    cached.figures("b", scaled(2))
+    # The fresh processes that confirm it have no last failure to go by.
+    assert cached.verdicts("--lf") == {"b": "regressed"}
+    cached.figures("b", STEADY)
+    assert cached.verdicts("--last-failed") == {"b": "unchanged"}
+
+
+OUTSIDE = (
+    "a test outside pytest's rootdir: the test module '' cannot have a baseline file: it has an empty part\n"
+    "hint: run pytest with --rootdir set to a folder that contains the tests"
+)
+
+
+def test_a_module_outside_the_rootdir_is_corrupt_and_says_what_to_do(project):
+    project.cases("a")
+    project.figures("a", STEADY)
+    root = project.pytester.mkdir("root")
+    (root / "test_inside.py").write_text("def test_b(benchmark): benchmark(lambda: 'a')\n")
+    arguments = (f"--rootdir={root}", "test_speed.py", "root/test_inside.py")
+    result = project.run("--benchmark-compare", "--perf-json=run.json", *arguments)
+    result.assert_outcomes(passed=1, failed=1)
+    cases = json.loads((project.path / "run.json").read_text())["cases"]
+    assert {case["id"]: case["verdict"] for case in cases} == {"::test_a": "corrupt", "test_inside.py::test_b": "new"}
+    assert cases[0]["reason"] == OUTSIDE
+    project.run(*arguments).assert_outcomes(passed=2)

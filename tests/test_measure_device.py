@@ -85,3 +85,15 @@ print(*(time_device(torch.neg, (x,)).median_s for _ in range(4)))
     done = pytester.run(sys.executable, "-c", program)
     first, *later = map(float, done.outlines[-1].split())
     assert first == pytest.approx(sorted(later)[1], rel=0.05)
+
+
+def test_memory_of_a_call_does_not_depend_on_what_others_left_free(torch: ModuleType) -> None:
+    from perfgate.measure.device_memory import peak_memory
+
+    x = torch.ones(3 << 20, dtype=torch.uint8, device="cuda")
+    peaks = {peak_memory(lambda: x.clone()).peak_bytes}
+    for hole in (4 << 20, 5 << 20, 6 << 20):
+        around = [torch.empty(size, dtype=torch.uint8, device="cuda") for size in (7 << 20, hole, 9 << 20)]
+        del around[1]
+        peaks.add(peak_memory(lambda: x.clone()).peak_bytes)
+    assert peaks == {3 << 20}

@@ -9,7 +9,7 @@ import datetime
 import os
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from perfgate.gate import Log
 from perfgate.model import Baseline, CaseResult, Damage, Hardware, Measurement, Outcome, Run, Verdict
 from perfgate.options import Settings
 from perfgate.replicate.wire import measurement_from_json, result_from_json
+from perfgate.static.targets import KEY_PREFIX, PLACEHOLDER, TARGETS
+from perfgate.verdict import causes
 from perfgate.verdict.case import fails, judge
 
 
@@ -28,6 +30,20 @@ def split(case: str) -> tuple[str, str]:
     """Split a node id into the path of its module and the case's name inside it."""
     module, _, name = case.partition("::")
     return module, name
+
+
+def grouped(problems: Iterable[str]) -> list[str]:
+    """Give each problem once: of those that begin with the same line the first one, and how many there were.
+
+    What follows that line is what a process printed or an exception added: it differs by its durations and addresses.
+    """
+    groups: dict[str, list[str]] = {}
+    for problem in problems:
+        groups.setdefault(problem.partition("\n")[0], []).append(problem)
+    return [
+        group[0] if len(group) == 1 else f"{head} ({len(group)} times, shown once){group[0][len(head) :]}"
+        for head, group in groups.items()
+    ]
 
 
 class Shelf:
@@ -47,8 +63,9 @@ class Shelf:
             try:
                 self._files[key, module] = self.store.load(key, module)
             except BaselineError as error:
-                # A module that no baseline file can be named after, outside the root say: its cases are CORRUPT.
-                damage = Damage(module, error.what, hint=error.hint)
+                # A module that no baseline file can be named after: its cases are CORRUPT. pytest gives no name to one
+                # outside its rootdir.
+                damage = Damage(module or "a test outside pytest's rootdir", error.what, hint=error.hint)
                 self._files[key, module] = LoadedFile(self.store.root, False, {}, (damage,))
         return self._files[key, module]
 
@@ -72,7 +89,17 @@ class Shelf:
         first = measurements[0]
         module, name = split(first.case)
         damages = self.file(first.key, module).damage_of(name)
-        result = judge(self.baseline(first.key, first.case), measurements, last=last, only=only)
+        baseline = self.baseline(first.key, first.case)
+        result = causes.explained(judge(baseline, measurements, last=last, only=only), baseline, measurements)
+        if first.repeats:
+            from perfgate.static import words
+
+            result = words.explained(result, baseline, first)
+        elif baseline is not None and result.verdict is Verdict.REGRESSED:
+            from perfgate.static import launched
+
+            lines = launched.compared(baseline.kernels, first.kernels)
+            result = replace(result, reason="\n".join([result.reason, *lines]))
         if damages and first.outcome is not Outcome.SKIPPED:
             reason = "; ".join(str(damage) for damage in damages)
             hints = "; ".join(dict.fromkeys(damage.hint for damage in damages if damage.hint))
@@ -116,11 +143,16 @@ class Book:
         Args:
             complete: whether the run went to its end; otherwise missing cases say nothing.
         """
-        problems = list(dict.fromkeys(problem for log in self._logs for problem in log.problems))
+        problems = [problem for log in self._logs for problem in log.problems]
         commit = _commit(self.root)
         recorded, files = self._write(commit, problems)
         if self.settings.compare and complete:
             self._find_removed()
+        try:
+            unused = self._unused()
+        except BaselineError as error:
+            unused = []
+            problems.append(str(error))
         self.run = Run(
             hardware=self.hardware,
             results=tuple(self.results.values()),
@@ -131,8 +163,8 @@ class Book:
             compared=self.settings.compare,
             recorded=tuple(recorded),
             files=tuple(files),
-            unused=tuple(self._unused()),
-            problems=tuple(problems),
+            unused=tuple(unused),
+            problems=tuple(grouped(problems)),
         )
         if self.settings.json is not None:
             from perfgate.report import run_file
@@ -179,7 +211,8 @@ class Book:
         return recorded, files
 
     def _keys(self) -> set[str]:
-        return {device.key for device in self.hardware.devices}
+        """Give the keys that this machine could have compared with: its devices', and those of compiled code."""
+        return {device.key for device in self.hardware.devices} | {target.key for target in TARGETS.values()}
 
     def _find_removed(self) -> None:
         """Name stored cases that were not collected although their whole module was."""
@@ -187,6 +220,9 @@ class Book:
             for module, cases in log.collected.items():
                 seen = {split(case)[1] for case in cases}
                 for key in sorted(self._keys()):
+                    if key.startswith(KEY_PREFIX) and any(name.endswith(f"[{PLACEHOLDER}]") for name in seen):
+                        # Without a compiler nobody knows which launches there are.
+                        continue
                     for name, stored in sorted(self.shelf.file(key, module).cases.items()):
                         if name not in seen:
                             case = f"{module}::{name}"

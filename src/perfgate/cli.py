@@ -1,4 +1,4 @@
-"""What can be asked without running a test? ``perfgate hardware``, ``perfgate show`` and ``perfgate prune``."""
+"""What can be asked without running a test? ``perfgate hardware``, ``show``, ``prune``, ``static`` and ``tune``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import NoReturn
 
 import perfgate
 from perfgate.errors import PerfgateError, SettingError
+from perfgate.static import command
+from perfgate.tune import command as tune
 
 #: Exit codes, as pytest's: 0 done, 1 it could not be done, 4 a usage error.
 DONE, FAILED, USAGE = 0, 1, 4
@@ -75,6 +77,8 @@ def _parser() -> _Parser:
     prune.add_argument("--key", action="append", help="only baselines of this hardware key; may be repeated")
     about = "folder of the baselines (default: pytest's setting)"
     prune.add_argument("--baselines", metavar="DIR", type=Path, help=about)
+    command.add_parser(commands)
+    tune.add_parser(commands)
     return parser
 
 
@@ -120,4 +124,4 @@ def _prune(options: argparse.Namespace) -> Iterator[str]:
         yield "hint: remove them with: perfgate prune --remove"
 
 
-_COMMANDS = {"hardware": _hardware, "show": _show, "prune": _prune}
+_COMMANDS = {"hardware": _hardware, "show": _show, "prune": _prune, "static": command.run, "tune": tune.run}

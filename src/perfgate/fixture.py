@@ -17,6 +17,7 @@ from pytest_benchmark.utils import NameWrapper
 from perfgate import markers
 from perfgate.errors import SettingError
 from perfgate.model import METHOD_VERSION, Better, Device, Hardware, Metric, Noise, Work
+from perfgate.naming import case_of
 from perfgate.plan import Plan
 from perfgate.plan import of as plan_of
 from perfgate.units import parse_limit
@@ -55,10 +56,13 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
         self.recorded: list[Metric] = []
         self.method: dict[str, str] = {}
         self.conditions: dict[str, Any] = {}
+        self.kernels: dict[str, Any] = {}
+        self.notes: dict[str, str] = {}
         self._hardware = hardware
         self._gated = gated
         self._marks = {mark.name for mark in node.iter_markers()}
         self._device: Device | None = None
+        self._case = case_of(node)
 
     @property
     def device(self) -> Device:
@@ -77,7 +81,7 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
         for name, value in (("bytes", bytes), ("flops", flops)):
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise SettingError(
-                    f"{self.fullname}: benchmark.work({name}={value!r}): not a positive number",
+                    f"{self._case}: benchmark.work({name}={value!r}): not a positive number",
                     hint="state the work of one call, or leave it out",
                 )
         self.stated_work = Work(bytes, flops)
@@ -102,7 +106,7 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
             limit: allowed change for the worse: "10%", "0.3us", "2% or 0.25us".
             noise: expected standard deviation between processes; "0" for a figure that repeats exactly.
         """
-        where = f"{self.fullname}: benchmark.record({name!r})"
+        where = f"{self._case}: benchmark.record({name!r})"
         if not name.isidentifier() or name in _OWN_NAMES or any(metric.name == name for metric in self.recorded):
             raise SettingError(
                 f"{where}: this name cannot be used", hint=f"a new identifier, none of {', '.join(_OWN_NAMES)}"
@@ -138,13 +142,16 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
             raise
 
     def _measure(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        from perfgate.measure import case
+        from perfgate.measure import case, notes
 
         self._find_device((args, kwargs))
-        taken = case.measure(fn, args, kwargs, plan=self.plan, device=self.device)
+        with notes.collect() as noted:
+            taken = case.measure(fn, args, kwargs, plan=self.plan, device=self.device)
+        self.notes = notes.texts(noted)
         self.metrics = list(taken.metrics)
         self.method = dict(taken.method)
         self.conditions = dict(taken.conditions)
+        self.kernels = dict(taken.kernels)
         stats = self._make_stats(1)
         for sample in taken.samples_s:
             stats.update(sample)
@@ -157,6 +164,8 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
         """
         if not (self._gated and self.enabled):
             return super()._raw_pedantic(target, *positional, **named)
+        from perfgate.measure import notes
+
         self._find_device(named.get("args") or ())
         speeds: dict[str, float] = {}
         if self.device.kind == "cpu":
@@ -164,13 +173,15 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
             from perfgate.measure.threads import pinned
 
             references = ReferenceSpeeds()
-            with pinned(self.plan.threads):
+            with pinned(self.plan.threads), notes.collect() as noted:
                 references.measure()
                 result = super()._raw_pedantic(target, *positional, **named)
                 references.measure()
             speeds = references.speeds()
         else:
-            result = super()._raw_pedantic(target, *positional, **named)
+            with notes.collect() as noted:
+                result = super()._raw_pedantic(target, *positional, **named)
+        self.notes = notes.texts(noted)
         self._take_rounds(speeds)
         return result
 

@@ -14,59 +14,14 @@ from typing import Any
 import pytest
 
 from perfgate import markers, outcomes, plan
-from perfgate.errors import SettingError
-from perfgate.fixture import PerfBenchmark
-from perfgate.model import CaseResult, Hardware, Measurement, Metric, Outcome, Verdict
+from perfgate.model import CaseResult, Hardware, Measurement, Outcome, Verdict
+from perfgate.naming import case_of
 from perfgate.options import RECORDED_PROCESSES, Settings
 from perfgate.replicate import process
 from perfgate.replicate.command import Launch
 from perfgate.replicate.wire import measurement_to_json, result_to_json, with_outcome
 
-FIXTURE = pytest.StashKey[PerfBenchmark]()
-#: Outcome and reason of a phase that raised.
-RAISED = pytest.StashKey[tuple[Outcome, str]]()
-
 Tell = Callable[[str], None]
-
-
-def finish(item: pytest.Item, reports: Sequence[pytest.TestReport], hardware: Hardware) -> Measurement:
-    """Build the measurement of a finished case from its fixture and the reports of its phases."""
-    fixture = item.stash.get(FIXTURE, None)
-    if fixture is not None:
-        device = fixture.device
-    else:
-        device = markers.device_for({mark.name for mark in item.iter_markers()}, hardware)
-    measurement = Measurement(
-        case=item.nodeid, key=device.key, environment=dict(hardware.environments.get(device.kind, {}))
-    )
-    for report in reports:
-        if report.outcome == "passed":
-            continue
-        if report.outcome == "skipped":
-            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr or "")
-            return with_outcome(measurement, Outcome.SKIPPED, reason.removeprefix("Skipped: "))
-        outcome, reason = item.stash.get(RAISED, (Outcome.FAILED, ""))
-        return with_outcome(measurement, outcome, reason or f"failed in {report.when}")
-    if fixture is None:
-        return measurement
-    return replace(
-        measurement,
-        metrics=(*fixture.metrics, *_at_speed(fixture)),
-        method=fixture.method,
-        conditions=fixture.conditions,
-        work=fixture.stated_work,
-    )
-
-
-def _at_speed(fixture: PerfBenchmark) -> list[Metric]:
-    """Give recorded durations and rates of a CPU case the machine's speed around the timed calls."""
-    speeds = next((metric.speeds for metric in fixture.metrics if metric.name == "wall_time"), {})
-    if fixture.device.kind != "cpu":
-        return fixture.recorded
-    return [
-        replace(metric, speeds=speeds) if metric.unit == "s" or metric.unit.endswith("/s") else metric
-        for metric in fixture.recorded
-    ]
 
 
 @dataclass
@@ -127,6 +82,10 @@ class Gate:
         self._recordable: dict[str, pytest.Item] = {}
         self._durations_s: dict[str, float] = {}
         self._isolated: set[str] = set()
+        #: Recordings that no other process could tell otherwise.
+        self._exact: dict[str, Measurement] = {}
+        #: Launched kernels that the static gate was asked about.
+        self._looked_at: set[str] = set()
 
     def protocol(
         self,
@@ -142,26 +101,44 @@ class Gate:
             run_phases: runs setup, call and teardown without reporting them.
             isolated: whether the case always gets a process of its own.
         """
+        case = case_of(item)
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         begin = time.perf_counter()
         reports, measurement = run_phases()
-        self._durations_s[item.nodeid] = time.perf_counter() - begin
+        self._durations_s[case] = time.perf_counter() - begin
         if isolated:
-            self._isolated.add(item.nodeid)
+            self._isolated.add(case)
         if not measurement.key:
             # Its process died before it could say where it ran.
             device = markers.device_for({mark.name for mark in item.iter_markers()}, self.hardware)
             measurement = replace(measurement, key=device.key)
         measurement = self._with_bandwidth(measurement)
-        last = self.settings.processes == 1 or not self.settings.compare
+        self._look_for_undeclared(item, measurement)
+        last = self.settings.processes == 1 or not self.settings.compare or measurement.repeats
         result = self._judge([measurement], last=last)
         if self.settings.compare and not last and result.verdict is Verdict.INCONCLUSIVE:
             suspects = frozenset(m.name for m in result.metrics if m.verdict is Verdict.INCONCLUSIVE)
             self._held.append(Held(item, reports, [measurement], result, suspects))
-            self._tell(f"{item.nodeid}: suspicious, to be confirmed in fresh processes")
+            self._tell(f"{case}: suspicious, to be confirmed in fresh processes")
         else:
             self._emit(item, reports, result, measurement)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+    def _look_for_undeclared(self, item: pytest.Item, measurement: Measurement) -> None:
+        """Warn of kernels that this case launched in a form that the static gate of their package does not compile."""
+        records = [record for record in measurement.kernels.values() if str(record) not in self._looked_at]
+        if not records:
+            return
+        from perfgate.static import launched
+        from perfgate.static.pool import shared
+
+        self._looked_at.update(map(str, records))
+        for line in launched.undeclared(records, shared()):
+            try:
+                item.warn(launched.UndeclaredLaunch(line))
+            except launched.UndeclaredLaunch:
+                # Warnings are errors in this run; here no test is left that could fail.
+                self.log.problems.append(f"{case_of(item)}: {line}")
 
     def _with_bandwidth(self, measurement: Measurement) -> Measurement:
         if measurement.work is None or measurement.work.bytes is None or not measurement.metrics:
@@ -195,13 +172,20 @@ class Gate:
         elif result.failed and judged.passed:
             judged.outcome = "failed"
             judged.longrepr = case_text.failure(result, self.settings.strict)
+        elif result.failed and judged.skipped:
+            # A launcher that refuses a device skips its test; one that did not refuse it before has changed.
+            judged.outcome = "failed"
+            judged.longrepr = case_text.failure(result, self.settings.strict)
         elif result.failed and judged.failed:
             judged.sections.append(("perfgate", case_text.failure(result, self.settings.strict)))
         # Through JSON, so that a worker can send it: only plain values travel.
         judged.perfgate = json.loads(json.dumps(result_to_json(result)))  # type: ignore[attr-defined]
         judged.user_properties.append(("perfgate", result.verdict.value))
         if self._wanted(item, result, measurement):
-            self._recordable[item.nodeid] = item
+            if measurement.repeats:
+                self._exact[case_of(item)] = measurement
+            else:
+                self._recordable[case_of(item)] = item
         for report in reports:
             item.ihook.pytest_runtest_logreport(report=report)
 
@@ -209,11 +193,16 @@ class Gate:
         """Whether this case is to be recorded."""
         if not self.settings.update or result.failed:
             return False
-        if measurement.outcome is not Outcome.PASSED and measurement.outcome not in plan.of(item).outcomes:
+        if measurement.outcome not in self._allowed(item):
             return False
         if measurement.outcome is Outcome.PASSED and not measurement.metrics:
             return False
-        return self.settings.update == "all" or self._stored(measurement.key, item.nodeid) is None
+        return self.settings.update == "all" or self._stored(measurement.key, case_of(item)) is None
+
+    def _allowed(self, item: pytest.Item) -> frozenset[Outcome]:
+        """Give the outcomes that may become the baseline of a case."""
+        # That the code under test refuses this device is what it says itself, not a way of failing.
+        return plan.of(item).outcomes | {Outcome.PASSED, Outcome.UNSUPPORTED}
 
     def settle(self, interrupted: bool, check: Callable[[pytest.Item], None]) -> None:
         """Confirm what is suspicious, report it, then repeat what is to be recorded.
@@ -243,7 +232,7 @@ class Gate:
         while self._held:
             held = self._held[0]
             check(held.item)
-            if interrupted:
+            if interrupted and held.result.verdict is Verdict.INCONCLUSIVE:
                 held.result = replace(held.result, reason="the run stopped before this was confirmed")
             held.item.ihook.pytest_runtest_logstart(nodeid=held.item.nodeid, location=held.item.location)
             self._emit(held.item, held.reports, held.result, held.measurements[0])
@@ -254,9 +243,9 @@ class Gate:
 
     def _repeat(self, undecided: Sequence[Held], what: str) -> None:
         """Add the measurements of one more fresh process to each case."""
-        found = self._fresh([held.item.nodeid for held in undecided], what)
+        found = self._fresh([case_of(held.item) for held in undecided], what)
         for held in undecided:
-            measurement = found.get(held.item.nodeid)
+            measurement = found.get(case_of(held.item))
             if measurement is not None:
                 held.measurements.append(measurement)
 
@@ -283,6 +272,7 @@ class Gate:
 
     def _record(self) -> None:
         """Repeat the cases to be recorded in fresh processes, and keep those that always ended the same way."""
+        self.log.recordings |= {case: [measurement_to_json(each)] for case, each in self._exact.items()}
         cases = list(self._recordable)
         if not cases:
             return
@@ -292,7 +282,7 @@ class Gate:
             for case, measurement in found.items():
                 taken[case].append(measurement)
         for case, measurements in taken.items():
-            allowed = {Outcome.PASSED, *plan.of(self._recordable[case]).outcomes}
+            allowed = self._allowed(self._recordable[case])
             bad = next((m for m in measurements if m.outcome not in allowed), None)
             if bad is not None or len(measurements) < RECORDED_PROCESSES:
                 why = f"{outcomes.words(bad.outcome)}: {bad.reason}" if bad else "it did not come back"
@@ -303,15 +293,3 @@ class Gate:
 
 def _count(cases: Sequence[object]) -> str:
     return f"{len(cases)} case" + ("s" if len(cases) != 1 else "")
-
-
-def note_raised(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-    """Remember how a phase of a test failed, while the exception is at hand."""
-    if call.excinfo is None or call.excinfo.errisinstance(pytest.skip.Exception):
-        return
-    if isinstance(call.excinfo.value, SettingError):
-        item.stash[RAISED] = (Outcome.FAILED, call.excinfo.value.what)
-        return
-    text = str(call.excinfo.value).strip().splitlines()
-    reason = f"{call.excinfo.typename}: {text[0]}" if text else call.excinfo.typename
-    item.stash[RAISED] = (outcomes.classify(call.excinfo.value), reason)

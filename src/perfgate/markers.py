@@ -42,6 +42,8 @@ class Marker:
     #: The one argument it takes, and whether it must be there.
     argument: str = ""
     required: bool = False
+    #: Whether its arguments are many, and read where they are used.
+    free: bool = False
 
 
 #: What ``pytest --markers`` says of the marker that :mod:`perfgate.plan` reads.
@@ -147,7 +149,15 @@ MARKERS: Mapping[str, Marker] = {
         argument="gib",
         required=True,
     ),
-    "static": Marker("compiles but runs nothing, so that it needs no GPU whatever its other markers say"),
+    "static": Marker(
+        "compiles but runs nothing, so that it needs no GPU whatever its other markers say. launches: where a module "
+        'maps names to functions that launch kernels ("package.module" for its LAUNCHES, or "package.module:NAME"); '
+        "there is one case for each of them and each target, which gates the figures of the compiled kernels and hands "
+        'them to the test as its argument compiled. targets: names such as ("sm90", "gfx942"), all by default. limits: '
+        'allowed changes by figure, such as {"registers": "20%"}',
+        argument="launches, targets=None, limits=None",
+        free=True,
+    ),
     "isolate": Marker(
         "runs in a child process, which is stopped after the timeout in seconds; a crash there ends this case only",
         argument="timeout",
@@ -246,6 +256,8 @@ def _argument(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> fl
         SettingError: the arguments are not what the marker takes.
     """
     marker = MARKERS[name]
+    if marker.free:
+        return 0.0
     given = ", ".join([*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())])
     what = f"marker {name} cannot be used as {name}({given})"
     if not marker.argument:
@@ -274,4 +286,4 @@ def _positive(value: object) -> float | None:
 def _signature(name: str, marker: Marker) -> str:
     if not marker.argument:
         return name
-    return f"{name}({marker.argument})" if marker.required else f"{name}({marker.argument}=seconds)"
+    return f"{name}({marker.argument})" if marker.required or marker.free else f"{name}({marker.argument}=seconds)"

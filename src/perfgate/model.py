@@ -42,6 +42,8 @@ class Outcome(enum.StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     ILLEGAL_ACCESS = "illegal_access"
     COMPILE_ERROR = "compile_error"
+    #: The code under test refuses this device, and says so.
+    UNSUPPORTED = "unsupported"
     CRASHED = "crashed"
     TIMED_OUT = "timed_out"
 
@@ -161,6 +163,12 @@ class Measurement:
     work: Work | None = None
     #: Measured copy bandwidth of the device in bytes/s (read plus write), where the case states its bytes.
     copy_bandwidth: float | None = None
+    #: Whether every process would find the same: one is enough to judge and to record.
+    repeats: bool = False
+    #: Figures of the compiled kernels that it launched, by name. Shown, never compared.
+    kernels: Mapping[str, Mapping[str, float | str]] = field(default_factory=dict)
+    #: What the timed call decided for itself (a tuned launch, say): see :mod:`perfgate.measure.notes`. Never compared.
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -188,6 +196,10 @@ class Baseline:
     environment: Mapping[str, str]
     commit: str
     date: str
+    #: Figures of the compiled kernels that it launched, by name. Information: another figure changes no verdict.
+    kernels: Mapping[str, Mapping[str, float | str]] = field(default_factory=dict)
+    #: What the recorded processes noted, all of it. Information as well.
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -251,6 +263,8 @@ class CaseResult:
     conditions: Mapping[str, Any] = field(default_factory=dict)
     #: Whether the verdict fails the test, given --perf-strict.
     failed: bool = False
+    #: What the timed call decided for itself, in all processes.
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

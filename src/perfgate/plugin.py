@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from perfgate import markers, options
-from perfgate.errors import PerfgateError, SettingError
+from perfgate.errors import SettingError
 
 if TYPE_CHECKING:
     from perfgate.fixture import PerfBenchmark
     from perfgate.run import State
+    from perfgate.static.cases import Compiled
 
 STATE: pytest.StashKey[State] = pytest.StashKey()
 
@@ -42,18 +43,18 @@ class BenchmarkPlugin:
     @pytest.fixture
     def benchmark(self, request: pytest.FixtureRequest) -> Iterator[PerfBenchmark]:
         """Time a call, state its work, and put any figure under the gate."""
-        from perfgate import fixture, gate, hardware, selection
+        from perfgate import finish, fixture, hardware, naming, selection
 
         if self._gated and not selection.is_case(request.node):
             raise SettingError(
-                f"{request.node.nodeid}: getfixturevalue('benchmark') hides the case from the gate",
+                f"{naming.case_of(request.node)}: getfixturevalue('benchmark') hides the case from the gate",
                 "What it measures would pass unjudged.",
                 "make benchmark an argument of the test",
             )
         if request.config._benchmarksession.skip:  # type: ignore[attr-defined]
             pytest.skip("Benchmarks are skipped (--benchmark-skip was used).")
         made = fixture.make(request, hardware=hardware.detect, gated=self._gated)
-        request.node.stash[gate.FIXTURE] = made
+        request.node.stash[finish.FIXTURE] = made
         yield made
         made._cleanup()
 
@@ -67,10 +68,10 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     try:
         settings = options.read(config)
-        config.pluginmanager.register(BenchmarkPlugin(settings.active), "perfgate-benchmark")
         distributed = config.getoption("dist", "no") != "no" or hasattr(config, "workerinput")
-        if settings.active or distributed or options.COLLECT_VARIABLE in os.environ:
-            _prepare(config, settings)
+        wanted = settings.active or distributed or options.COLLECT_VARIABLE in os.environ
+        state = _prepare(config, settings) if wanted else None
+        config.pluginmanager.register(BenchmarkPlugin(state is not None and state.measures), "perfgate-benchmark")
     except SettingError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -81,6 +82,31 @@ def _prepare(config: pytest.Config, settings: options.Settings) -> State:
 
     state = config.stash[STATE] = run.prepare(config, settings)
     return state
+
+
+@pytest.fixture
+def compiled(request: pytest.FixtureRequest) -> Compiled:
+    """Figures of the kernels that a launch compiles to; see the ``static`` marker."""
+    from perfgate.static import cases
+
+    return cases.make(request)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make a case of each launch and target that a ``static`` marker names."""
+    if metafunc.definition.get_closest_marker("static") is not None:
+        from perfgate.static import cases
+
+        cases.generate(metafunc)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Compile what a static case is about, so that what goes wrong is the test's own failure."""
+    if pyfuncitem.get_closest_marker("static") is not None:
+        from perfgate.static import cases
+
+        cases.before_call(pyfuncitem)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -104,7 +130,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if state is not None:
         state.note_collected(items)
         if path := os.environ.get(options.COLLECT_VARIABLE):
-            selection.write_collected(items, state.modules, config.rootpath, state.settings.baselines, path)
+            try:
+                selection.write_collected(items, state.modules, config.rootpath, state.settings.baselines, path)
+            except SettingError as error:
+                raise pytest.UsageError(str(error)) from None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -121,7 +150,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """Remember how a phase failed."""
     report = yield
     if item.config.stash.get(STATE, None) is not None:
-        from perfgate.gate import note_raised
+        from perfgate.finish import note_raised
 
         note_raised(item, call)
     return report
@@ -151,13 +180,8 @@ def pytest_runtestloop(session: pytest.Session) -> Any:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write baselines and files, and fail the run for what no test shows."""
-    state = session.config.stash.get(STATE, None)
-    if state is None:
-        return
-    try:
+    if (state := session.config.stash.get(STATE, None)) is not None:
         state.close(session, exitstatus)
-    except PerfgateError as error:
-        raise pytest.UsageError(str(error)) from None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

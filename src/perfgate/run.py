@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
-from perfgate import gate, hardware, options, selection
+from perfgate import closing, gate, hardware, options, selection
 from perfgate.errors import SettingError
+from perfgate.finish import finish
 from perfgate.model import Hardware, Measurement
+from perfgate.naming import remember
 from perfgate.options import Settings
 from perfgate.replicate import command, isolate
 from perfgate.replicate.command import Launch
@@ -35,7 +37,10 @@ class State:
         self.is_controller = not self.is_worker and config.getoption("dist", "no") != "no"
         self.gate: gate.Gate | None = None
         self.modules: set[str] = set()
+        #: Whether cases are measured for the gate here: by this run, or for the run that started this process.
+        self.measures = settings.active
         self._told = ""
+        self._failure: Exception | None = None
         self._began = time.time()
         # The controller runs no tests, and a fresh process has its own plugin.
         if settings.active and not settings.replica and not self.is_controller:
@@ -87,7 +92,8 @@ class State:
         return f"perfgate: {keys}; baselines in {folder}"
 
     def note_collected(self, items: list[pytest.Item]) -> None:
-        """Remember the cases of modules that were collected whole."""
+        """Remember what tests are called, and the cases of modules that were collected whole."""
+        remember(items)
         # --last-failed leaves tests out while modules are still being collected.
         if self.gate is None or self.config.getoption("lf", False):
             return
@@ -112,9 +118,9 @@ class State:
 
         def run_phases() -> tuple[list[pytest.TestReport], Measurement]:
             if timeout_s is not None:
-                return isolate.run(item, nextitem, self.launch, timeout_s)
+                return isolate.run(item, nextitem, self.launch, timeout_s, active=self.measures)
             reports = runtestprotocol(item, log=False, nextitem=nextitem)
-            return reports, gate.finish(item, reports, self.hardware)
+            return reports, finish(item, reports, self.hardware)
 
         if gated:
             assert self.gate is not None
@@ -154,7 +160,21 @@ class State:
             self.book.add(data)
 
     def close(self, session: pytest.Session, exitstatus: int) -> None:
-        """Sum the run up where files are written; hand over everything else."""
+        """Sum the run up where files are written; hand over everything else.
+
+        A failure must hide neither that tests failed nor pytest's summary: it is told there.
+        """
+        try:
+            self._close(session, exitstatus)
+        except Exception as error:
+            session.exitstatus = closing.exit_code(error, exitstatus)
+            self._failure = error
+            if self.is_worker:
+                from perfgate import xdist
+
+                xdist.hand_over(self.config, gate.Log(problems=["\n".join(closing.told(error))]))
+
+    def _close(self, session: pytest.Session, exitstatus: int) -> None:
         if self.gate is not None and self.is_worker:
             from perfgate import xdist
 
@@ -169,12 +189,16 @@ class State:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def summary(self, reporter: pytest.TerminalReporter) -> None:
-        """Print the verdicts."""
-        if not self.writes or self.config.option.collectonly or self.book.run is None:
-            return
+        """Print the verdicts, and what went wrong at the end."""
         from perfgate.report import terminal
 
-        lines = list(terminal.lines(self.book.run, self.config.option.verbose, self.settings.strict))
+        lines: list[terminal.Line] = []
+        # A run that could not be summed up may have no book.
+        book = vars(self).get("book")
+        if book is not None and book.run is not None:
+            lines += terminal.lines(book.run, self.config.option.verbose, self.settings.strict)
+        if self._failure is not None:
+            lines += (terminal.Line(line, {"red": True}) for line in closing.told(self._failure))
         if lines:
             reporter.section("perfgate", sep="=")
         for line in lines:
@@ -219,7 +243,7 @@ def prepare(config: pytest.Config, settings: Settings) -> State:
     state = State(config, settings)
     config.pluginmanager.register(state, "perfgate-state")
     if settings.replica:
-        _become_replica(config)
+        state.measures = _become_replica(config)
     elif settings.active:
         _quiet_benchmark(config)
     if state.is_controller or state.is_worker:
@@ -229,7 +253,8 @@ def prepare(config: pytest.Config, settings: Settings) -> State:
     return state
 
 
-def _become_replica(config: pytest.Config) -> None:
+def _become_replica(config: pytest.Config) -> bool:
+    """Run what this process was started for, and nothing else; tell whether the gate wants its figures."""
     from perfgate.replicate.child import ChildPlugin
     from perfgate.replicate.wire import Task
 
@@ -240,10 +265,11 @@ def _become_replica(config: pytest.Config) -> None:
     # Children of the tests themselves are not replicas.
     del os.environ[options.REPLICA_VARIABLE]
 
-    def finish(item: pytest.Item, reports: list[pytest.TestReport]) -> Measurement:
-        return gate.finish(item, reports, hardware.detect())
+    def measurement(item: pytest.Item, reports: list[pytest.TestReport]) -> Measurement:
+        return finish(item, reports, hardware.detect())
 
-    config.pluginmanager.register(ChildPlugin(config, task, finish), "perfgate-child")
+    config.pluginmanager.register(ChildPlugin(config, task, measurement), "perfgate-child")
+    return task.active
 
 
 def _quiet_benchmark(config: pytest.Config) -> None:

@@ -9,11 +9,22 @@ from pathlib import Path
 import pytest
 
 from perfgate import markers
+from perfgate.errors import SettingError
+from perfgate.static.targets import PLACEHOLDER
 
 
 def is_case(item: pytest.Item) -> bool:
-    """Whether a test is a case of the gate: it uses the ``benchmark`` fixture."""
-    return "benchmark" in getattr(item, "fixturenames", ())
+    """Whether a test is a case of the gate: it uses the ``benchmark`` fixture, or gates compiled code."""
+    return "benchmark" in getattr(item, "fixturenames", ()) or is_compiled(item)
+
+
+def is_compiled(item: pytest.Item) -> bool:
+    """Whether a test is a case whose figures come from compiled code."""
+    if item.get_closest_marker("static") is None:
+        return False
+    from perfgate.static import marker
+
+    return marker.names_launches(item)
 
 
 def apply(items: Iterable[pytest.Item]) -> None:
@@ -71,8 +82,18 @@ def write_collected(
         root: pytest's root folder.
         baselines: folder of the baselines.
         path: the file to write.
+
+    Raises:
+        SettingError: without a compiler not every case is known.
     """
     cases = by_module(items)
+    unknown = [case for found in cases.values() for case in found if case.endswith(f"[{PLACEHOLDER}]")]
+    if unknown:
+        raise SettingError(
+            f"{unknown[0]}: without a compiler nobody knows which launches there are",
+            "Their baselines would seem unused.",
+            "pip install torch triton",
+        )
     document = {
         "modules": {
             module: [case.partition("::")[2] for case in cases.get(module, ())] for module in {*modules, *cases}

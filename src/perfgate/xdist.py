@@ -14,7 +14,8 @@ import pytest
 from perfgate import markers
 from perfgate.errors import SettingError
 from perfgate.gate import Log
-from perfgate.selection import is_case
+from perfgate.naming import case_of
+from perfgate.selection import is_case, is_compiled
 
 if TYPE_CHECKING:
     from perfgate.run import State
@@ -67,7 +68,8 @@ class ControllerHooks:
             return
         device = self.state.hardware.accelerator
         if device is None:
-            raise pytest.UsageError(str(_timed_on_cpu(f"-n {len(specs)}", "this machine has no GPU")))
+            # Cases that only compile may run side by side; a worker complains of any other.
+            return
         variable = _VISIBLE[device.kind]
         try:
             names = assign(len(specs), device.kind, device.count, os.environ.get(variable))
@@ -119,10 +121,10 @@ class WorkerHooks:
             return
         for item in session.items:
             names = {mark.name for mark in item.iter_markers()}
-            timed = is_case(item) and "skip" not in names
+            timed = is_case(item) and not is_compiled(item) and "skip" not in names
             if timed and markers.device_for(names, self.state.hardware).kind == "cpu":
                 path = Path(self.state.config.workerinput["perfgate_complaints"])  # type: ignore[attr-defined]
-                path.write_text(f"{item.nodeid} runs on the CPU", encoding="utf-8")
+                path.write_text(f"{case_of(item)} runs on the CPU", encoding="utf-8")
                 return
 
 

@@ -18,9 +18,10 @@ import torch
 import triton
 import triton.language as tl
 
-from perf_kernels.row_quantization.launch import LaunchConfig, launch_config
+from perf_kernels.row_quantization.launch import LaunchConfig, launch_config, shape_class
 from perf_kernels.row_quantization.reference import LARGEST_CODE, SMALLEST_SCALE
 from perf_kernels.target import DEVICE_HINT, DEVICE_TYPE, current_target
+from perf_kernels.tuned import Chooser
 
 #: Wider rows would overflow the 32-bit loop over a row's tiles.
 MAX_WIDTH = 2**30
@@ -190,7 +191,7 @@ def quantize_rows(
         x: [M, K] bf16, fp16 or fp32, any strides. Unit column stride and rows that start at multiples of 16 elements
             are fast; other strides are correct.
         dtype: ``torch.int8`` or ``torch.float8_e4m3fn``.
-        config: how to launch; by default :func:`launch_config` chooses.
+        config: how to launch; by default what was tuned for this GPU, else what :func:`launch_config` chooses.
         out: tensors to write to, ``q`` [M, K] of ``dtype`` with unit column stride and ``scale`` [M] fp32, contiguous.
 
     Returns:
@@ -237,10 +238,17 @@ def quantize_rows(
 _INPUT_TYPES = frozenset({torch.bfloat16, torch.float16, torch.float32})
 
 
+def _fallback(rows: int, width: int, itemsize: int, integer: bool) -> LaunchConfig:
+    return launch_config(rows, width, itemsize, current_target().lanes)
+
+
+choose = Chooser("row_quantization", _fallback, shape_class)
+
+
 def _launch(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor, config: LaunchConfig | None) -> None:
     rows, width = x.shape
     if config is None:
-        config = launch_config(rows, width, x.element_size(), current_target().lanes)
+        config = choose(rows, width, x.element_size(), q.dtype == torch.int8)
     row_stride, column_stride = x.stride()
     tile, tiles = config.tile, config.tiles(width)
     arguments = (x, q, scale, width, row_stride, column_stride, q.stride(0), LARGEST_CODE[q.dtype], tile, tiles)

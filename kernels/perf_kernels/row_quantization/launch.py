@@ -10,6 +10,8 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
+from perf_kernels.tuned import rows_class
+
 #: Bytes that one thread loads with one instruction.
 LOAD_BYTES = 16
 #: A row stays in registers up to this many tiles: 40 registers a thread, of the 64 that 1024 threads leave.
@@ -18,7 +20,8 @@ MAX_TILES = 10
 COMFORTABLE_TILES = 7
 #: Below this many warps a launch does not fill a large GPU: then rows are spread over more threads, for latency.
 FILLING_WARPS = 4096
-MAX_WARPS = 32
+#: Threads of a program, on NVIDIA and AMD.
+MAX_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,25 @@ def launch_config(rows: int, width: int, itemsize: int, lanes: int = 32) -> Laun
     """
     warp_columns = lanes * LOAD_BYTES // itemsize
     num_warps = 1
-    while num_warps < MAX_WARPS:
+    while num_warps * lanes < MAX_THREADS:
         tiles = -(-width // (num_warps * warp_columns))
         if tiles == 1 or (tiles <= COMFORTABLE_TILES and rows * num_warps >= FILLING_WARPS):
             break
         num_warps *= 2
     tile = num_warps * warp_columns
     return LaunchConfig(num_warps=num_warps, tile=tile, one_pass=-(-width // tile) <= MAX_TILES)
+
+
+def shape_class(rows: int, width: int, itemsize: int, integer: bool) -> str:
+    """Name the shapes that share a tuned configuration, e.g. ``int8-16bit-3584-128``: one width, and some rows.
+
+    Args:
+        rows: number of rows.
+        width: columns of a row.
+        itemsize: bytes of an input element.
+        integer: whether the codes are INT8; else they are FP8.
+    """
+    return f"{'int8' if integer else 'fp8'}-{8 * itemsize}bit-{width}-{rows_class(rows)}"
 
 
 def bytes_moved(rows: int, width: int, itemsize: int) -> int:

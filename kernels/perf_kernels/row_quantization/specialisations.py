@@ -1,56 +1,47 @@
-"""Which compiled forms of the kernel does the launcher ask for, and how are they compiled without a GPU?"""
+"""Which launches cover every compiled form of the kernel that users get? Compiled without a GPU by the static gate."""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping
 
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+import torch
 
-from perf_kernels.row_quantization import kernel
-from perf_kernels.row_quantization.launch import LaunchConfig, launch_config
+from perf_kernels.row_quantization.kernel import quantize_rows
+from perf_kernels.row_quantization.naive_twin import quantize_rows_naively
 
-_ITEMSIZE = {"bf16": 2, "fp16": 2, "fp32": 4}
-_LARGEST = {"i8": 127.0, "fp8e4nv": 448.0}
-_DIVISIBLE = [["tt.divisibility", 16]]
+_CODES = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
 
 
-def compile_for(
-    target: GPUTarget,
-    width: int,
-    codes: str = "i8",
-    values: str = "bf16",
-    *,
-    rows: int = 65536,
-    config: LaunchConfig | None = None,
-) -> Any:
-    """Compile what :func:`quantize_rows` would run on ``target``.
+def _launch(codes: str, width: int, rows: int, values: torch.dtype = torch.bfloat16) -> object:
+    return quantize_rows(torch.empty(rows, width, dtype=values, device="cuda"), _CODES[codes])
 
-    Args:
-        target: e.g. ``GPUTarget("cuda", 90, 32)``.
-        width: columns of a contiguous ``[rows, width]``; a multiple of 16 gives wide accesses.
-        codes: Triton's name of the output type, "i8" or "fp8e4nv".
-        values: Triton's name of the input type, "bf16", "fp16" or "fp32".
-        rows: rows of the input.
-        config: how to launch; by default as :func:`launch_config` says.
 
-    Returns:
-        Triton's compiled kernel, with ``asm`` and ``metadata``.
-    """
-    config = config or launch_config(rows, width, _ITEMSIZE[values], target.warp_size)
-    constants: dict[str, Any] = {"x_column_stride": 1, "LARGEST": _LARGEST[codes]}
-    constants |= {"TILE": config.tile, "TILES": config.tiles(width)}
-    if config.one_pass:
-        function = kernel._one_pass_kernel
-        constants["RAGGED"] = width % config.tile != 0
-    else:
-        function = kernel._two_pass_kernel
-    types = {"x_ptr": f"*{values}", "q_ptr": f"*{codes}", "scale_ptr": "*fp32"}
-    signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in function.arg_names}
-    divisible = {"x_ptr", "q_ptr", "scale_ptr"}
-    if width % 16 == 0:
-        divisible |= {"width", "x_row_stride", "q_row_stride"}
-    hints = {(i,): _DIVISIBLE for i, name in enumerate(function.arg_names) if name in divisible}
-    source = ASTSource(fn=function, signature=signature, constexprs=constants, attrs=hints)
-    return triton.compile(source, target=target, options={"num_warps": config.num_warps})
+def _strided(width: int, rows: int) -> object:
+    """Every other column of a matrix twice as wide."""
+    return quantize_rows(torch.empty(rows, 2 * width, dtype=torch.bfloat16, device="cuda")[:, ::2])
+
+
+def _naive(width: int, rows: int) -> object:
+    return quantize_rows_naively(torch.empty(rows, width, dtype=torch.bfloat16, device="cuda"))
+
+
+#: Named by codes, width and rows, and by what is special.
+LAUNCHES: Mapping[str, Callable[[], object]] = {
+    "int8-3584-128": functools.partial(_launch, "int8", 3584, 128),
+    "int8-3584-65536": functools.partial(_launch, "int8", 3584, 65536),
+    "int8-18944-65536": functools.partial(_launch, "int8", 18944, 65536),
+    "int8-18943-65536-odd": functools.partial(_launch, "int8", 18943, 65536),
+    "int8-1048576-64-two-pass": functools.partial(_launch, "int8", 2**20, 64),
+    "int8-8192-4096-fp32": functools.partial(_launch, "int8", 8192, 4096, torch.float32),
+    "int8-8192-4096-strided": functools.partial(_strided, 8192, 4096),
+    "fp8-3584-65536": functools.partial(_launch, "fp8", 3584, 65536),
+    "fp8-18944-65536": functools.partial(_launch, "fp8", 18944, 65536),
+}
+#: The other widths that the served models have: INT8 from bf16, as many rows as a prompt has.
+MODEL_LAUNCHES: Mapping[str, Callable[[], object]] = {
+    f"int8-{width}-65536": functools.partial(_launch, "int8", width, 65536)
+    for width in (2048, 3072, 5120, 8192, 13824, 37888)
+}
+#: The deliberate mistake, which the index check must find.
+TWIN_LAUNCHES: Mapping[str, Callable[[], object]] = {"naive-3584-65536": functools.partial(_naive, 3584, 65536)}

@@ -385,6 +385,7 @@ def test_fp8_without_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_launch_covers_the_row(rows: int, width: int, itemsize: int, lanes: int) -> None:
     config = launch_config(rows, width, itemsize, lanes)
     assert config.num_warps in (1, 2, 4, 8, 16, 32)
+    assert config.num_warps * lanes <= 1024
     # 16 bytes of input a thread.
     assert config.tile * itemsize == config.num_warps * lanes * 16
     assert (config.tiles(width) - 1) * config.tile < width <= config.tiles(width) * config.tile

@@ -2,55 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
 import torch
 
 from perf_kernels.child import run
-from perf_kernels.index_width import narrow_offsets
 from perf_kernels.row_quantization import quantize_rows, quantize_rows_reference
 from perf_kernels.row_quantization.inputs import random_rows
+from perfgate.static.answers import Answer
+from perfgate.static.figures import Figures
+from perfgate.static.pool import compile_all, shared
+from perfgate.static.targets import TARGETS
 
 #: Gate and up projection of Qwen2.5-7B: 2 x 18944 columns.
 ROWS, WIDTH = 65_536, 37_888
 #: The first row whose offset is past 2**31 - 1.
 FIRST_WRAPPED_ROW = 56_680
 
-COMPILE = """
-import json, re
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from perf_kernels.index_width import narrow_offsets
-from perf_kernels.row_quantization.naive_twin import naive_kernel
-from perf_kernels.row_quantization.specialisations import compile_for
-
-def describe(compiled):
-    text = compiled.asm.get("ptx") or compiled.asm["amdgcn"]
-    spills = len(re.findall(r"(?:ld|st)\\.local|scratch_(?:load|store)", text))
-    loads = re.findall(r"ld\\.global\\.\\S+|(?:global|buffer)_load_\\w+", text)
-    return {"narrow": narrow_offsets(compiled.asm["ttir"]), "spills": spills, "loads": loads}
-
-found = {}
-for backend, arch, lanes in [("cuda", 80, 32), ("cuda", 89, 32), ("cuda", 90, 32), ("cuda", 100, 32),
-                             ("hip", "gfx90a", 64), ("hip", "gfx942", 64), ("hip", "gfx1100", 32)]:
-    target = GPUTarget(backend, arch, lanes)
-    found[f"{arch} int8 one pass"] = describe(compile_for(target, 18944))
-    if arch in (89, 90, 100, "gfx942"):
-        found[f"{arch} fp8 one pass"] = describe(compile_for(target, 18944, "fp8e4nv"))
-target = GPUTarget("cuda", 90, 32)
-found["90 int8 two passes"] = describe(compile_for(target, 2**20))
-found["90 int8 odd width"] = describe(compile_for(target, 18943))
-for width in (2048, 3072, 3584, 5120, 8192, 13824, 37888):
-    found[f"90 int8 {width}"] = describe(compile_for(target, width))
-types = {"x_ptr": "*bf16", "q_ptr": "*i8", "scale_ptr": "*fp32"}
-types |= {"width": "i32", "row_stride": "i32", "TILE": "constexpr"}
-twin = triton.compile(ASTSource(fn=naive_kernel, signature=types, constexprs={"TILE": 1024}, attrs={}), target=target)
-found["naive twin"] = describe(twin)
-print(json.dumps(found))
-"""
+PLACE = "perf_kernels.row_quantization.specialisations"
+TWIN = "naive-3584-65536"
 
 INTERPRET = """
 import resource, sys
@@ -80,36 +49,51 @@ print("equals the reference", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 @pytest.fixture(scope="module")
-def compiled() -> Any:
-    """Compile the kernel for all targets in a child process: in this one it may be interpreted."""
-    done = run(COMPILE, interpret=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def answers() -> dict[tuple[str, str], Answer]:
+    """Compile every launch of the kernel, in another process: in this one it may be interpreted."""
+    others = f"{PLACE}:MODEL_LAUNCHES"
+    return {
+        **compile_all(PLACE, list(shared().launches(PLACE).code), list(TARGETS)),
+        **compile_all(others, list(shared().launches(others).code), ["sm90"]),
+    }
 
 
-def test_compiled_offsets_are_wide(compiled: dict[str, Any]) -> None:
-    kernels = {name: found for name, found in compiled.items() if name != "naive twin"}
-    assert len(kernels) == 20
-    assert {name: found["narrow"] for name, found in kernels.items() if found["narrow"]} == {}
+@pytest.fixture(scope="module")
+def kernels(answers: dict[tuple[str, str], Answer]) -> dict[str, Figures]:
+    """Give the compiled kernels by launch and target."""
+    return {" ".join(where): kernel for where, answer in answers.items() for kernel in answer.kernels}
 
 
-def test_compiled_code_does_not_spill(compiled: dict[str, Any]) -> None:
-    assert {name: found["spills"] for name, found in compiled.items() if found["spills"]} == {}
+@pytest.fixture(scope="module")
+def twin() -> Figures:
+    """Compile the deliberate mistake."""
+    return compile_all(f"{PLACE}:TWIN_LAUNCHES", [TWIN], ["sm90"])[TWIN, "sm90"].kernels[0]
 
 
-def test_loads_are_16_bytes_wide(compiled: dict[str, Any]) -> None:
-    # Every other element of an odd width is misaligned for anything wider than itself.
-    for name, found in compiled.items():
-        wide = [load for load in found["loads"] if load.startswith("ld.global.v4") or load.endswith(("x4", "b128"))]
-        if name in ("naive twin", "90 int8 odd width"):
-            assert wide == []
-        else:
-            assert wide == found["loads"] != []
+def test_every_launch_compiles_for_every_target(answers: dict[tuple[str, str], Answer]) -> None:
+    left = {where: (answer.status, answer.reason) for where, answer in answers.items() if answer.status != "compiled"}
+    no_fp8 = "quantize_rows: torch.float8_e4m3fn needs compute capability 8.9 or more; this device has 8.0"
+    launches = ("fp8-3584-65536", "fp8-18944-65536")
+    assert left == {(launch, "sm80"): ("unsupported", no_fp8) for launch in launches}
 
 
-def test_compile_check_catches_the_naive_twin(compiled: dict[str, Any]) -> None:
-    found = compiled["naive twin"]["narrow"]
-    assert [line.split(" = ")[1].split(" ")[0] for line in found] == ["arith.muli", "tt.addptr", "tt.addptr"]
+def test_compiled_offsets_are_wide(kernels: dict[str, Figures]) -> None:
+    assert {name: found.narrow_offsets for name, found in kernels.items() if found.narrow_offsets} == {}
+
+
+def test_compiled_code_does_not_spill(kernels: dict[str, Figures]) -> None:
+    assert {name: found.code.spills for name, found in kernels.items() if found.code.spills} == {}
+
+
+def test_loads_are_16_bytes_wide(kernels: dict[str, Figures]) -> None:
+    # Every other element of an odd width or of a stride is misaligned for anything wider than itself.
+    narrow = {name for name, found in kernels.items() if found.load_width < 16}
+    assert narrow == {name for name in kernels if "-odd" in name or "-strided" in name}
+
+
+def test_compile_check_catches_the_naive_twin(twin: Figures) -> None:
+    found = [line.split(" = ")[1].split(" ")[0] for line in twin.narrow_offsets]
+    assert found == ["arith.muli", "tt.addptr", "tt.addptr"]
 
 
 def test_interpreted_at_the_real_shape() -> None:
@@ -129,64 +113,6 @@ def test_interpreter_check_lets_the_naive_twin_pass_below_the_limit() -> None:
     # Otherwise the twin might be caught for another reason than its offsets.
     done = run(INTERPRET, "twin", 4, 512, interpret=True)
     assert "int32 overflow" not in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("ttir", "narrow"),
-    [
-        ("%0 = tt.get_program_id x : i32\n%1 = tt.addptr %p, %0 : !tt.ptr<f32>, i32", []),
-        (
-            "%c = arith.constant 64 : i32\n%0 = tt.get_program_id x : i32\n%1 = arith.muli %0, %c : i32\n"
-            "%2 = arith.extsi %1 : i32 to i64\n%3 = tt.addptr %p, %2 : !tt.ptr<f32>, i64",
-            [],
-        ),
-        (
-            "%c = arith.constant 64 : i32\n%0 = tt.get_program_id x : i32\n%1 = arith.muli %0, %c : i32\n"
-            "%2 = tt.splat %1 : i32 -> tensor<8xi32>\n%3 = tt.addptr %p, %2 : tensor<8x!tt.ptr<f32>>, tensor<8xi32>",
-            ["%3 = tt.addptr %p, %2 : tensor<8x!tt.ptr<f32>>, tensor<8xi32>"],
-        ),
-        (
-            "%0 = tt.get_program_id x : i32\n%1 = arith.muli %0, %stride : i32 loc(#loc3)\n"
-            "%2 = arith.extsi %1 : i32 to i64\n%3 = tt.addptr %p, %2 : !tt.ptr<f32>, i64",
-            ["%1 = arith.muli %0, %stride : i32"],
-        ),
-        (
-            "%0 = tt.get_program_id x : i32\n%1 = arith.extsi %0 : i32 to i64\n%2 = arith.muli %1, %stride : i64\n"
-            "%3 = tt.addptr %p, %2 : !tt.ptr<f32>, i64",
-            [],
-        ),
-        (
-            "%c = arith.constant 64 : i32\n%0 = tt.get_program_id x : i32\n%1 = arith.muli %0, %c : i32\n"
-            "%r = scf.for %i = %zero to %n step %c iter_args(%at = %zero) -> (i32) : i32 {\n"
-            "  %2 = tt.addptr %p, %at : !tt.ptr<f32>, i32\n  scf.yield %1 : i32\n}",
-            ["%2 = tt.addptr %p, %at : !tt.ptr<f32>, i32"],
-        ),
-        (
-            "%c = arith.constant 64 : i32\n%0 = tt.get_program_id x : i32\n%1 = arith.muli %0, %c : i32\n"
-            "%r = scf.if %cond -> (i32) {\n  scf.yield %zero : i32\n} else {\n  scf.yield %1 : i32\n}\n"
-            "%2 = tt.addptr %p, %r : !tt.ptr<f32>, i32",
-            ["%2 = tt.addptr %p, %r : !tt.ptr<f32>, i32"],
-        ),
-        (
-            "%c = arith.constant 64 : i32\n%0 = tt.get_program_id x : i32\n"
-            "scf.if %cond {\n  %1 = arith.muli %0, %c : i32\n} else {\n"
-            "  %1 = arith.muli %n, %c : i32\n  %2 = tt.addptr %p, %1 : !tt.ptr<f32>, i32\n}",
-            [],
-        ),
-    ],
-    ids=[
-        "row",
-        "tile start made wide",
-        "tile start",
-        "stride then wide",
-        "wide",
-        "through a loop",
-        "through a branch",
-        "same name elsewhere",
-    ],
-)
-def test_narrow_offsets(ttir: str, narrow: list[str]) -> None:
-    assert narrow_offsets(ttir) == narrow
 
 
 @pytest.mark.cuda

@@ -41,6 +41,7 @@ _CONFLICT = re.compile(r"^(<{7}|={7}|>{7}|\|{7})(?=\s|$)", re.MULTILINE)
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _BETTER: dict[str, Better] = {"lower": "lower", "higher": "higher"}
 _CASE = frozenset({"outcome", "recorded", "method", "metrics"})
+_CASE_KNOWN = _CASE | {"kernels", "notes"}
 _RECORDED = frozenset({"date", "commit", "environment"})
 _METRIC = frozenset({"unit", "better", "values"})
 _METRIC_KNOWN = _METRIC | {"spread", "speeds"}
@@ -186,7 +187,7 @@ def _software(entries: Sequence[Entry]) -> Software:
 
 def _baseline(entry: Entry, software: Software, found: Found) -> Baseline | None:
     """Read one case; None when anything in it is wrong."""
-    fields = read_fields(entry.value, (), _CASE, _CASE, found)
+    fields = read_fields(entry.value, (), _CASE, _CASE_KNOWN, found)
     outcome = _word(fields, (), "outcome", _OUTCOMES, found)
     recorded = (
         read_fields(fields["recorded"], ("recorded",), _RECORDED, _RECORDED, found) if "recorded" in fields else {}
@@ -198,12 +199,29 @@ def _baseline(entry: Entry, software: Software, found: Found) -> Baseline | None
         _metric(name, value, found)
         for name, value in read_object(fields.get("metrics", {}), ("metrics",), found).items()
     ]
+    kernels = _kernels(fields.get("kernels", {}), found)
+    notes = read_texts(fields.get("notes", {}), ("notes",), found)
     if fields.get("metrics") == {} and outcome is Outcome.PASSED:
         found.append((("metrics",), "empty: a case that passed has at least one figure"))
     if found or outcome is None:
         return None
     metrics.sort(key=lambda metric: metric.name)
-    return Baseline(entry.name, outcome, tuple(metrics), method, environment, origin["commit"], origin["date"])
+    commit, date = origin["commit"], origin["date"]
+    return Baseline(entry.name, outcome, tuple(metrics), method, environment, commit, date, kernels, notes)
+
+
+def _kernels(value: object, found: Found) -> dict[str, dict[str, float | str]]:
+    """Read the figures of the kernels that a case launched."""
+    kernels: dict[str, dict[str, float | str]] = {}
+    for name, record in read_object(value, ("kernels",), found).items():
+        path = ("kernels", name)
+        kernels[name] = {}
+        for part, figure in read_object(record, path, found).items():
+            if isinstance(figure, str):
+                kernels[name][part] = figure
+            elif (number := read_figure(figure, (*path, part), FIGURE, found)) is not None:
+                kernels[name][part] = number
+    return kernels
 
 
 def _metric(name: str, value: object, found: Found) -> StoredMetric:

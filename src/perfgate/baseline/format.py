@@ -129,6 +129,14 @@ def dump_case(baseline: Baseline, environment: str) -> str:
         for metric in sorted(baseline.metrics, key=lambda metric: metric.name)
     )
     lines.append(f'      "metrics": {{\n{metrics}\n      }}' if metrics else '      "metrics": {}')
+    if baseline.kernels:
+        kernels = ",\n".join(
+            f"        {json.dumps(name)}: {json.dumps({part: _plain_value(value) for part, value in record.items()})}"
+            for name, record in sorted(baseline.kernels.items())
+        )
+        lines.append(f'      "kernels": {{\n{kernels}\n      }}')
+    if baseline.notes:
+        lines.append(f'      "notes": {json.dumps(dict(baseline.notes), sort_keys=True)}')
     return "{\n" + ",\n".join(lines) + "\n    }"
 
 
@@ -170,6 +178,10 @@ def _countable(value: float) -> bool:
 
 def _written(value: float) -> float:
     return int(value) if _countable(value) else value
+
+
+def _plain_value(value: float | str) -> float | str:
+    return value if isinstance(value, str) else rounded([float(value)])[0]
 
 
 def _metric_text(metric: StoredMetric) -> str:

@@ -1,7 +1,8 @@
 """Which file holds the baseline of a case?
 
 The case ``perf_tests/a/test_x.py::test_y[z]`` on the hardware ``nvidia-h200`` is the entry ``test_y[z]`` of
-``baselines/nvidia-h200/perf_tests/a/test_x.json``. Node ids and keys come from outside, so a path that would leave the
+``baselines/nvidia-h200/perf_tests/a/test_x.json``. The folder ``baselines/nvidia-h200/tuning`` holds what
+``perfgate tune`` found, which no test owns. Node ids and keys come from outside, so a path that would leave the
 folder of its key is refused.
 """
 
@@ -13,6 +14,8 @@ from pathlib import Path
 from perfgate.errors import BaselineError
 
 _SUFFIX = ".json"
+#: The folder below a key's that holds tuned configurations.
+TUNING = "tuning"
 
 
 def split_node_id(node_id: str) -> tuple[str, str]:
@@ -63,6 +66,8 @@ def baseline_path(root: Path, key: str, module: str) -> Path:
 def module_of(folder: Path, path: Path) -> str | None:
     """Give the module that a file below a key's folder belongs to, or None for a file that holds no baselines."""
     relative = path.relative_to(folder).as_posix()
+    if relative.startswith(f"{TUNING}/"):
+        return None
     return relative.removesuffix(_SUFFIX) if relative.endswith(_SUFFIX) and path.name != _SUFFIX else None
 
 

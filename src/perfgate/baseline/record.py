@@ -8,6 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from perfgate.baseline.check import Origin, examine
 from perfgate.baseline.format import dump, dump_case, dump_environment, environment_id
 from perfgate.errors import BaselineError
+from perfgate.measure import notes
 from perfgate.model import Baseline, Measurement, Metric, StoredMetric
 
 
@@ -43,7 +44,9 @@ def to_baseline(measurements: Sequence[Measurement], *, commit: str, date: str) 
             )
     metrics = tuple(_stored(case, [metrics[name] for metrics in by_name]) for name in sorted(by_name[0]))
     first = measurements[0]
-    baseline = Baseline(case, first.outcome, metrics, dict(first.method), dict(first.environment), commit, date)
+    noted = notes.together(each.notes for each in measurements)
+    software = dict(first.environment)
+    baseline = Baseline(case, first.outcome, metrics, dict(first.method), software, commit, date, first.kernels, noted)
     _check(baseline, first.key)
     return baseline
 

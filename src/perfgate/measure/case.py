@@ -32,6 +32,7 @@ class Taken:
         conditions: what the machine did meanwhile.
         samples_s: seconds per call of the first clock, for pytest-benchmark's own table and files.
         result: what a timed call returned.
+        kernels: figures of the compiled kernels that it launched.
     """
 
     metrics: tuple[Metric, ...]
@@ -39,6 +40,7 @@ class Taken:
     conditions: Mapping[str, Any]
     samples_s: tuple[float, ...]
     result: Any = field(repr=False, compare=False)
+    kernels: Mapping[str, Mapping[str, float | str]] = field(default_factory=dict)
 
 
 def measure(
@@ -104,6 +106,7 @@ def _on_device(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str,
 
     from perfgate.measure import device_memory
     from perfgate.measure.device_conditions import open_conditions
+    from perfgate.static import launched
 
     conditions = open_conditions(torch.cuda.current_device())
     method = {"version": METHOD_VERSION, "clock": plan.clock or "wall"}
@@ -153,7 +156,9 @@ def _on_device(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str,
                 # Wall time is mostly the CPU's: the SM clock does not explain it.
             )
         )
-    memory = device_memory.peak_memory(lambda: fn(*args, **kwargs))
+    with launched.recording() as compiled:
+        memory = device_memory.peak_memory(lambda: fn(*args, **kwargs))
+    method["memory"] = memory.method
     metrics.append(
         Metric(
             "memory",
@@ -164,7 +169,7 @@ def _on_device(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str,
         )
     )
     seen = {**conditions.report(), "memory_reserved_bytes": memory.reserved_bytes}
-    return Taken(tuple(metrics), method, seen, samples, result)
+    return Taken(tuple(metrics), method, seen, samples, result, launched.describe(compiled))
 
 
 def _memory_limit(asked: Limit | None, default: Limit) -> Limit:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from perfgate.model import Measurement
+from perfgate.naming import case_of
 from perfgate.replicate.wire import Task, measurement_to_json
 
 #: Builds the measurement of a finished case from the reports of its phases.
@@ -34,6 +35,7 @@ class ChildPlugin:
         self.finish = finish
         # Unbuffered and appended line by line: what was told survives the death of the process.
         self._file = os.open(task.events, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._case = ""
         self._reports: list[pytest.TestReport] = []
         _die_with_parent()
 
@@ -47,17 +49,18 @@ class ChildPlugin:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Keep the named cases, in the order of the task."""
-        found = {item.nodeid: item for item in items}
+        found = {case_of(item): item for item in items}
         items[:] = [found[case] for case in self.task.cases if case in found]
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
         """Tell which case is running, and what came out of it."""
         self._reports = []
-        self.tell("start", item.nodeid)
+        self._case = case_of(item)
+        self.tell("start", self._case)
         # A protocol left by an exception (pytest.exit, say) tells nothing: the parent sees a case that did not end.
         done = yield
-        self.tell("measurement", item.nodeid, measurement=measurement_to_json(self.finish(item, self._reports)))
+        self.tell("measurement", self._case, measurement=measurement_to_json(self.finish(item, self._reports)))
         return done
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -65,7 +68,7 @@ class ChildPlugin:
         self._reports.append(report)
         if self.task.reports:
             data: Mapping[str, Any] = self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
-            self.tell("report", report.nodeid, report=data)
+            self.tell("report", self._case, report=data)
 
 
 def _die_with_parent() -> None:

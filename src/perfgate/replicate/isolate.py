@@ -9,6 +9,7 @@ import pytest
 
 from perfgate.errors import ReplicaError
 from perfgate.model import Measurement, Outcome
+from perfgate.naming import case_of
 from perfgate.outcomes import words
 from perfgate.replicate import process
 from perfgate.replicate.command import Launch
@@ -31,6 +32,7 @@ def run(
     launch: Launch,
     timeout_s: float,
     *,
+    active: bool,
     start: Callable[..., process.Findings] = process.run,
 ) -> tuple[list[pytest.TestReport], Measurement]:
     """Run one test in a child process and give its reports as if it had run here.
@@ -40,11 +42,12 @@ def run(
         nextitem: the test after it.
         launch: how to start a process.
         timeout_s: seconds the test may take.
+        active: whether the gate is on in this run.
         start: runs cases in a fresh process.
     """
-    case = item.nodeid
+    case = case_of(item)
     try:
-        findings = start([case], launch, reports=True, patience_s=lambda _: timeout_s)
+        findings = start([case], launch, reports=True, active=active, patience_s=lambda _: timeout_s)
     except ReplicaError as error:
         findings = process.Findings(deaths={case: (Outcome.CRASHED, error.what, error.why)})
     # Fixtures of earlier tests that the next one does not share end here, as they would have in this test's teardown.
@@ -64,6 +67,8 @@ def _revive(item: pytest.Item, data: Mapping[str, Any]) -> pytest.TestReport:
     # JSON knows no tuples, and pytest insists on one for the place and reason of a skip.
     if isinstance(report.longrepr, list):
         report.longrepr = tuple(report.longrepr)
+    # The test may go by another name here than in its own process.
+    report.nodeid = item.nodeid
     return report
 
 

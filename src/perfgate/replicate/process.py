@@ -53,6 +53,7 @@ def run(
     launch: Launch,
     *,
     reports: bool = False,
+    active: bool = True,
     patience_s: Callable[[str], float] = lambda case: MINIMUM_S,
     progress: Progress = lambda case: None,
 ) -> Findings:
@@ -62,6 +63,7 @@ def run(
         cases: node ids.
         launch: how to start a process.
         reports: also bring back pytest's reports.
+        active: whether the gate is on in this run.
         patience_s: seconds that a case may take.
         progress: told which case is running.
 
@@ -73,7 +75,7 @@ def run(
     while remaining:
         with tempfile.TemporaryDirectory(prefix="perfgate-") as folder:
             scratch = Path(folder)
-            task = Task(tuple(remaining), str(scratch / "events"), reports)
+            task = Task(tuple(remaining), str(scratch / "events"), reports, active)
             task.save(scratch / "task.json")
             ended = _run_child(task, launch, scratch, patience_s, progress)
             started = _collect(task, findings)

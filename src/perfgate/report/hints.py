@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Sequence
 
-from perfgate.model import FAILING, SEVERITY, CaseResult, Run, Verdict
+from perfgate.model import FAILING, SEVERITY, CaseResult, Outcome, Run, Verdict
 from perfgate.report.words import broke, module
 
 #: How a line with the next step starts.
@@ -45,7 +45,7 @@ def for_cases(verdict: Verdict, group: Sequence[CaseResult], everything: Sequenc
     """
     if verdict is Verdict.CORRUPT and (own := _own_hints(group)):
         return own
-    broken = [result for result in group if verdict in _EXPECTED_TO_RUN and broke(result)]
+    broken = [result for result in group if verdict in _EXPECTED_TO_RUN and broke(result) and not _refused(result)]
     rest = [result for result in group if result not in broken]
     hints = []
     if broken:
@@ -54,6 +54,11 @@ def for_cases(verdict: Verdict, group: Sequence[CaseResult], everything: Sequenc
     if rest and (step := _step(verdict, rest, everything)):
         hints.append(step)
     return hints
+
+
+def _refused(result: CaseResult) -> bool:
+    """Tell whether the code under test refuses this device, which may be recorded, and was not known to run on it."""
+    return result.outcome is Outcome.UNSUPPORTED and result.verdict is not Verdict.OUTCOME_CHANGED
 
 
 def _own_hints(group: Sequence[CaseResult]) -> list[str]:

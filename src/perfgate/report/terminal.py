@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from perfgate import outcomes
-from perfgate.model import FAILING, FAILING_STRICT, CaseResult, MetricVerdict, Run, Verdict
+from perfgate.model import FAILING, FAILING_STRICT, CaseResult, MetricVerdict, Outcome, Run, Verdict
 from perfgate.report import hints, words
 from perfgate.report.table import Column, Layout, layout
 from perfgate.report.throughput import throughput
@@ -101,7 +101,8 @@ def _worth_a_row(result: CaseResult, compared: bool) -> bool:
     if compared:
         return result.verdict not in (Verdict.UNCHANGED, Verdict.SKIPPED) or words.not_judged(result)
     # A recording tells what went wrong, and where the new baseline departs from the old one.
-    return result.verdict in FAILING or result.verdict is Verdict.IMPROVED or words.broke(result)
+    wrong = words.broke(result) and result.outcome is not Outcome.UNSUPPORTED
+    return result.verdict in FAILING or result.verdict is Verdict.IMPROVED or wrong
 
 
 def _headline_markup(run: Run, groups: Sequence[_Group]) -> Mapping[str, bool]:
@@ -136,6 +137,8 @@ def _case(case: CaseResult, rows: Sequence[Sequence[str]], table: Layout, verbos
     yield from (Line(f"{_INDENT}{reason}") for reason in reasons(case))
     if verbosity >= 2 and case.method:
         yield Line(f"{_INDENT}method: " + ", ".join(f"{name} {case.method[name]}" for name in sorted(case.method)))
+    if verbosity >= 2 and case.notes:
+        yield Line(f"{_INDENT}notes: " + ", ".join(f"{name}: {case.notes[name]}" for name in sorted(case.notes)))
     if case.conditions and (verbosity >= 2 or case.verdict in _OF_THE_MACHINE):
         noted = (condition(name, value) for name, value in case.conditions.items())
         yield Line(f"{_INDENT}conditions: " + ", ".join(noted))

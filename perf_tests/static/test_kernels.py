@@ -1,0 +1,47 @@
+"""What do the kernels compile to, for GPUs that are not here? One case a launch and target."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+@pytest.mark.static("perf_kernels.row_quantization.specialisations")
+def test_row_quantization(compiled: Any) -> None:
+    assert_sound(compiled)
+
+
+@pytest.mark.static("perf_kernels.slide_quantization.specialisations")
+def test_slide_quantization(compiled: Any) -> None:
+    assert_sound(compiled)
+
+
+@pytest.mark.static("perf_kernels.silu_mul_quantization.specialisations")
+def test_silu_mul_quantization(compiled: Any) -> None:
+    assert_sound(compiled)
+
+
+@pytest.mark.static("perf_kernels.dequantize_bias.specialisations")
+def test_dequantize_bias(compiled: Any) -> None:
+    assert_sound(compiled)
+
+
+@pytest.mark.static("perf_kernels.hbv.specialisations")
+def test_hbv(compiled: Any) -> None:
+    assert_sound(compiled)
+
+
+@pytest.mark.static("perf_kernels.ternary_matmul.specialisations")
+def test_ternary_matmul(compiled: Any) -> None:
+    assert_sound(compiled)
+
+
+@pytest.mark.static("perf_kernels.linear_attention.specialisations")
+def test_linear_attention(compiled: Any) -> None:
+    assert_sound(compiled)
+
+
+def assert_sound(compiled: Any) -> None:
+    """Check what holds of every kernel here, whatever its baseline says: offsets are 64 bits wide."""
+    assert {kernel.name: kernel.narrow_offsets for kernel in compiled.kernels if kernel.narrow_offsets} == {}

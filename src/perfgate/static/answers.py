@@ -1,0 +1,59 @@
+"""What does one compilation answer? What travels between this process and the one that compiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from perfgate.static.figures import Figures, from_json
+
+#: "compiled"; "unsupported": the launcher refuses this target; "compile_error"; "failed": the launch itself is broken;
+#: "no_target": the compiler at hand does not know the target; "no_compiler": torch or triton is missing;
+#: "crashed": the compiler ended the process.
+Status = Literal["compiled", "unsupported", "compile_error", "failed", "no_target", "no_compiler", "crashed"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One launch to compile for one target.
+
+    Attributes:
+        place: module and name of the launches, e.g. ``kernels.rows.specialisations:LAUNCHES``.
+        launch: name of the launch.
+        target: name of the target.
+        code: also give the code: "sass", "ptx", "ttir", "ttgir", "llir" or "amdgcn".
+    """
+
+    place: str
+    launch: str
+    target: str
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of it.
+
+    Attributes:
+        status: how it ended.
+        reason: why it is not "compiled", in one line.
+        detail: the whole error.
+        kernels: the kernels that the launch launched, in order; each compiled form once.
+        launches: how many times it launched one.
+        environment: the compiler, and settings of it that are not the default.
+        code: by kernel, where it was asked for.
+    """
+
+    status: Status
+    reason: str = ""
+    detail: str = ""
+    kernels: tuple[Figures, ...] = ()
+    launches: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
+
+
+def answer_from_json(data: Mapping[str, Any]) -> Answer:
+    """Turn what came over the pipe into an answer."""
+    return Answer(**{**data, "kernels": tuple(map(from_json, data.get("kernels", ())))})

@@ -1,0 +1,138 @@
+"""Which kernels does a launcher launch, and in which compiled form? Heavy: imports torch and triton.
+
+The launcher runs as it is, on tensors without memory and for a GPU that is not there. Its kernels are compiled where
+they would be launched, so types, hints, constants and options are the launcher's own, not a copy of them.
+
+An autotuned kernel is compiled in the first configuration that its pruning leaves: nothing can be timed here. A kernel
+whose choice matters should be given its configuration by the launcher.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import torch
+from triton.runtime.autotuner import Autotuner
+from triton.runtime.jit import JITFunction
+
+from perfgate.static import pretend
+from perfgate.static.targets import Target
+
+#: An address that every allocation of a GPU divides by.
+_BASE = 1 << 20
+
+
+class Pointer:
+    """What a kernel's launch asks of a tensor: its type, where it lies, and how far its memory reaches.
+
+    Args:
+        tensor: without memory.
+    """
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.dtype = tensor.dtype
+        self._address: int = _BASE + tensor.storage_offset() * tensor.element_size()
+        self._bytes = int(tensor.untyped_storage().nbytes())
+
+    def data_ptr(self) -> int:
+        """Give an address with the alignment that the tensor would have."""
+        return self._address
+
+    def ptr_range(self) -> int:
+        """Give the bytes of the whole memory: AMD's compiler uses 32-bit offsets below 2 GiB."""
+        return self._bytes
+
+
+class CompileFailed(Exception):
+    """A kernel of the launch does not compile; the cause says why."""
+
+
+class OutOfResources(Exception):
+    """A kernel needs more than its target has. Triton sees it only when a GPU loads the kernel."""
+
+
+def run(launch: Callable[[], object], target: Target) -> list[Any]:
+    """Run a launcher and give what it would have launched, compiled, in order.
+
+    Raises:
+        CompileFailed: a kernel does not compile.
+        Exception: whatever the launcher itself raises.
+    """
+    compiled: list[Any] = []
+    with (
+        pretend.gpu(target),
+        _compiling(compiled, target),
+        _first_configuration(),
+        pretend.NoMemory(),
+        pretend.Indexing(),
+    ):
+        launch()
+    return compiled
+
+
+@contextlib.contextmanager
+def _compiling(compiled: list[Any], target: Target) -> Iterator[None]:
+    """Compile where a kernel is launched."""
+    original = JITFunction.run
+
+    def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
+        named = {name: _pointers(value) for name, value in kwargs.items()}
+        try:
+            kernel = original(self, *map(_pointers, args), grid=grid, warmup=True, **named)
+            _check_resources(kernel, target)
+        except Exception as error:
+            raise CompileFailed(self.__name__) from error
+        compiled.append(kernel)
+        return kernel
+
+    with mock.patch.object(JITFunction, "run", compile_only):
+        yield
+
+
+def _pointers(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return Pointer(value)
+    if isinstance(value, tuple):
+        parts = [_pointers(part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    return value
+
+
+def _check_resources(kernel: Any, target: Target) -> None:
+    shared, threads = kernel.metadata.shared, kernel.metadata.num_warps * target.lanes
+    if shared > target.limits.shared_block:
+        raise OutOfResources(f"needs {shared} bytes of shared memory, {target.name} has {target.limits.shared_block}")
+    if threads > 1024:
+        raise OutOfResources(f"needs {threads} threads in a block, {target.name} has 1024")
+
+
+@contextlib.contextmanager
+def _first_configuration() -> Iterator[None]:
+    """Let autotuners take their first configuration, without timing and without storing what was not timed."""
+    numbers = itertools.count(1)
+
+    def take_time(self: Any, *args: Any, config: Any, **meta: Any) -> list[float]:
+        return [float(next(numbers))] * 3
+
+    def without_disk(self: Any, key: Any, configs: Any, bench: Callable[[], None]) -> bool:
+        bench()
+        return False
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(Autotuner, "_bench", take_time))
+        stack.enter_context(mock.patch.object(Autotuner, "check_disk_cache", without_disk))
+        yield
+
+
+def warm_up() -> None:
+    """Do once what every process that compiles would do first."""
+    from triton.runtime.cache import triton_key
+
+    with pretend.NoMemory():
+        torch.empty(1, device="meta")
+    # Hashes the whole compiler, which takes a second.
+    triton_key()

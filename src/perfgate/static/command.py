@@ -1,0 +1,132 @@
+"""What does ``perfgate static`` show? The figures of a kernel's launches for each target, or the code itself."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from perfgate.errors import PerfgateError, SettingError
+from perfgate.report.table import Column, layout
+from perfgate.static import find, targets
+from perfgate.static.answers import Answer, Question
+from perfgate.static.figures import Figures
+from perfgate.units import NOTHING, quantity
+
+KINDS = ("sass", "ptx", "ttir", "ttgir", "llir", "amdgcn")
+_COLUMNS = (
+    Column("launch", figures=False),
+    Column("target", figures=False),
+    Column("registers"),
+    Column("occupancy"),
+    Column("spills"),
+    Column("shared"),
+    Column("loads 16/8/4/less"),
+    Column("stores 16/8/4/less"),
+    Column("tensor core"),
+    Column("barriers"),
+    Column("32-bit offsets"),
+    Column("instructions"),
+    Column("size"),
+)
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command's arguments."""
+    about = "compile a kernel for GPUs that are not here, and show its figures or its code"
+    parser = commands.add_parser("static", help=about, description=about)
+    parser.add_argument("kernel", metavar="KERNEL", help=f"name of a folder with a {find.MODULE}.py, or an import path")
+    names = ", ".join(targets.TARGETS)
+    parser.add_argument("--target", action="append", help=f"one of {names} (default: all); may be repeated")
+    parser.add_argument("--launch", action="append", help="name of a launch (default: all); may be repeated")
+    kinds = parser.add_mutually_exclusive_group()
+    for kind in KINDS:
+        kinds.add_argument(
+            f"--{kind}", dest="code", action="store_const", const=kind, default="", help=f"print the {kind.upper()}"
+        )
+
+
+def run(options: argparse.Namespace) -> Iterator[str]:
+    """Compile and show.
+
+    Raises:
+        SettingError: there is no such kernel, launch or target, or no such code.
+        PerfgateError: what was asked for could not be compiled.
+    """
+    from perfgate.static.pool import shared
+
+    chosen = [targets.find(name) for name in options.target or targets.TARGETS]
+    roots = find.source_roots(Path.cwd())
+    find.extend_path(roots)
+    place = find.place_of(options.kernel, find.kernels(roots))
+    pool = shared()
+    known = pool.launches(place)
+    if known.status == "no_compiler":
+        raise PerfgateError(known.reason, "Kernels cannot be compiled without it.", "pip install torch triton")
+    if known.status != "compiled":
+        raise SettingError(f"{place}: {known.reason}", known.detail.rstrip())
+    launches = options.launch or list(known.code)
+    for launch in launches:
+        if launch not in known.code:
+            raise SettingError(f"{place} has no launch {launch!r}", hint=f"launches are {', '.join(known.code)}")
+    questions = [Question(place, launch, target.name, options.code) for launch in launches for target in chosen]
+    pool.submit(questions)
+    answers = {question: pool.ask(question) for question in questions}
+    yield from _code(options.code, answers) if options.code else _table(answers)
+
+
+def _table(answers: Mapping[Question, Answer]) -> Iterator[str]:
+    rows = []
+    for question, answer in answers.items():
+        for kernel in answer.kernels:
+            name = question.launch + (f": {kernel.name}" if len(answer.kernels) > 1 else "")
+            rows.append((name, question.target, *_figures(kernel)))
+    if rows:
+        table = layout(_COLUMNS, rows)
+        yield table.heading()
+        for row in rows:
+            yield from table.row(row)
+    for question, answer in answers.items():
+        if answer.status != "compiled":
+            yield f"{question.launch} on {question.target}: {_word(answer)}: {answer.reason}"
+    versions = {" ".join((name, version)) for a in answers.values() for name, version in a.environment.items()}
+    if versions:
+        yield f"compiled with {', '.join(sorted(versions, reverse=True))}"
+
+
+def _figures(kernel: Figures) -> Sequence[str]:
+    code = kernel.code
+    return (
+        str(code.registers),
+        f"{100 * kernel.occupancy:.3g} %",
+        str(code.spills),
+        quantity(kernel.shared, "B"),
+        "/".join(str(number) for number in code.loads.values()),
+        "/".join(str(number) for number in code.stores.values()),
+        str(code.tensor_core),
+        str(code.barriers),
+        str(len(kernel.narrow_offsets)),
+        str(code.instructions),
+        quantity(code.code_size, "B"),
+    )
+
+
+def _word(answer: Answer) -> str:
+    return {"compile_error": "does not compile", "no_target": "skipped"}.get(answer.status, answer.status)
+
+
+def _code(kind: str, answers: Mapping[Question, Answer]) -> Iterator[str]:
+    several = len(answers) > 1
+    for question, answer in answers.items():
+        if answer.status != "compiled":
+            raise PerfgateError(f"{question.launch} on {question.target}: {_word(answer)}: {answer.reason}")
+        for kernel, text in answer.code.items():
+            if several or len(answer.code) > 1:
+                yield f"// {question.launch} on {question.target}: {kernel}"
+            if not text:
+                raise SettingError(
+                    f"{question.target} has no {kind or NOTHING}",
+                    hint="sass and ptx are NVIDIA's, amdgcn is AMD's; ttir, ttgir and llir are there for both",
+                )
+            yield text.rstrip("\n")

@@ -1,0 +1,74 @@
+"""Which kernels declare launches, and under which import path? Looks at files; imports nothing of them."""
+
+from __future__ import annotations
+
+import configparser
+import shlex
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from perfgate.errors import SettingError
+
+#: The module of a kernel's folder that declares its launches.
+MODULE = "specialisations"
+_DEEPEST = 4
+
+
+def source_roots(folder: Path) -> list[Path]:
+    """Give the folders that pytest would put on the path (its ``pythonpath`` setting), else the folder itself."""
+    roots = [folder / entry for entry in _pythonpath(folder)]
+    return [root.resolve() for root in roots if root.is_dir()] or [folder.resolve()]
+
+
+def _pythonpath(folder: Path) -> list[str]:
+    value: Any = None
+    pyproject = folder / "pyproject.toml"
+    if pyproject.is_file():
+        pytest = tomllib.loads(pyproject.read_text(encoding="utf-8")).get("tool", {}).get("pytest", {})
+        value = pytest.get("pythonpath", pytest.get("ini_options", {}).get("pythonpath"))
+    for name, section in (("pytest.ini", "pytest"), ("tox.ini", "pytest"), ("setup.cfg", "tool:pytest")):
+        if value is None and (folder / name).is_file():
+            parser = configparser.ConfigParser(interpolation=None)
+            parser.read(folder / name, encoding="utf-8")
+            value = parser.get(section, "pythonpath", fallback=None)
+    return shlex.split(value) if isinstance(value, str) else list(value or ())
+
+
+def kernels(roots: list[Path]) -> dict[str, str]:
+    """Give the import path of the launches of each kernel, by the name of its folder."""
+    found: dict[str, str] = {}
+    for root in roots:
+        for depth in range(1, _DEEPEST + 1):
+            for path in sorted(root.glob("/".join(["*"] * depth) + f"/{MODULE}.py")):
+                parts = path.relative_to(root).with_suffix("").parts
+                if all(part.isidentifier() for part in parts):
+                    found.setdefault(path.parent.name, ".".join(parts))
+    return found
+
+
+def place_of(kernel: str, known: Mapping[str, str]) -> str:
+    """Give the place of a kernel's launches from its name or its import path.
+
+    Raises:
+        SettingError: no kernel has this name.
+    """
+    if kernel in known:
+        return known[kernel]
+    if "." in kernel or ":" in kernel:
+        return kernel
+    names = ", ".join(sorted(known))
+    raise SettingError(
+        f"there is no kernel {kernel!r}",
+        f"Kernels are folders with a {MODULE}.py that holds LAUNCHES, below pytest's pythonpath.",
+        f"kernels are {names}" if names else "give an import path: perfgate static my_kernels.specialisations",
+    )
+
+
+def extend_path(roots: list[Path]) -> None:
+    """Let the compiling processes import what lies in these folders."""
+    for root in reversed(roots):
+        if str(root) not in sys.path:
+            sys.path.insert(0, str(root))

@@ -1,0 +1,185 @@
+"""Which compiled kernels did a timed call launch, what are their figures, and were they compiled by the static gate?
+
+Asked on a GPU, in the untimed pass of a case. What is found is shown beside a regression of time and gates nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from perfgate.static.answers import Question
+from perfgate.static.figures import Figures, Form
+from perfgate.static.find import MODULE
+from perfgate.static.metrics import SPECS
+from perfgate.static.pool import Pool
+from perfgate.static.targets import of_device
+from perfgate.static.words import differences
+
+#: One launched kernel: its figures, and under FORM, FUNCTION and TARGET what it was compiled for.
+Record = Mapping[str, "float | str"]
+
+FORM, FUNCTION, TARGET, DIGEST = "form", "function", "target", "code"
+_SEPARATOR = "; "
+_UNITS = {spec.name: spec.unit for spec in SPECS}
+
+
+class UndeclaredLaunch(UserWarning):
+    """A timed case launches a kernel in a form that the static gate does not compile."""
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[list[Any]]:
+    """Collect Triton's records of the kernels that are launched inside of the block, each compiled form once.
+
+    A process that has not imported triton launches none of its kernels.
+    """
+    found: list[Any] = []
+    jit = sys.modules.get("triton.runtime.jit")
+    if jit is None:
+        yield found
+        return
+    original = jit.JITFunction.run
+    seen: set[int] = set()
+
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        kernel = original(self, *args, **kwargs)
+        if kernel is not None and id(kernel) not in seen:
+            seen.add(id(kernel))
+            found.append(kernel)
+        return kernel
+
+    jit.JITFunction.run = run
+    try:
+        yield found
+    finally:
+        jit.JITFunction.run = original
+
+
+def describe(kernels: Iterable[Any]) -> dict[str, Record]:
+    """Give the records of compiled kernels by name; one that cannot be read is left out.
+
+    Args:
+        kernels: Triton's own records (``CompiledKernel``), in the order of their launch.
+    """
+    from perfgate.static.reading import figures_of
+
+    found: dict[str, Record] = {}
+    for kernel in kernels:
+        # What is wrong with a kernel's description is no reason to lose what was measured of it.
+        with contextlib.suppress(Exception):
+            made_for = kernel.metadata.target
+            target = of_device(made_for.backend, made_for.arch)
+            if target is None:
+                continue
+            figures = figures_of(kernel, target)
+            number = sum(name.split("#")[0] == figures.name for name in found) + 1
+            found[figures.name if number == 1 else f"{figures.name}#{number}"] = record_of(figures)
+    return found
+
+
+def record_of(figures: Figures) -> Record:
+    """Give the record of one kernel."""
+    return {
+        **{spec.name: float(spec.of(figures)) for spec in SPECS},
+        DIGEST: figures.code.digest,
+        FUNCTION: figures.form.kernel,
+        TARGET: figures.target,
+        FORM: form_text(figures.form),
+    }
+
+
+def form_text(form: Form) -> str:
+    """Write what a kernel was compiled for, e.g. ``x_ptr *bf16:16; TILE =4096; num_warps 8``."""
+    return _SEPARATOR.join(f"{name} {value}" for name, value in {**form.arguments, **form.options}.items())
+
+
+def compared(before: Mapping[str, Record], now: Mapping[str, Record]) -> list[str]:
+    """Tell how the kernels of a case differ from those of its baseline, a line each; nothing where one is unknown."""
+    if not before or not now:
+        return []
+    lines = []
+    for name, record in now.items():
+        if name not in before:
+            lines.append(f"kernel {name}: not launched when the baseline was recorded")
+            continue
+        told = list(differences(_figures(before[name]), _figures(record)))
+        told += _form_changes(str(before[name].get(FORM, "")), str(record.get(FORM, "")))
+        if told:
+            lines.append(f"kernel {name}: {', '.join(told)}")
+        elif before[name].get(DIGEST) != record.get(DIGEST):
+            lines.append(f"kernel {name}: other instructions, the same figures")
+    lines += [f"kernel {name}: no longer launched" for name in before if name not in now]
+    return lines or ["the compiled kernels are identical"]
+
+
+def _figures(record: Record) -> dict[str, tuple[str, float]]:
+    return {name: (unit, float(record[name])) for name, unit in _UNITS.items() if name in record}
+
+
+def _form_changes(before: str, now: str) -> list[str]:
+    """Tell which arguments or options a kernel was compiled for otherwise."""
+    old, new = _parts(before), _parts(now)
+    return [
+        f"{name} {old.get(name, 'absent')} -> {new.get(name, 'absent')}"
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _parts(form: str) -> dict[str, str]:
+    return dict(part.split(" ", 1) for part in form.split(_SEPARATOR) if " " in part)
+
+
+def undeclared(records: Iterable[Record], pool: Pool) -> list[str]:
+    """Tell which kernels were launched in a form that the static gate does not compile.
+
+    Only kernels whose package declares launches are looked at.
+
+    Args:
+        records: of launched kernels.
+        pool: compiles the declared launches.
+    """
+    lines: dict[str, None] = {}
+    for record in records:
+        function, target = str(record[FUNCTION]), str(record[TARGET])
+        place = _declared_in(function.rpartition(".")[0])
+        if place is None:
+            continue
+        known = _declared_forms(place, function, target, pool)
+        if known is None or record[FORM] in known:
+            continue
+        name = function.rpartition(".")[2]
+        if not known:
+            lines[f"{name} is launched, and no launch of {place} launches it"] = None
+            continue
+        nearest = min((_form_changes(form, str(record[FORM])) for form in known), key=len)
+        lines[f"{name} is launched in a form that no launch of {place} has; nearest: {', '.join(nearest)}"] = None
+    return list(lines)
+
+
+def _declared_in(module: str) -> str | None:
+    """Give the import path of the launches beside a kernel's module, or None."""
+    package = module.rpartition(".")[0]
+    if not package:
+        return None
+    place = f"{package}.{MODULE}"
+    with contextlib.suppress(ImportError, ValueError):
+        return place if importlib.util.find_spec(place) is not None else None
+    return None
+
+
+def _declared_forms(place: str, function: str, target: str, pool: Pool) -> list[str] | None:
+    """Give the forms of a function that the declared launches compile; None where they cannot be compiled here."""
+    launches = pool.launches(place)
+    if launches.status != "compiled":
+        return None
+    questions = [Question(place, launch, target) for launch in launches.code]
+    pool.submit(questions)
+    answers = [pool.ask(question) for question in questions]
+    if all(answer.status == "no_target" for answer in answers):
+        return None
+    return [form_text(kernel.form) for answer in answers for kernel in answer.kernels if kernel.form.kernel == function]

@@ -1,0 +1,119 @@
+"""Which figures of compiled code are under the gate, and how much may each change?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from perfgate.errors import SettingError
+from perfgate.model import Better, Limit, Metric
+from perfgate.static.figures import WIDTHS, Figures
+from perfgate.units import parse_limit
+
+_PERCENT = "%"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One figure of a kernel as a metric.
+
+    Attributes:
+        name: as in files and in ``limits=`` of the marker.
+        unit: base unit.
+        better: which way it may always go.
+        limit: how far it may go the other way.
+        of: gives it.
+        word: as it is read in a sentence.
+    """
+
+    name: str
+    unit: str
+    better: Better
+    limit: Limit
+    of: Callable[[Figures], float]
+    word: str
+
+
+def _accesses(side: str, width: int) -> Spec:
+    name = f"{side}s_{width}" if width > WIDTHS[-1] else f"{side}s_narrower"
+    kind = f"{width}-byte {side}s" if width > WIDTHS[-1] else f"{side}s of 1 or 2 bytes"
+    return Spec(
+        name, "1", "lower", Limit(0.10, 2.0), lambda kernel: getattr(kernel.code, f"{side}s").get(width, 0), kind
+    )
+
+
+#: Every figure of a kernel, causes before what they do to the machine. Registers and shared memory may grow a little;
+#: what that costs is occupancy, which may not drop at all.
+SPECS: tuple[Spec, ...] = (
+    Spec("registers", "1", "lower", Limit(0.10), lambda kernel: kernel.code.registers, "registers"),
+    Spec("shared_memory", "B", "lower", Limit(0.10), lambda kernel: kernel.shared, "shared memory"),
+    Spec("occupancy", _PERCENT, "higher", Limit(), lambda kernel: 100 * kernel.occupancy, "occupancy"),
+    Spec("spills", "1", "lower", Limit(), lambda kernel: kernel.code.spills, "spilled registers"),
+    Spec("stack", "B", "lower", Limit(), lambda kernel: kernel.code.stack, "stack"),
+    Spec("local_memory", "1", "lower", Limit(), lambda kernel: kernel.code.local_memory, "local-memory accesses"),
+    Spec("load_width", "B", "higher", Limit(0.10), lambda kernel: kernel.load_width, "mean width of global loads"),
+    Spec("store_width", "B", "higher", Limit(0.10), lambda kernel: kernel.store_width, "mean width of global stores"),
+    *(_accesses(side, width) for side in ("load", "store") for width in WIDTHS),
+    Spec("tensor_core", "1", "higher", Limit(), lambda kernel: kernel.code.tensor_core, "tensor-core instructions"),
+    Spec("barriers", "1", "lower", Limit(0.10), lambda kernel: kernel.code.barriers, "barriers"),
+    Spec("narrow_offsets", "1", "lower", Limit(), lambda kernel: len(kernel.narrow_offsets), "32-bit offsets"),
+    Spec("instructions", "1", "lower", Limit(0.05), lambda kernel: kernel.code.instructions, "instructions"),
+    Spec("code_size", "B", "lower", Limit(0.05), lambda kernel: kernel.code.code_size, "code size"),
+)
+#: Of the launch as a whole.
+LAUNCHES = "launches"
+WORDS: Mapping[str, str] = {**{spec.name: spec.word for spec in SPECS}, LAUNCHES: "kernel launches"}
+_UNITS: Mapping[str, str] = {**{spec.name: spec.unit for spec in SPECS}, LAUNCHES: "1"}
+
+
+def metrics_of(kernels: Iterable[Figures], launches: int, limits: Mapping[str, Limit]) -> tuple[Metric, ...]:
+    """Turn the figures of a launch into metrics, which repeat exactly.
+
+    With one kernel they go by the figure's name, so that the kernel may be renamed; with several each is
+    ``<kernel>.<figure>``.
+
+    Args:
+        kernels: what the launch launched.
+        launches: how many times it launched one.
+        limits: by figure, instead of the usual ones.
+    """
+    kernels = tuple(kernels)
+    found = [Metric(LAUNCHES, "1", float(launches), limit=limits.get(LAUNCHES, Limit()))]
+    for kernel in kernels:
+        prefix = f"{kernel.name}." if len(kernels) > 1 else ""
+        found += [
+            Metric(
+                prefix + spec.name, spec.unit, float(spec.of(kernel)), spec.better, limits.get(spec.name, spec.limit)
+            )
+            for spec in SPECS
+        ]
+    return tuple(found)
+
+
+def split(metric: str) -> tuple[str, str]:
+    """Split a metric's name into kernel and figure; the kernel is empty where there is only one."""
+    kernel, _, figure = metric.rpartition(".")
+    return kernel, figure
+
+
+def read_limits(given: object, where: str) -> dict[str, Limit]:
+    """Check the ``limits`` of a marker.
+
+    Raises:
+        SettingError: it is not a mapping from figures to limits.
+    """
+    if not isinstance(given, Mapping):
+        raise SettingError(
+            f"{where}: static marker: limits={given!r} cannot be used", hint='write limits={"registers": "20%"}'
+        )
+    limits = {}
+    for name, text in given.items():
+        if name not in _UNITS:
+            raise SettingError(
+                f"{where}: static marker: limits: there is no figure {name!r}", hint=f"figures are {', '.join(_UNITS)}"
+            )
+        try:
+            limits[name] = parse_limit(str(text), _UNITS[name])
+        except SettingError as error:
+            raise SettingError(f"{where}: static marker: {name}: {error.what}", error.why, error.hint) from None
+    return limits

@@ -1,0 +1,190 @@
+"""How is a launcher told that it runs on a GPU that is not there? Answers for torch and triton. Heavy: imports both."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import torch
+import triton
+from torch._library.custom_ops import OPDEFS
+from torch._subclasses import fake_tensor
+from torch.overrides import TorchFunctionMode
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+
+from perfgate.static.targets import TARGETS, Target
+
+
+class PretendedDriver:
+    """What Triton asks about the current device.
+
+    Args:
+        target: the GPU that it is to be.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.utils = SimpleNamespace(get_device_properties=lambda device: _triton_properties(target))
+
+    def get_current_target(self) -> GPUTarget:
+        """Give what is compiled for."""
+        return GPUTarget(self.target.backend, self.target.arch, self.target.lanes)
+
+    def get_current_device(self) -> int:
+        """Give a number that no other target has: Triton remembers compiled kernels by it."""
+        return list(TARGETS).index(self.target.name)
+
+    def get_current_stream(self, device: int) -> int:
+        """Give the default stream."""
+        return 0
+
+    def get_active_torch_device(self) -> torch.device:
+        """Give the device as torch names it."""
+        return torch.device("cuda", 0)
+
+    def get_device_interface(self) -> Any:
+        """Give torch's module for the device."""
+        return torch.cuda
+
+
+class NoMemory(fake_tensor.FakeTensorMode):  # type: ignore[misc]
+    """Tensors without memory, among which operators written in Python run as they do on a GPU.
+
+    Under plain fake tensors an operator of ``torch.library`` only says what its result looks like, and launches
+    nothing.
+    """
+
+    #: Whatever a launcher is told, there is no device to initialise.
+    avoid_device_init = True
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operator that was defined in Python; leave all others to fake tensors."""
+        definition = OPDEFS.get(func._schema.name) if isinstance(func, torch._ops.OpOverload) else None
+        if definition is None:
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        implementations = definition._backend_fns
+        implementation = implementations.get("cuda", implementations.get(None, definition._init_fn))
+        with self:
+            return implementation(*args, **(kwargs or {}))
+
+
+class Indexing(TorchFunctionMode):  # type: ignore[misc]
+    """Slices tensors without memory: in a build of torch for CPUs, indexing asks for the device's own code."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Take plain slices over, and leave everything else alone."""
+        if func is torch.Tensor.__getitem__ and args[0].is_cuda:
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            if all(part is None or part is ... or isinstance(part, int | slice) for part in index):
+                return _sliced(args[0], index)
+        return func(*args, **(kwargs or {}))
+
+
+def _sliced(tensor: torch.Tensor, index: tuple[Any, ...]) -> torch.Tensor:
+    """Index with numbers, slices, ``None`` and ``...`` alone."""
+    rest = tensor.ndim - sum(isinstance(part, int | slice) for part in index)
+    at = index.index(...) if ... in index else len(index)
+    dimension = 0
+    for part in (*index[:at], *(slice(None),) * rest, *index[at + 1 :]):
+        if part is None:
+            tensor = tensor.unsqueeze(dimension)
+        elif isinstance(part, slice):
+            tensor = torch.ops.aten.slice.Tensor(tensor, dimension, part.start, part.stop, part.step or 1)
+        else:
+            tensor = torch.ops.aten.select.int(tensor, dimension, part)
+            continue
+        dimension += 1
+    return tensor
+
+
+@contextlib.contextmanager
+def gpu(target: Target) -> Iterator[None]:
+    """Let torch and triton believe that the current device is one of this target."""
+    properties = _torch_properties(target)
+    answers: dict[str, Any] = {
+        "current_device": lambda: 0,
+        "device_count": lambda: 1,
+        "is_available": lambda: True,
+        "is_initialized": lambda: True,
+        "get_device_capability": lambda device=None: target.capability,
+        "get_device_properties": lambda device=None: properties,
+        "get_device_name": lambda device=None: target.model,
+        "set_device": lambda device: None,
+        "synchronize": lambda device=None: None,
+        "_lazy_init": lambda: None,
+        "_exchange_device": lambda device: 0,
+        "_maybe_exchange_device": lambda device: 0,
+        "is_current_stream_capturing": lambda: False,
+        "current_stream": lambda device=None: SimpleNamespace(cuda_stream=0, device_index=0, synchronize=lambda: None),
+    }
+    before = driver._active
+    with contextlib.ExitStack() as stack:
+        for name, answer in answers.items():
+            stack.enter_context(mock.patch.object(torch.cuda, name, answer))
+        if hasattr(fake_tensor, "init_gpu_context"):
+            stack.enter_context(mock.patch.object(fake_tensor, "init_gpu_context"))
+        versions = (None, "6.4.0") if target.backend == "hip" else ("12.8", None)
+        for name, version in zip(("cuda", "hip"), versions, strict=True):
+            stack.enter_context(mock.patch.object(torch.version, name, version))
+        driver.set_active(PretendedDriver(target))
+        try:
+            yield
+        finally:
+            driver._active = before
+
+
+def _torch_properties(target: Target) -> SimpleNamespace:
+    major, minor = target.capability
+    return SimpleNamespace(
+        name=target.model,
+        major=major,
+        minor=minor,
+        multi_processor_count=target.multiprocessors,
+        total_memory=target.memory_bytes,
+        warp_size=target.lanes,
+        max_threads_per_multi_processor=target.limits.schedulers * target.limits.warps * target.lanes,
+        max_threads_per_block=1024,
+        regs_per_multiprocessor=target.limits.schedulers * target.limits.registers * target.lanes,
+        shared_memory_per_block=min(target.limits.shared_block, 48 << 10),
+        shared_memory_per_block_optin=target.limits.shared_block,
+        shared_memory_per_multiprocessor=target.limits.shared,
+        L2_cache_size=target.l2_bytes,
+        gcnArchName=str(target.arch),
+        is_integrated=False,
+        is_multi_gpu_board=False,
+    )
+
+
+def _triton_properties(target: Target) -> dict[str, int]:
+    return {
+        "max_shared_mem": target.limits.shared_block,
+        "max_num_regs": target.limits.schedulers * target.limits.registers * target.lanes,
+        "multiprocessor_count": target.multiprocessors,
+        "warpSize": target.lanes,
+        "sm_clock_rate": 1_500_000,
+        "mem_clock_rate": 2_000_000,
+        "mem_bus_width": 4096,
+    }
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _probe(x_ptr) -> None:  # type: ignore[no-untyped-def]  # Triton's arguments have no Python types
+    triton.language.store(x_ptr, 1)
+
+
+def supported(target: Target) -> str:
+    """Say why the compiler at hand cannot compile for a target; empty when it can."""
+    from triton.compiler import ASTSource
+
+    try:
+        source = ASTSource(fn=_probe, signature={"x_ptr": "*i32"}, constexprs={})
+        triton.compile(source, target=GPUTarget(target.backend, target.arch, target.lanes))
+    # Whatever goes wrong with a kernel that stores one number is the compiler's own.
+    except Exception as error:
+        text = str(error).strip().splitlines()
+        return f"triton {triton.__version__} does not compile for {target.name}: {text[0] if text else error!r}"
+    return ""

@@ -1,0 +1,105 @@
+"""What are the figures of a compiled kernel? Takes Triton's own record of it, on a GPU or without one.
+
+Figures of the code are stored beside the compiled kernel in Triton's cache: reading takes longer than compiling.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from perfgate.static import amd, nvidia
+from perfgate.static.figures import VERSION, Code, Figures, Form, code_from_json
+from perfgate.static.index_width import narrow_offsets
+from perfgate.static.occupancy import occupancy
+from perfgate.static.targets import Target
+
+_THREADS = re.compile(r"\.(?:reqntid|maxntid)\s+(\d+)")
+#: Options that say how a kernel was launched; the others are the compiler's.
+_OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg", "waves_per_eu", "matrix_instr_nonkdim", "kpack")
+
+
+def figures_of(kernel: Any, target: Target) -> Figures:
+    """Give the figures of a ``CompiledKernel``.
+
+    Raises:
+        PerfgateError: its code cannot be read.
+    """
+    code = _code(kernel)
+    warps = _warps(kernel, target)
+    shared = int(kernel.metadata.shared)
+    return Figures(
+        name=kernel.metadata.name,
+        target=target.name,
+        warps=warps,
+        shared=shared,
+        occupancy=occupancy(target.limits, registers=code.registers, shared=shared, warps=warps, scalars=code.scalars),
+        narrow_offsets=tuple(narrow_offsets(kernel.asm["ttir"])),
+        code=code,
+        form=form_of(kernel),
+    )
+
+
+def _code(kernel: Any) -> Code:
+    """Read the code of a kernel, or what was stored when it was read before."""
+    binary = kernel.asm.get("cubin") or kernel.asm["amdgcn"].encode()
+    name = f"perfgate-{VERSION}-{hashlib.sha256(binary).hexdigest()[:16]}.json"
+    cache = None
+    # A cache that cannot be used costs time, nothing else.
+    with contextlib.suppress(Exception):
+        from triton.runtime.cache import get_cache_manager
+
+        cache = get_cache_manager(kernel.hash)
+        if (stored := cache.get_file(name)) is not None:
+            return code_from_json(json.loads(Path(stored).read_text(encoding="utf-8")))
+    code = nvidia.read(binary) if "cubin" in kernel.asm else amd.parse(kernel.asm["amdgcn"])
+    if cache is not None:
+        with contextlib.suppress(Exception):
+            cache.put(json.dumps(asdict(code)), name, binary=False)
+    return code
+
+
+def _warps(kernel: Any, target: Target) -> int:
+    """Give the warps of a block; a warp-specialised kernel has more than it was launched with."""
+    threads = _THREADS.search(kernel.asm.get("ptx") or "")
+    return int(threads[1]) // target.lanes if threads else int(kernel.metadata.num_warps)
+
+
+def form_of(kernel: Any) -> Form:
+    """Give what a kernel was compiled for, from the source that Triton keeps with it."""
+    source = kernel.src
+    function = source.fn
+    names = list(source.signature)
+    hints: dict[tuple[int, ...], list[str]] = {}
+    for path, found in dict(source.attrs or {}).items():
+        hints[tuple(path)] = sorted(_hint(*hint) for hint in found)
+    constants = {
+        tuple(path) if isinstance(path, tuple | list) else (names.index(path),): value
+        for path, value in dict(source.constants).items()
+    }
+    arguments = {
+        name: _argument(kind, (index,), hints, constants)
+        for index, (name, kind) in enumerate(dict(source.signature).items())
+    }
+    metadata = kernel.metadata
+    options = {name: str(value) for name in _OPTIONS if (value := getattr(metadata, name, None)) is not None}
+    return Form(f"{function.__module__}.{function.__name__}", arguments, options)
+
+
+def _argument(kind: Any, path: tuple[int, ...], hints: Mapping[tuple[int, ...], list[str]], constants: Any) -> str:
+    if isinstance(kind, tuple):
+        return f"({', '.join(_argument(part, (*path, index), hints, constants) for index, part in enumerate(kind))})"
+    if path in constants:
+        return f"={getattr(constants[path], '__name__', constants[path])}"
+    return ":".join([str(kind), *hints.get(path, ())])
+
+
+def _hint(name: str, value: Any) -> str:
+    """Write a hint: ``16`` for divisible by 16, ``2g`` for an offset that stays below 2 GiB."""
+    return {"tt.divisibility": str(value), "tt.pointer_range": "2g"}.get(name, f"{name}={value}")

@@ -1,0 +1,246 @@
+"""What does ``perfgate tune`` do? Tune a kernel's classes of shapes one by one, storing each as soon as it is found."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import fnmatch
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from perfgate.baseline.layout import display_path
+from perfgate.errors import PerfgateError, SettingError
+from perfgate.report.table import Column, layout
+from perfgate.tune import store
+from perfgate.tune.search import MARGIN, Choice, Timer, search, time_on_device
+from perfgate.tune.store import Tuned
+from perfgate.tune.tunable import Shape, Tunable, fields_of, like, resolve, text_of
+from perfgate.units import count, quantity, share
+
+#: Names the folder of baselines for launchers too, which no command line reaches.
+VARIABLE = "PERFGATE_BASELINES"
+#: Without a GPU candidates are listed as they are for this target.
+_PRETENDED = "sm90"
+_COLUMNS = (
+    Column("class", figures=False),
+    Column("tried"),
+    Column("skipped"),
+    Column("default", figures=False),
+    Column("takes"),
+    Column("best", figures=False),
+    Column("takes"),
+    Column("saved"),
+)
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command's arguments."""
+    about = "find the fastest launch configurations of a kernel on this GPU, and store them for its launcher"
+    parser = commands.add_parser(
+        "tune",
+        help=about,
+        description=f"{about}. The default stays unless another one saves more than {share(MARGIN)}.",
+    )
+    parser.add_argument("kernel", metavar="KERNEL", help="name of a folder with a tuning.py, or an import path")
+    about = "only classes of shapes whose name matches, * stands for anything; may be repeated"
+    parser.add_argument("--shapes", metavar="PATTERN", action="append", help=about)
+    about = "leave out classes that were tuned with the software of now"
+    parser.add_argument("--missing", action="store_true", help=about)
+    about = "begin no further class after so many seconds"
+    parser.add_argument("--budget-s", metavar="SECONDS", type=float, help=about)
+    about = "list classes and candidates; needs no GPU, stores nothing"
+    parser.add_argument("--dry-run", action="store_true", help=about)
+    about = f"folder of the baselines (default: ${VARIABLE}, else baselines)"
+    parser.add_argument("--baselines", metavar="DIR", type=Path, help=about)
+
+
+def run(options: argparse.Namespace, *, timer: Timer = time_on_device) -> Iterator[str]:
+    """Tune and tell.
+
+    Args:
+        options: the command line.
+        timer: times a call.
+
+    Raises:
+        SettingError: there is no such kernel or class of shapes.
+        BaselineError: the stored configurations cannot be read or written.
+        PerfgateError: there is no GPU, or not all that was asked for was tuned.
+    """
+    from perfgate.static import find
+
+    roots = find.source_roots(Path.cwd())
+    find.extend_path(roots)
+    root = (options.baselines or Path(os.environ.get(VARIABLE) or "baselines")).resolve()
+    if options.dry_run:
+        with _some_gpu() as where:
+            tunable = resolve(options.kernel, roots)
+            yield from _plan(tunable, _chosen(tunable, options.shapes), where)
+        return
+    key, environment = _device()
+    tunable = resolve(options.kernel, roots)
+    classes = _chosen(tunable, options.shapes)
+    stored = store.load(root, key, tunable.kernel)
+    if options.missing:
+        classes = {
+            name: shape
+            for name, shape in classes.items()
+            if name not in stored or stored[name].environment != environment
+        }
+    deadline = time.monotonic() + (options.budget_s if options.budget_s is not None else float("inf"))
+    yield f"tuning {tunable.kernel} on {key}: {count(len(classes), 'class', 'classes')} of shapes"
+    done: list[Choice] = []
+    stopped = ""
+    try:
+        for number, (name, shape) in enumerate(classes.items(), 1):
+            if time.monotonic() >= deadline:
+                stopped = f"the budget of {options.budget_s:g} s is spent"
+                break
+            also = _found_before(tunable, shape, stored.get(name))
+            choice = search(tunable, shape, timer=timer, also=also, tell=_progress(f"[{number}/{len(classes)}] "))
+            path = store.merge(root, key, tunable.kernel, {name: _tuned(choice, environment)})
+            done.append(choice)
+            yield from _told(f"[{number}/{len(classes)}] ", choice)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        stopped = "interrupted"
+    if done:
+        yield ""
+        yield from _table(done)
+        yield f"stored in {display_path(path)}"
+    if stopped:
+        what = f"{stopped}: {len(done)} of {count(len(classes), 'class was', 'classes were')} tuned"
+        why = "What was found is stored." if done else "Nothing was found yet."
+        raise PerfgateError(what, why, f"go on with: perfgate tune {options.kernel} --missing")
+
+
+def _device() -> tuple[str, Mapping[str, str]]:
+    """Give the hardware key of the current GPU and the software on it."""
+    from perfgate.hardware import detect
+
+    hardware = detect()
+    if hardware.accelerator is None:
+        raise PerfgateError(
+            "perfgate tune needs a GPU, and this machine has none",
+            hint="list what would be tried with: perfgate tune KERNEL --dry-run",
+        )
+    import torch
+
+    key = store.device_key(torch.cuda.current_device())
+    assert key is not None
+    return key, hardware.environments.get(hardware.accelerator.kind, {})
+
+
+@contextlib.contextmanager
+def _some_gpu() -> Iterator[str]:
+    """Let launchers see this machine's GPU, or a pretended one; give its name."""
+    from perfgate.hardware import detect
+
+    accelerator = detect().accelerator
+    if accelerator is not None:
+        yield accelerator.key
+        return
+    try:
+        from perfgate.static import pretend
+    except ImportError as error:
+        raise PerfgateError(f"kernels cannot be imported: {error}", hint="pip install torch triton") from error
+    from perfgate.static.targets import find
+
+    with pretend.gpu(find(_PRETENDED)):
+        yield f"{_PRETENDED} (there is no GPU here)"
+
+
+def _chosen(tunable: Tunable, patterns: list[str] | None) -> dict[str, Shape]:
+    classes = tunable.classes()
+    if not patterns:
+        return classes
+    for pattern in patterns:
+        if not fnmatch.filter(classes, pattern):
+            raise SettingError(
+                f"{tunable.kernel}: no class of shapes matches {pattern!r}", hint=f"classes are {', '.join(classes)}"
+            )
+    return {
+        name: shape
+        for name, shape in classes.items()
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    }
+
+
+def _found_before(tunable: Tunable, shape: Shape, entry: Tuned | None) -> list[Any]:
+    """Give the configuration that is stored, so that tuning again is never a step back."""
+    config = like(tunable.default(*shape), entry.config) if entry is not None and entry.config is not None else None
+    return [config] if config is not None else []
+
+
+def _tuned(choice: Choice, environment: Mapping[str, str]) -> Tuned:
+    return Tuned(
+        config=fields_of(choice.best) if choice.changed else None,
+        config_s=choice.best_s,
+        default=fields_of(choice.default),
+        default_s=choice.default_s,
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        environment=environment,
+    )
+
+
+def _plan(tunable: Tunable, classes: Mapping[str, Shape], where: str) -> Iterator[str]:
+    """Tell what would be tried in the coarse step."""
+    yield f"{tunable.kernel} on {where}: {count(len(classes), 'class', 'classes')} of shapes"
+    for name, shape in classes.items():
+        default = tunable.default(*shape)
+        candidates = [config for config in dict.fromkeys(tunable.candidates(*shape)) if config != default]
+        yield f"{name}: the default and {count(len(candidates), 'candidate')}"
+        yield f"  {text_of(default)} (default)"
+        yield from (f"  {text_of(config)}" for config in candidates)
+
+
+def _told(at: str, choice: Choice) -> Iterator[str]:
+    """Tell what became of one class."""
+    _clear()
+    found = f"the default stays, {quantity(choice.default_s, 's')}"
+    if choice.changed:
+        found = f"{text_of(choice.best)} saves {share(_saved(choice))} of {quantity(choice.default_s, 's')}"
+    yield f"{at}{choice.shape_class}: {found}"
+    yield from (f"  skipped {text_of(trial.config)}: {trial.problem}" for trial in choice.skipped)
+
+
+def _table(choices: list[Choice]) -> Iterator[str]:
+    rows = [
+        (
+            choice.shape_class,
+            str(len(choice.trials)),
+            str(len(choice.skipped)),
+            text_of(choice.default),
+            quantity(choice.default_s, "s"),
+            text_of(choice.best) if choice.changed else "the default",
+            quantity(choice.best_s, "s"),
+            share(_saved(choice)) if choice.changed else "-",
+        )
+        for choice in choices
+    ]
+    table = layout(_COLUMNS, rows)
+    yield table.heading()
+    for row in rows:
+        yield from table.row(row)
+    better = sum(choice.changed for choice in choices)
+    yield f"{better} of {count(len(choices), 'class', 'classes')} faster than the default by more than {share(MARGIN)}"
+
+
+def _saved(choice: Choice) -> float:
+    return round(1 - choice.best_s / choice.default_s, 3)
+
+
+def _progress(at: str) -> Callable[[str], None]:
+    """Give what shows on a terminal, in one line, what is being tried."""
+    if not sys.stderr.isatty():
+        return lambda line: None
+    return lambda line: print(f"\r\x1b[K{at}{line}", end="", file=sys.stderr, flush=True)
+
+
+def _clear() -> None:
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,212 @@
+"""Where are tuned configurations kept, and how do they come back?
+
+One file a kernel and hardware key, ``baselines/<key>/tuning/<kernel>.json``, as ``perfgate/schema/tuning.schema.json``
+says::
+
+    {
+      "schema": 1,
+      "key": "nvidia-h200",
+      "kernel": "row_quantization",
+      "environments": {
+        "0f2ab81c9d3e": {"driver": "580.1", "python": "3.12.3", "torch": "2.11.0", "triton": "3.6.0"}
+      },
+      "classes": {
+        "int8-16bit-3584-128": {
+          "recorded": {"date": "2026-01-31T12:00:00+00:00", "environment": "0f2ab81c9d3e"},
+          "default": {"num_warps": 4, "one_pass": true, "tile": 1024},
+          "default_s": 2.41e-06,
+          "config": {"num_warps": 8, "one_pass": true, "tile": 2048},
+          "config_s": 2.3e-06
+        }
+      }
+    }
+
+Like a baseline it is made for review and for git: everything is sorted, and a class that is tuned again changes its own
+lines. A class for which the default is best has the ``config`` null.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from perfgate.baseline.files import locked, read_file, replace_file
+from perfgate.baseline.format import SIGNIFICANT_DIGITS, dump_environment, environment_id
+from perfgate.baseline.layout import TUNING, baseline_path, display_path
+from perfgate.errors import BaselineError
+from perfgate.report import conform
+
+SCHEMA = 1
+SCHEMA_FILE = "tuning.schema.json"
+_LOCK_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What is stored for one class of shapes.
+
+    Attributes:
+        config: the fields of the configuration to launch; None for the default.
+        config_s: seconds that a call takes with it.
+        default: the fields of the default, when it was tuned.
+        default_s: seconds that a call takes with that.
+        date: when it was tuned, as ISO 8601 in UTC.
+        environment: the software that it was tuned with.
+    """
+
+    config: Mapping[str, Any] | None
+    config_s: float
+    default: Mapping[str, Any]
+    default_s: float
+    date: str
+    environment: Mapping[str, str]
+
+
+def device_key(index: int) -> str | None:
+    """Give the hardware key of a device as torch counts them, or None."""
+    from perfgate.hardware import detect
+
+    devices = [device for device in detect().devices if device.kind != "cpu"]
+    return devices[index].key if 0 <= index < len(devices) else None
+
+
+def path_of(root: Path, key: str, kernel: str) -> Path:
+    """Give the file of a kernel; raise BaselineError where key or kernel cannot name one."""
+    return baseline_path(root, key, f"{TUNING}/{kernel}")
+
+
+def load(root: Path, key: str, kernel: str) -> dict[str, Tuned]:
+    """Read what is stored of a kernel, by class of shapes; nothing when there is no file.
+
+    Args:
+        root: the folder of all baselines.
+        key: the hardware key.
+        kernel: its name.
+
+    Raises:
+        BaselineError: the file cannot be read, is damaged, or is of another version.
+    """
+    path = path_of(root, key, kernel)
+    try:
+        data = read_file(path)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise BaselineError(
+            f"{display_path(path)}: cannot be read: {error.strerror}",
+            hint="check what lies there, and the permissions of the file and its folders",
+        ) from error
+    document = _decoded(data, path, kernel)
+    environments = document["environments"]
+    return {
+        name: Tuned(
+            fields["config"],
+            float(fields["config_s"]),
+            fields["default"],
+            float(fields["default_s"]),
+            fields["recorded"]["date"],
+            environments.get(fields["recorded"]["environment"], {}),
+        )
+        for name, fields in document["classes"].items()
+    }
+
+
+def merge(root: Path, key: str, kernel: str, tuned: Mapping[str, Tuned]) -> Path:
+    """Store classes of shapes beside those that the file has already; give the file.
+
+    Raises:
+        BaselineError: the file is damaged or cannot be written; it is left as it was.
+    """
+    path = path_of(root, key, kernel)
+    with locked(root, _LOCK_TIMEOUT_S):
+        text = _text(key, kernel, {**load(root, key, kernel), **tuned})
+        try:
+            replace_file(path, text.encode("ascii"))
+        except OSError as error:
+            raise BaselineError(
+                f"{display_path(path)}: cannot be written: {error.strerror}",
+                "What was found is not stored; what was stored before is unchanged.",
+                "check the free space and the permissions of its folder, or name another with --baselines DIR",
+            ) from error
+    return path
+
+
+def _text(key: str, kernel: str, tuned: Mapping[str, Tuned]) -> str:
+    environments: dict[str, Mapping[str, str]] = {}
+    classes = []
+    for name, entry in sorted(tuned.items()):
+        identifier = environment_id(entry.environment, environments)
+        environments[identifier] = entry.environment
+        lines = {
+            "recorded": {"date": entry.date, "environment": identifier},
+            "default": entry.default,
+            "default_s": _rounded(entry.default_s),
+            "config": entry.config,
+            "config_s": _rounded(entry.config_s),
+        }
+        body = ",\n".join(
+            f"      {json.dumps(part)}: {json.dumps(value, sort_keys=part != 'recorded')}"
+            for part, value in lines.items()
+        )
+        classes.append(f"    {json.dumps(name)}: {{\n{body}\n    }}")
+    software = [f"    {json.dumps(name)}: {dump_environment(environments[name])}" for name in sorted(environments)]
+    return (
+        f'{{\n  "schema": {SCHEMA},\n  "key": {json.dumps(key)},\n  "kernel": {json.dumps(kernel)},\n'
+        f'  "environments": {_block(software)},\n  "classes": {_block(classes)}\n}}\n'
+    )
+
+
+def _rounded(seconds: float) -> float:
+    return float(f"{seconds:.{SIGNIFICANT_DIGITS}g}")
+
+
+def _block(members: Iterable[str]) -> str:
+    text = ",\n".join(members)
+    return f"{{\n{text}\n  }}" if text else "{}"
+
+
+def _decoded(data: bytes, path: Path, kernel: str) -> dict[str, Any]:
+    """Turn a file's bytes into its checked contents."""
+    shown = display_path(path)
+    restore = f"restore it with: git checkout -- {shlex.quote(shown)} (or delete it and run: perfgate tune {kernel})"
+    try:
+        document = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_once, parse_constant=_refuse)
+    except RecursionError as error:
+        raise BaselineError(f"{shown}: nested too deep to be a tuning file", hint=restore) from error
+    except json.JSONDecodeError as error:
+        problem = f"not JSON: line {error.lineno}, column {error.colno}: {error.msg}" if data.strip() else "it is empty"
+        raise BaselineError(f"{shown}: {problem}", hint=restore) from error
+    except ValueError as error:
+        raise BaselineError(f"{shown}: not a tuning file: {error}", hint=restore) from error
+    version = document.get("schema") if isinstance(document, dict) else None
+    if type(version) is int and version != SCHEMA:
+        newer = version > SCHEMA
+        raise BaselineError(
+            f"{shown}: has format version {version}, this perfgate reads {SCHEMA}",
+            hint="pip install --upgrade perfgate" if newer else f"delete it and run: perfgate tune {kernel}",
+        )
+    fault = next(conform.faults(document, conform.load(SCHEMA_FILE)), None)
+    if fault is not None:
+        raise BaselineError(f"{shown}: not a tuning file: {fault}", hint=restore)
+    for name, wanted in (("key", path.parent.parent.name), ("kernel", path.stem)):
+        if document[name] != wanted:
+            raise BaselineError(f"{shown}: {name} is {json.dumps(document[name])}, not {wanted!r}", hint=restore)
+    contents: dict[str, Any] = document
+    return contents
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its members, unless a name occurs twice, which a bad merge leaves behind."""
+    names = [name for name, _ in pairs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{json.dumps(twice)} is given twice (a bad merge?)")
+    return dict(pairs)
+
+
+def _refuse(word: str) -> float:
+    raise ValueError(f"{word} stands where a number belongs")

@@ -1,0 +1,379 @@
+"""How does compiled code become cases of pytest? Everything but the compiler, whose answers come from a script."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+CONFTEST = '''
+import json, pathlib
+from perfgate.static import cases
+from perfgate.static.answers import Answer
+from perfgate.static.figures import Code, Figures
+
+here = pathlib.Path(__file__).parent
+
+class Script:
+    """Answers from script.json: by launch and target, else by launch."""
+
+    def __init__(self):
+        self.script = json.loads((here / "script.json").read_text())
+
+    def launches(self, place):
+        if place != "my.kernels":
+            return Answer("failed", f"ModuleNotFoundError: No module named {place!r}", "Traceback: ...")
+        if self.script.get("missing"):
+            return Answer("no_compiler", self.script["missing"])
+        return Answer("compiled", code=dict.fromkeys(self.script["launches"], ""))
+
+    def submit(self, questions):
+        (here / "submitted").write_text(json.dumps([f"{each.launch}-{each.target}" for each in questions]))
+
+    def ask(self, question):
+        scripted = self.script["launches"][question.launch]
+        scripted = scripted.get(question.target, scripted)
+        environment = {"triton": self.script.get("triton", "3.9.0")}
+        if "status" in scripted:
+            return Answer(**scripted, environment=environment)
+        kernels = []
+        for kernel in scripted["kernels"]:
+            usual = {"registers": 40, "spills": 0, "stack": 0, "instructions": 300, "tensor_core": 0,
+                     "local_memory": 0, "barriers": 1, "code_size": 4800}
+            code = Code(**{**usual, **{name: kernel[name] for name in kernel if name in usual}},
+                        loads={16: 5, 8: 0, 4: 0, 2: 0}, stores={16: 0, 8: 10, 4: 0, 2: 0})
+            narrow = tuple(kernel.get("narrow_offsets", ()))
+            kernels.append(Figures(kernel.get("name", "k"), question.target, 4, kernel.get("shared", 0),
+                                   kernel.get("occupancy", 0.625), narrow, code))
+        return Answer("compiled", "", "", tuple(kernels), scripted.get("launched", len(kernels)), environment)
+
+cases.shared = Script
+'''
+TEST = """
+import pytest
+
+@pytest.mark.static("my.kernels", targets=("sm80", "gfx942"){more})
+def test_k(compiled):
+    {body}
+"""
+
+
+class Compilers:
+    """A project whose compiler answers from a script."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self.pytester = pytester
+        self.path = pytester.path
+        self.script: dict[str, Any] = {"launches": {"a": {"kernels": [{}]}}}
+        pytester.makeconftest(CONFTEST)
+        pytester.makeini("[pytest]\naddopts = -p benchmark -p perfgate -p no:cacheprovider\n")
+        self.test()
+
+    def test(self, body: str = "pass", more: str = "") -> None:
+        """Write the test."""
+        self.pytester.makepyfile(test_code=TEST.format(body=body, more=more))
+
+    def run(self, *arguments: str) -> pytest.RunResult:
+        """Run pytest in a process of its own."""
+        (self.path / "script.json").write_text(json.dumps(self.script))
+        return self.pytester.runpytest_subprocess(*arguments)
+
+    def compare(self, *arguments: str) -> dict[str, Mapping[str, Any]]:
+        """Compare; give each case by its name."""
+        self.run("--benchmark-compare", "--perf-json=run.json", *arguments)
+        cases = json.loads((self.path / "run.json").read_text())["cases"]
+        return {case["id"].partition("::")[2]: case for case in cases}
+
+
+@pytest.fixture
+def compilers(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Compilers:
+    """A project with a scripted compiler."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    return Compilers(pytester)
+
+
+def test_a_case_for_each_launch_and_target(compilers: Compilers) -> None:
+    compilers.script["launches"]["b"] = {"kernels": [{}]}
+    result = compilers.run("-v")
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines(
+        [f"*::test_k[[]{name}] PASSED*" for name in ("a-sm80", "a-gfx942", "b-sm80", "b-gfx942")]
+    )
+    assert json.loads((compilers.path / "submitted").read_text()) == ["b-gfx942"]
+
+
+def test_markers_select_targets_and_ask_for_no_gpu(compilers: Compilers) -> None:
+    compilers.run("-m", "sm80").assert_outcomes(passed=1, deselected=1)
+    compilers.run("-m", "rocm and static").assert_outcomes(passed=1, deselected=1)
+
+
+def test_the_test_may_assert_on_figures(compilers: Compilers) -> None:
+    compilers.test("assert compiled.kernel.code.registers == 40 and compiled.target == 'sm80', compiled.launch")
+    compilers.run().assert_outcomes(passed=1, failed=1)
+
+
+def test_record_then_compare(compilers: Compilers) -> None:
+    result = compilers.run("--perf-update=all")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["recorded 2 cases into 2 files in baselines"])
+    stored = json.loads((compilers.path / "baselines/static-sm80/test_code.json").read_text())
+    case = stored["cases"]["test_k[a-sm80]"]
+    assert case["method"] == {"clock": "compiler", "figures": "1", "version": "1"}
+    assert case["metrics"]["registers"] == {"unit": "1", "better": "lower", "values": [40]}
+    assert case["metrics"]["occupancy"] == {"unit": "%", "better": "higher", "values": [62.5]}
+    assert stored["environments"] == {case["recorded"]["environment"]: {"triton": "3.9.0"}}
+
+    cases = compilers.compare()
+    assert {name: (case["verdict"], case["key"], case["processes"]) for name, case in cases.items()} == {
+        "test_k[a-sm80]": ("unchanged", "static-sm80", 1),
+        "test_k[a-gfx942]": ("unchanged", "static-gfx942", 1),
+    }
+
+
+def test_a_regression_is_told_in_words(compilers: Compilers) -> None:
+    compilers.run("--perf-update=all")
+    compilers.script["launches"]["a"] = {"sm80": {"kernels": [{"registers": 64, "occupancy": 0.375}]}, "kernels": [{}]}
+    result = compilers.run("--benchmark-compare")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "performance regressed: registers 40 -> 64 (+60.0 %, [[]+60.0 %, +60.0 %], limit 10 %, 1 process)",
+            "  occupancy 62.5 % -> 37.5 % (-40.0 %, [[]-40.0 %, -40.0 %], limit 0 %): regressed",
+            "  registers 40 -> 64, occupancy 62.5 % -> 37.5 % on sm80",
+            "  hardware: static-sm80",
+            "hint: if the change is intended, record it: pytest --perf-update=all 'test_code.py::test_k[[]a-sm80]'",
+        ]
+    )
+    case = compilers.compare()["test_k[a-sm80]"]
+    assert case["reason"] == "registers 40 -> 64, occupancy 62.5 % -> 37.5 % on sm80"
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        ({"registers": 44}, None),
+        ({"registers": 45}, "registers 40 -> 45"),
+        ({"occupancy": 0.5625}, "occupancy 62.5 % -> 56.2 %"),
+        ({"spills": 1}, "spilled registers 0 -> 1"),
+        ({"stack": 8}, "stack 0 B -> 8 B"),
+        ({"local_memory": 2}, "local-memory accesses 0 -> 2"),
+        ({"instructions": 315}, None),
+        ({"instructions": 316}, "instructions 300 -> 316"),
+        ({"code_size": 5056}, "code size 4.69 KiB -> 4.94 KiB"),
+        ({"barriers": 2}, "barriers 1 -> 2"),
+        ({"narrow_offsets": ["%1 = arith.muli"]}, "32-bit offsets 0 -> 1"),
+        ({"shared": 49152}, "shared memory 0 KiB -> 48.0 KiB"),
+    ],
+)
+def test_usual_limits(now: dict[str, Any], told: str | None) -> None:
+    from perfgate.model import Baseline, Measurement, Metric, Outcome, StoredMetric
+    from perfgate.static import words
+    from perfgate.static.figures import Code, Figures
+    from perfgate.static.metrics import metrics_of
+    from perfgate.verdict.case import judge
+
+    def measured(**changes: Any) -> tuple[Metric, ...]:
+        outside = {name: changes.pop(name) for name in ("occupancy", "narrow_offsets", "shared") if name in changes}
+        usual = {"registers": 40, "spills": 0, "stack": 0, "instructions": 300, "tensor_core": 8}
+        usual |= {"local_memory": 0, "barriers": 1, "code_size": 4800}
+        code = Code(**{**usual, **changes}, loads={16: 5}, stores={16: 5})
+        fields = {"occupancy": 0.625, "narrow_offsets": (), "shared": 0, **outside}
+        narrow = tuple(fields["narrow_offsets"])
+        return metrics_of([Figures("k", "sm90", 4, fields["shared"], fields["occupancy"], narrow, code)], 1, {})
+
+    stored = tuple(StoredMetric(each.name, each.unit, each.better, (each.value,)) for each in measured())
+    baseline = Baseline("c", Outcome.PASSED, stored, {}, {}, "", "")
+    measurement = Measurement("c", "static-sm90", metrics=measured(**now), repeats=True)
+    result = words.explained(judge(baseline, [measurement], last=True), baseline, measurement)
+    assert (result.verdict.value, result.reason) == (("regressed", f"{told} on sm90") if told else ("unchanged", ""))
+
+
+def test_limits_of_the_marker(compilers: Compilers) -> None:
+    compilers.test(more=', limits={"registers": "60%", "occupancy": "50%"}')
+    compilers.run("--perf-update=all")
+    compilers.script["launches"]["a"] = {"kernels": [{"registers": 64, "occupancy": 0.375}]}
+    assert {case["verdict"] for case in compilers.compare().values()} == {"unchanged"}
+
+
+def test_figures_of_several_kernels(compilers: Compilers) -> None:
+    compilers.script["launches"]["a"] = {"kernels": [{"name": "first"}, {"name": "second"}]}
+    compilers.run("--perf-update=all")
+    compilers.script["launches"]["a"] = {
+        "kernels": [{"name": "first", "registers": 32}, {"name": "second", "registers": 64}],
+        "launched": 3,
+    }
+    case = compilers.compare()["test_k[a-sm80]"]
+    assert case["verdict"] == "regressed"
+    assert case["reason"] == ("kernel launches 2 -> 3; second: registers 40 -> 64; first: registers 40 -> 32 on sm80")
+
+
+def test_another_compiler_is_stale_and_no_alarm(compilers: Compilers) -> None:
+    compilers.run("--perf-update=all")
+    compilers.script |= {"triton": "3.10.0"}
+    compilers.script["launches"]["a"] = {
+        "sm80": {"status": "compile_error", "reason": "k: CompilationError: no"},
+        "kernels": [{"registers": 64}],
+    }
+    cases = compilers.compare()
+    assert {name: case["verdict"] for name, case in cases.items()} == dict.fromkeys(cases, "stale")
+    assert cases["test_k[a-gfx942]"]["reason"] == "triton 3.9.0 -> 3.10.0"
+    assert cases["test_k[a-sm80]"]["reason"] == (
+        "passed -> compile error: k: CompilationError: no (triton 3.9.0 -> 3.10.0)"
+    )
+
+
+def test_a_refused_target_is_a_stored_outcome(compilers: Compilers) -> None:
+    compilers.script["launches"]["a"] = {"status": "unsupported", "reason": "f: needs compute capability 8.9"}
+    result = compilers.run("-rs")
+    result.assert_outcomes(skipped=2)
+    result.stdout.fnmatch_lines(["SKIPPED*unsupported on sm80: f: needs compute capability 8.9"])
+    compilers.run("--perf-update=all").assert_outcomes(skipped=2)
+    case = compilers.compare()["test_k[a-sm80]"]
+    assert (case["verdict"], case["reason"]) == ("unchanged", "still unsupported: f: needs compute capability 8.9")
+
+    compilers.script["launches"]["a"] = {"status": "compile_error", "reason": "k: CompilationError: no fp8"}
+    case = compilers.compare()["test_k[a-sm80]"]
+    assert (case["verdict"], case["reason"]) == (
+        "outcome_changed",
+        "unsupported -> compile error: k: CompilationError: no fp8",
+    )
+
+
+def test_a_target_that_is_refused_from_now_on_fails(compilers: Compilers) -> None:
+    compilers.run("--perf-update=all")
+    compilers.script["launches"]["a"] = {"status": "unsupported", "reason": "f: no"}
+    result = compilers.run("--benchmark-compare")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["outcome changed: now unsupported", "  passed -> unsupported: f: no"])
+
+
+def test_code_that_does_not_compile_fails_and_is_not_recorded(compilers: Compilers) -> None:
+    compilers.script["launches"]["a"] = {
+        "status": "compile_error",
+        "reason": "k: CompilationError: no",
+        "detail": "at 3:1",
+    }
+    result = compilers.run("--perf-update=all")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["a on sm80 does not compile: k: CompilationError: no", "at 3:1"])
+    assert not (compilers.path / "baselines").exists()
+
+
+def test_a_target_that_the_compiler_does_not_know_is_skipped(compilers: Compilers) -> None:
+    compilers.script["launches"]["a"] = {
+        "gfx942": {"status": "no_target", "reason": "triton 3.0.0 does not compile for gfx942: no"},
+        "kernels": [{}],
+    }
+    result = compilers.run("-rs", "--perf-update=all")
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED*triton 3.0.0 does not compile for gfx942: no"])
+
+
+def test_without_a_compiler_cases_are_skipped_and_baselines_stay(compilers: Compilers) -> None:
+    compilers.run("--perf-update=all")
+    compilers.script["missing"] = "triton is not installed"
+    result = compilers.run("-rs", "--benchmark-compare")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED*triton is not installed: pip install torch triton"])
+    assert [case["verdict"] for case in compilers.compare().values()] == ["skipped"]
+
+
+def test_a_launch_that_is_gone_is_removed(compilers: Compilers) -> None:
+    compilers.script["launches"]["b"] = {"kernels": [{}]}
+    compilers.run("--perf-update=all")
+    del compilers.script["launches"]["b"]
+    verdicts = {name: (case["verdict"], case["key"]) for name, case in compilers.compare().items()}
+    assert verdicts["test_k[b-sm80]"] == ("removed", "static-sm80")
+    assert verdicts["test_k[b-gfx942]"] == ("removed", "static-gfx942")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            "@pytest.mark.static(3)",
+            [
+                "test_code.py::test_k: static marker: static(3) names no launches",
+                'hint: write @pytest.mark.static("my_kernels.specialisations", targets=("sm90",))',
+            ],
+        ),
+        (
+            '@pytest.mark.static("my.kernels", targets=("sm75",))',
+            [
+                "test_code.py::test_k: static marker: there is no target 'sm75'",
+                "hint: targets are sm80, sm89, sm90, sm100, gfx90a, gfx942, gfx1100",
+            ],
+        ),
+        (
+            '@pytest.mark.static("my.kernels", targets="sm90")',
+            ["test_code.py::test_k: static marker: targets='sm90' cannot be used"],
+        ),
+        (
+            '@pytest.mark.static("my.kernels", limits={"regs": "1%"})',
+            [
+                "test_code.py::test_k: static marker: limits: there is no figure 'regs'",
+                "hint: figures are registers, *",
+            ],
+        ),
+        (
+            '@pytest.mark.static("my.kernels", limits={"registers": "1us"})',
+            ["test_code.py::test_k: static marker: registers: limit '1us' cannot be used: 1us is not a plain number"],
+        ),
+        (
+            '@pytest.mark.static("my.kernels", limit=1)',
+            [
+                "test_code.py::test_k: static marker: unknown argument limit",
+                "hint: it takes the place of the launches, targets and limits",
+            ],
+        ),
+        (
+            '@pytest.mark.static("other.kernels")',
+            [
+                "test_code.py::test_k: static marker: ModuleNotFoundError: No module named 'other.kernels'",
+                "Traceback: ...",
+            ],
+        ),
+    ],
+)
+def test_a_marker_that_cannot_be_used(compilers: Compilers, line: str, told: list[str]) -> None:
+    compilers.pytester.makepyfile(test_code=f"import pytest\n{line}\ndef test_k(compiled): pass\n")
+    result = compilers.run()
+    assert result.ret == 2
+    result.stdout.fnmatch_lines(told)
+
+
+def test_a_test_that_does_not_take_compiled(compilers: Compilers) -> None:
+    compilers.pytester.makepyfile(test_code='import pytest\n@pytest.mark.static("my.kernels")\ndef test_k(): pass\n')
+    result = compilers.run()
+    assert result.ret == 2
+    result.stdout.fnmatch_lines(
+        [
+            "test_code.py::test_k: static marker: the test does not take compiled",
+            "Nothing would be compiled, and nothing gated.",
+            "hint: write def test_k(compiled)",
+        ]
+    )
+
+
+def test_compiled_without_launches(compilers: Compilers) -> None:
+    compilers.pytester.makepyfile(test_code="def test_k(compiled): pass\n")
+    result = compilers.run()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*test_code.py::test_k: compiled needs a static marker that names launches"])
+
+
+def test_a_static_marker_without_launches_is_as_before(compilers: Compilers) -> None:
+    compilers.pytester.makepyfile(
+        test_code="import pytest\n@pytest.mark.static\n@pytest.mark.sm90\ndef test_k(): pass\n"
+    )
+    compilers.run("--benchmark-compare").assert_outcomes(passed=1)
+
+
+def test_workers_compile_without_a_gpu(compilers: Compilers) -> None:
+    pytest.importorskip("xdist")
+    compilers.pytester.makeini("[pytest]\naddopts = -p benchmark -p perfgate -p xdist -p no:cacheprovider\n")
+    compilers.run("-n", "2", "--perf-update=all").assert_outcomes(passed=2)
+    assert (compilers.path / "baselines/static-sm80/test_code.json").exists()
+    compilers.run("-n", "2", "--benchmark-compare").assert_outcomes(passed=2)

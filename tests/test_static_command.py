@@ -1,0 +1,130 @@
+"""Does ``perfgate static`` find kernels and say what there is when it does not?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from perfgate import cli
+from perfgate.static import find, pool
+from perfgate.static.answers import Answer, Question
+from perfgate.static.figures import Code, Figures
+
+CODE = Code(40, 0, 0, 300, {16: 5, 8: 0, 4: 1, 2: 0}, {16: 0, 8: 10, 4: 2, 2: 0}, 8, 0, 1, 4800)
+
+
+class Pool:
+    """Compiles every launch to the same kernel, and refuses sm80."""
+
+    def launches(self, place: str) -> Answer:
+        """Name two launches."""
+        if place != "mine.rows.specialisations":
+            return Answer("failed", f"ModuleNotFoundError: No module named {place!r}")
+        return Answer("compiled", code={"a": "", "b": ""})
+
+    def submit(self, questions: Iterable[Question]) -> None:
+        """Take questions."""
+
+    def ask(self, question: Question) -> Answer:
+        """Give figures and code."""
+        environment = {"triton": "3.9.0", "ptxas": "13.4"}
+        if question.target == "sm80":
+            return Answer("unsupported", "f: needs compute capability 8.9", environment=environment)
+        figures = Figures("k", question.target, 8, 4096, 0.625, ("%1 = arith.muli",), CODE)
+        text = "// the code\n" if question.code in ("ptx", "ttir") else ""
+        return Answer("compiled", "", "", (figures,), 1, environment, {"k": text})
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with two kernels below a source root, and a scripted compiler."""
+    (tmp_path / "pyproject.toml").write_text('[tool.pytest]\npythonpath = ["code"]\n')
+    for kernel in ("rows", "columns"):
+        folder = tmp_path / "code" / "mine" / kernel
+        folder.mkdir(parents=True)
+        (folder / "specialisations.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "elsewhere")
+    monkeypatch.setattr(pool, "shared", Pool)
+    return tmp_path
+
+
+def test_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["static", "rows", "--target", "sm90", "--target", "sm80", "--launch", "a"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[1:2]] == [
+        ["a", "sm90", "40", "62.5", "%", "0", "4.00", "KiB", "5/0/1/0", "0/10/2/0", "8", "1", "1", "300", "4.69", "KiB"]
+    ]
+    assert lines[0].split()[:5] == ["launch", "target", "registers", "occupancy", "spills"]
+    assert lines[2:] == [
+        "a on sm80: unsupported: f: needs compute capability 8.9",
+        "compiled with triton 3.9.0, ptxas 13.4",
+    ]
+
+
+def test_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["static", "mine.rows.specialisations", "--target", "sm90", "--launch", "a", "--ptx"]) == 0
+    assert capsys.readouterr().out == "// the code\n"
+    assert cli.main(["static", "rows", "--target", "sm90", "--ttir"]) == 0
+    assert capsys.readouterr().out == "// a on sm90: k\n// the code\n// b on sm90: k\n// the code\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["cells"],
+            "perfgate: there is no kernel 'cells'\n"
+            "Kernels are folders with a specialisations.py that holds LAUNCHES, below pytest's pythonpath.\n"
+            "hint: kernels are columns, rows\n",
+        ),
+        (
+            ["rows", "--target", "sm75"],
+            "perfgate: there is no target 'sm75'\nhint: targets are sm80, sm89, sm90, sm100, gfx90a, gfx942, gfx1100\n",
+        ),
+        (
+            ["rows", "--launch", "c"],
+            "perfgate: mine.rows.specialisations has no launch 'c'\nhint: launches are a, b\n",
+        ),
+        (
+            ["your.rows"],
+            "perfgate: your.rows: ModuleNotFoundError: No module named 'your.rows'\n",
+        ),
+        (
+            ["rows", "--target", "sm90", "--launch", "a", "--amdgcn"],
+            "perfgate: sm90 has no amdgcn\n"
+            "hint: sass and ptx are NVIDIA's, amdgcn is AMD's; ttir, ttgir and llir are there for both\n",
+        ),
+    ],
+)
+def test_what_is_not_there(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["static", *arguments]) == 4
+    assert capsys.readouterr().err == told
+
+
+def test_code_of_what_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["static", "rows", "--target", "sm80", "--launch", "a", "--ptx"]) == 1
+    assert capsys.readouterr().err == "perfgate: a on sm80: unsupported: f: needs compute capability 8.9\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("pyproject.toml", '[tool.pytest.ini_options]\npythonpath = "code other"\n'),
+        ("pytest.ini", "[pytest]\npythonpath = code other\n"),
+        ("setup.cfg", "[tool:pytest]\npythonpath = code\n"),
+    ],
+)
+def test_source_roots(project: Path, file: str, text: str) -> None:
+    (project / "pyproject.toml").unlink()
+    (project / file).write_text(text)
+    assert find.source_roots(project) == [project / "code"]
+
+
+def test_without_a_pythonpath_the_folder_itself_is_looked_through(project: Path) -> None:
+    (project / "pyproject.toml").unlink()
+    roots = find.source_roots(project)
+    assert roots == [project]
+    assert find.kernels(roots)["rows"] == "code.mine.rows.specialisations"

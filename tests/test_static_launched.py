@@ -1,0 +1,196 @@
+"""Are the kernels of a timed case remembered, and told beside its regression? With pretended compiled kernels."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from perfgate.baseline.check import Origin, examine
+from perfgate.baseline.record import to_baseline
+from perfgate.baseline.store import BaselineStore
+from perfgate.book import Shelf
+from perfgate.model import Measurement, Metric, Noise, Outcome
+from perfgate.static import launched
+from perfgate.static.answers import Answer
+from perfgate.static.figures import Code, Figures, Form
+
+ASSEMBLY = """
+k:
+\tglobal_load_dwordx4 v[18:21], v[0:1], off
+\ts_endpgm
+.Lfunc_end0:
+; codeLenInByte = 16
+    .vgpr_count:     {registers}
+"""
+
+
+class Kernel:
+    """What Triton keeps of a compiled kernel."""
+
+    def __init__(self, registers: int = 40, warps: int = 8, hint: int = 16, name: str = "k") -> None:
+        target = SimpleNamespace(backend="hip", arch="gfx942", warp_size=64)
+        self.metadata = SimpleNamespace(name=name, shared=0, num_warps=warps, target=target)
+        self.asm = {"amdgcn": ASSEMBLY.format(registers=registers), "ttir": ""}
+        self.hash = "0"
+        self.src = SimpleNamespace(
+            fn=SimpleNamespace(__module__="rows.kernel", __name__=name),
+            signature={"x_ptr": "*bf16", "width": "i32", "TILE": "constexpr"},
+            attrs={(0,): [["tt.divisibility", 16]], (1,): [["tt.divisibility", hint]] if hint else []},
+            constants={(2,): 1024},
+        )
+
+
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read every kernel anew."""
+    monkeypatch.setitem(sys.modules, "triton.runtime.cache", None)
+
+
+def test_launches_are_recorded_and_each_form_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Kernel(), Kernel(name="other")
+
+    class JITFunction:
+        def __init__(self, kernel: Kernel | None) -> None:
+            self.kernel = kernel
+
+        def run(self, *args: Any, grid: Any, warmup: bool) -> Kernel | None:
+            return self.kernel
+
+    monkeypatch.setitem(sys.modules, "triton.runtime.jit", SimpleNamespace(JITFunction=JITFunction))
+    original = JITFunction.run
+    with launched.recording() as found:
+        for kernel in (first, second, first, None):
+            assert JITFunction(kernel).run(1, grid=(1,), warmup=False) is kernel
+    assert found == [first, second]
+    assert JITFunction.run is original
+
+
+def test_without_triton_nothing_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "triton.runtime.jit", raising=False)
+    with launched.recording() as found:
+        pass
+    assert found == []
+
+
+def test_a_kernel_is_described_by_its_figures_and_its_form() -> None:
+    described = launched.describe([Kernel(), Kernel(hint=0), object()])
+    assert list(described) == ["k", "k#2"]
+    record = described["k"]
+    assert (record["registers"], record["occupancy"], record["loads_16"]) == (40.0, 100.0, 1.0)
+    assert record["form"] == "x_ptr *bf16:16; width i32:16; TILE =1024; num_warps 8"
+    assert (record["function"], record["target"]) == ("rows.kernel.k", "gfx942")
+    assert described["k#2"]["form"] == "x_ptr *bf16:16; width i32; TILE =1024; num_warps 8"
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        ([Kernel()], ["the compiled kernels are identical"]),
+        ([Kernel(registers=128)], ["kernel k: registers 40 -> 128, occupancy 100 % -> 50 %"]),
+        ([Kernel(warps=4)], ["kernel k: num_warps 8 -> 4"]),
+        ([Kernel(hint=0)], ["kernel k: width i32:16 -> i32"]),
+        (
+            [Kernel(name="other")],
+            ["kernel other: not launched when the baseline was recorded", "kernel k: no longer launched"],
+        ),
+        ([], []),
+    ],
+)
+def test_differences_are_told(now: list[Kernel], told: list[str]) -> None:
+    assert launched.compared(launched.describe([Kernel()]), launched.describe(now)) == told
+
+
+def test_other_instructions_with_the_same_figures_are_told() -> None:
+    other = Kernel()
+    other.asm["amdgcn"] = other.asm["amdgcn"].replace("v[18:21]", "v[22:25]")
+    told = launched.compared(launched.describe([Kernel()]), launched.describe([other]))
+    assert told == ["kernel k: other instructions, the same figures"]
+
+
+def measured(time_s: float, kernels: list[Kernel]) -> Measurement:
+    """Give what one process measured."""
+    metric = Metric("device_time", "s", time_s, noise=Noise(0.002))
+    return Measurement("t.py::test_k", "gpu", metrics=(metric,), kernels=launched.describe(kernels))
+
+
+def test_a_regression_of_time_shows_its_kernels(tmp_path: Path) -> None:
+    baseline = to_baseline([measured(1e-5, [Kernel()])] * 5, commit="", date="")
+    store = BaselineStore(tmp_path)
+    path = store.merge("gpu", "t.py", {"test_k": replace(baseline, case="test_k")})
+    assert '"kernels": {\n        "k": {"registers": 40, ' in path.read_text()
+
+    shelf = Shelf(store)
+    result = shelf.judge([measured(2e-5, [Kernel(registers=128)])] * 4, last=True)
+    assert result.verdict == "regressed"
+    assert result.reason.splitlines()[1:] == ["kernel k: registers 40 -> 128, occupancy 100 % -> 50 %"]
+    result = shelf.judge([measured(2e-5, [Kernel()])] * 4, last=True)
+    assert result.reason.splitlines()[1:] == ["the compiled kernels are identical"]
+    result = shelf.judge([measured(1e-5, [Kernel(registers=128)])] * 4, last=True)
+    assert (result.verdict, result.reason) == ("unchanged", "")
+
+
+def test_kernels_in_a_baseline_are_read_back_and_checked(tmp_path: Path) -> None:
+    store = BaselineStore(tmp_path)
+    baseline = replace(to_baseline([measured(1e-5, [Kernel()])], commit="", date=""), case="test_k")
+    path = store.merge("gpu", "t.py", {"test_k": baseline})
+    assert store.load("gpu", "t.py").cases["test_k"].kernels == dict(baseline.kernels)
+    broken = path.read_text().replace('"registers": 40', '"registers": [40]')
+    damages = examine(broken.encode(), Origin("f", "gpu", "t")).damages
+    assert [(damage.field, damage.problem) for damage in damages] == [
+        ("kernels.k.registers", "must be a number, is a list")
+    ]
+    without = replace(baseline, kernels={})
+    text = store.merge("gpu", "t.py", {"test_k": without}).read_text()
+    assert "kernels" not in text
+    assert store.load("gpu", "t.py").cases["test_k"].outcome is Outcome.PASSED
+
+
+class Pool:
+    """Answers with one compiled form of one kernel."""
+
+    def __init__(self, form: Form) -> None:
+        self.form = form
+
+    def launches(self, place: str) -> Answer:
+        """Name one launch."""
+        assert place == "rows.specialisations"
+        return Answer("compiled", code={"a": ""})
+
+    def submit(self, questions: object) -> None:
+        """Take questions."""
+
+    def ask(self, question: object) -> Answer:
+        """Compile the form."""
+        code = Code(40, 0, 0, 1, {}, {}, 0, 0, 0, 16)
+        return Answer("compiled", kernels=(Figures("k", "gfx942", 8, 0, 1.0, (), code, self.form),))
+
+
+def test_a_form_that_no_launch_declares_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    for name in ("__init__", "kernel", "specialisations"):
+        (tmp_path / "rows" / f"{name}.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    declared = Form("rows.kernel.k", {"x_ptr": "*bf16:16", "width": "i32:16", "TILE": "=1024"}, {"num_warps": "8"})
+    pool: Any = Pool(declared)
+
+    def told(kernel: Kernel) -> list[str]:
+        return launched.undeclared(launched.describe([kernel]).values(), pool)
+
+    assert told(Kernel()) == []
+    assert told(Kernel(hint=0, warps=4)) == [
+        "k is launched in a form that no launch of rows.specialisations has; "
+        "nearest: width i32:16 -> i32, num_warps 8 -> 4"
+    ]
+    assert told(Kernel(name="other")) == ["other is launched, and no launch of rows.specialisations launches it"]
+
+
+def test_a_package_without_declared_launches_is_left_alone() -> None:
+    pool: Any = None
+    kernel = Kernel()
+    kernel.src.fn.__module__ = "elsewhere.kernel"
+    assert launched.undeclared(launched.describe([kernel]).values(), pool) == []

@@ -1,0 +1,129 @@
+"""Are the figures of compiled code read as they stand in the tools' output?"""
+
+from __future__ import annotations
+
+import pytest
+
+from perfgate.errors import PerfgateError
+from perfgate.static import amd, nvidia
+from perfgate.static.figures import Code, Figures, Form, from_json, mean_width, to_json
+
+USAGE = """
+Resource usage:
+ Common:
+  GLOBAL:0
+ Function k:
+  REG:40 STACK:16 SHARED:1024 LOCAL:8 CONSTANT[0]:584 TEXTURE:0 SURFACE:0 SAMPLER:0
+"""
+SASS = """
+        /*0000*/                   LDC R1, c[0x0][0x28] ;
+        /*0010*/              @!P0 LDG.E.128.CONSTANT R4, desc[UR4][R2.64] ;
+        /*0020*/                   LDG.E.U16 R5, desc[UR4][R2.64] ;
+        /*0030*/                   LDGSTS.E.BYPASS.128 [R9], desc[UR4][R2.64] ;
+        /*0040*/                   LDG.E R5, desc[UR4][R2.64] ;
+        /*0050*/               @P1 STG.E.64 desc[UR4][R2.64], R4 ;
+        /*0060*/                   STG.E.U8 desc[UR4][R2.64], R4 ;
+        /*0070*/                   STL.128 [R1], R4 ;
+        /*0080*/                   LDL R4, [R1] ;
+        /*0090*/                   BAR.SYNC.DEFER_BLOCKING 0x0 ;
+        /*00a0*/                   HMMA.16816.F32 R4, R8, R10, R4 ;
+        /*00b0*/                   HGMMA.64x64x16.F32 R24, gdesc[UR4], RZ ;
+        /*00c0*/                   UTCHMMA gdesc[UR4], gdesc[UR6], tmem[UR8] ;
+        /*00d0*/                   UTMALDG.2D [UR8], [UR6] ;
+        /*00e0*/                   EXIT ;
+.L_x_1:
+        /*00f0*/                   BRA `(.L_x_1);
+        /*0100*/                   NOP;
+"""
+ASSEMBLY = """
+\t.amdgcn_target "amdgcn-amd-amdhsa--gfx942"
+k:                       ; @k
+\ts_load_dwordx4 s[12:15], s[0:1], 0x28
+\tbuffer_load_dwordx4 v[18:21], v1, s[12:15], 0 offen
+\tglobal_load_ushort v2, v[0:1], off
+\tglobal_load_sbyte_d16 v2, v[0:1], off
+\tglobal_load_dword v2, v[0:1], off
+\tbuffer_store_dwordx2 v[2:3], v1, s[12:15], 0 offen
+\tbuffer_store_dword v9, off, s[0:3], 0 offset:4 ; 4-byte Folded Spill
+\tscratch_load_dwordx2 v[2:3], off, s0
+\tv_mfma_f32_32x32x8_f16 a[0:15], v[0:1], v[2:3], a[0:15]
+\ts_barrier
+\ts_endpgm
+.Lfunc_end0:
+\ts_code_end
+; codeLenInByte = 2528
+  - .agpr_count:     16
+    .private_segment_fixed_size: 24
+    .sgpr_count:     22
+    .sgpr_spill_count: 1
+    .vgpr_count:     74
+    .vgpr_spill_count: 2
+"""
+
+
+def test_nvidia() -> None:
+    code = nvidia.parse(USAGE, SASS)
+    assert (code.registers, code.stack, code.spills, code.local_memory) == (40, 24, 4, 2)
+    assert code.loads == {16: 3, 8: 0, 4: 1, 2: 1}
+    assert code.stores == {16: 0, 8: 1, 4: 0, 2: 1}
+    assert (code.tensor_core, code.barriers) == (3, 1)
+    # Padding does not count.
+    assert (code.instructions, code.code_size) == (16, 256)
+
+
+def test_amd() -> None:
+    code = amd.parse(ASSEMBLY)
+    assert (code.registers, code.scalars, code.stack, code.spills, code.local_memory) == (74, 22, 24, 3, 2)
+    assert code.loads == {16: 1, 8: 0, 4: 1, 2: 2}
+    assert code.stores == {16: 0, 8: 1, 4: 0, 2: 0}
+    assert (code.tensor_core, code.barriers, code.instructions, code.code_size) == (1, 1, 11, 2528)
+
+
+@pytest.mark.parametrize(
+    ("kind", "width"),
+    [
+        ("dwordx4", 16), ("b128", 16), ("dwordx3", 12), ("dwordx2", 8), ("b64", 8), ("dword", 4), ("b32", 4),
+        ("lds_dwordx4", 16), ("ushort", 2), ("short_d16_hi", 2), ("u16", 2), ("d16_b16", 2), ("ubyte", 1), ("i8", 1),
+    ],
+)  # fmt: skip
+def test_widths_of_amd_accesses(kind: str, width: int) -> None:
+    assembly = ASSEMBLY.replace("buffer_load_dwordx4", f"global_load_{kind}")
+    loads = amd.parse(assembly).loads
+    before = {16: 0, 8: 0, 4: 1, 2: 2}
+    counted = {16: 16, 12: 8, 8: 8, 4: 4, 2: 2, 1: 2}[width]
+    assert loads == {**before, counted: before[counted] + 1}
+
+
+def test_the_digest_is_of_the_instructions_alone() -> None:
+    code = nvidia.parse(USAGE, SASS)
+    assert nvidia.parse(USAGE.replace("REG:40", "REG:41"), "//## File kernel.py, line 3\n" + SASS).digest == code.digest
+    assert nvidia.parse(USAGE, SASS.replace("R10", "R12")).digest != code.digest
+    moved = ASSEMBLY.replace("Folded Spill", "Folded Spill again")
+    assert amd.parse(moved).digest == amd.parse(ASSEMBLY).digest
+    assert amd.parse(ASSEMBLY.replace("v[18:21]", "v[22:25]")).digest != amd.parse(ASSEMBLY).digest
+
+
+def test_output_that_cannot_be_read() -> None:
+    with pytest.raises(PerfgateError) as caught:
+        nvidia.parse("cuobjdump fatal: unknown file", SASS)
+    assert str(caught.value) == "cuobjdump: no resource usage in what it printed\ncuobjdump fatal: unknown file"
+    with pytest.raises(PerfgateError) as caught:
+        amd.parse("\ts_endpgm\n")
+    assert str(caught.value) == "the assembly lacks the kernel's metadata (.vgpr_count)"
+
+
+def test_mean_width() -> None:
+    assert mean_width({}) == 0
+    assert mean_width({16: 5, 4: 0}) == 16
+    # One narrow load of a scale hardly counts.
+    assert mean_width({16: 5, 4: 1}) == pytest.approx(15.43, abs=0.01)
+    assert mean_width({4: 20}) == 4
+
+
+def test_figures_survive_json() -> None:
+    code = nvidia.parse(USAGE, SASS)
+    figures = Figures("k", "sm90", 4, 1024, 0.5, ("%1 = arith.muli",), code, Form("m.k", {"x": "*fp32:16"}, {"n": "1"}))
+    import json
+
+    assert from_json(json.loads(json.dumps(to_json(figures)))) == figures
+    assert isinstance(figures.code, Code)

@@ -1,0 +1,145 @@
+"""Is each kind of damage to a compiled kernel caught? Kernels that are recorded sound and compared damaged.
+
+Everything goes by the command line, in two runs: the first records, the second compares.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("triton")
+
+KERNELS = Path(__file__).parent / "twins" / "compiled_kernels.py"
+CASES = """
+import pytest
+
+@pytest.mark.static("compiled_kernels", targets=("sm90", "gfx1100"))
+def test_damage(compiled):
+    assert compiled.kernel.code.instructions > 0
+
+@pytest.mark.static("compiled_kernels:FP8_LAUNCHES", targets=("sm80",))
+def test_fp8(compiled):
+    pass
+"""
+#: By damage, what the reason of its case must say on NVIDIA, and what on AMD (None: it does no harm there).
+TOLD = {
+    "spill": (r"spilled registers 0 -> \d+, .*local-memory accesses 0 -> \d+", r"spilled registers 0 -> \d+"),
+    "occupancy": (r"registers \d+ -> \d+, occupancy [\d.]+ % -> [\d.]+ %", r"registers \d+ -> \d+, occupancy"),
+    "width": (r"mean width of global loads 16 B -> 4 B", r"mean width of global loads 16 B -> 4 B"),
+    "tensor-cores": (r"tensor-core instructions \d+ -> 0", r"tensor-core instructions \d+ -> 0"),
+    "offsets": (r"32-bit offsets 0 -> 3", r"32-bit offsets 0 -> 3"),
+    "barriers": (r"barriers 0 -> 1", r"barriers 0 -> 1"),
+}
+
+
+class Twins:
+    """A project with the kernels, recorded sound.
+
+    Args:
+        folder: for the project.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "test_twins.py").write_text(CASES)
+        (folder / "pytest.ini").write_text("[pytest]\npythonpath = .\n")
+        self.damage(False)
+
+    def damage(self, damaged: bool) -> None:
+        """Choose the form of all kernels."""
+        text = KERNELS.read_text(encoding="utf-8")
+        (self.folder / "compiled_kernels.py").write_text(text.replace("DAMAGED = False", f"DAMAGED = {damaged}"))
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run pytest on the project."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "TRITON"))}
+        # As a caller does whose kernels are interpreted in its own tests.
+        environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "TRITON_INTERPRET": "1"}
+        environment["TRITON_CACHE_DIR"] = str(self.folder / "cache")
+        environment["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
+        command = [sys.executable, "-P", "-m", "pytest", "-p", "benchmark", "-p", "perfgate", "-p", "no:cacheprovider"]
+        return subprocess.run(
+            [*command, *arguments], cwd=self.folder, env=environment, capture_output=True, text=True, check=False
+        )
+
+    def compare(self, *arguments: str) -> tuple[dict[str, Mapping[str, Any]], subprocess.CompletedProcess[str]]:
+        """Compare; give each case by its name, and what pytest printed."""
+        done = self.run("--benchmark-compare", "--perf-json=run.json", *arguments)
+        run = json.loads((self.folder / "run.json").read_text())
+        return {case["id"].partition("::")[2]: case for case in run["cases"]}, done
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> Twins:
+    """Record the sound kernels."""
+    made = Twins(tmp_path_factory.mktemp("twins"))
+    done = made.run("--perf-update=all")
+    assert "13 passed, 1 skipped" in done.stdout, done.stdout + done.stderr
+    return made
+
+
+@pytest.fixture(scope="module")
+def damaged(twins: Twins) -> dict[str, Mapping[str, Any]]:
+    """Compare the damaged kernels."""
+    twins.damage(True)
+    cases, done = twins.compare()
+    twins.damage(False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert len(cases) == 14
+    return cases
+
+
+def test_sound_kernels_are_unchanged(twins: Twins) -> None:
+    cases, done = twins.compare()
+    assert {name: case["reason"] for name, case in cases.items() if case["verdict"] != "unchanged"} == {}
+    assert done.returncode == 0
+    assert "6 unchanged on static-sm90" in done.stdout
+
+
+@pytest.mark.parametrize("kind", TOLD)
+@pytest.mark.parametrize("target", ["sm90", "gfx1100"])
+def test_damage_is_caught(damaged: dict[str, Mapping[str, Any]], kind: str, target: str) -> None:
+    case = damaged[f"test_damage[{kind}-{target}]"]
+    assert case["verdict"] == "regressed"
+    assert case["failed"]
+    assert case["processes"] == 1
+    assert re.search(TOLD[kind][target != "sm90"], case["reason"]), case["reason"]
+    assert case["reason"].endswith(f" on {target}")
+
+
+def test_code_that_no_longer_compiles_is_caught(damaged: dict[str, Mapping[str, Any]]) -> None:
+    case = damaged["test_fp8[fp8-sm80]"]
+    assert (case["verdict"], case["outcome"]) == ("outcome_changed", "compile_error")
+    assert case["reason"].startswith("passed -> compile error: copy: CompilationError: ")
+    assert "fp8e4nv" in case["reason"]
+
+
+def test_a_launcher_that_no_longer_refuses_is_caught(damaged: dict[str, Mapping[str, Any]]) -> None:
+    case = damaged["test_fp8[refused-fp8-sm80]"]
+    assert (case["verdict"], case["outcome"]) == ("outcome_changed", "compile_error")
+    assert case["reason"].startswith("unsupported -> compile error: copy: CompilationError: ")
+
+
+def test_another_compiler_makes_baselines_stale(twins: Twins) -> None:
+    path = twins.folder / "baselines" / "static-sm90" / "test_twins.json"
+    sound = path.read_text()
+    path.write_text(re.sub(r'"triton": "[^"]*"', '"triton": "3.0.0"', sound))
+    twins.damage(True)
+    cases, done = twins.compare("-m", "sm90", "-k", "barriers or offsets")
+    twins.damage(False)
+    path.write_text(sound)
+    assert [case["verdict"] for case in cases.values()] == ["stale", "stale"]
+    assert all(case["reason"].startswith("triton 3.0.0 -> ") for case in cases.values())
+    assert done.returncode == 0
+    names = "'test_twins.py::test_damage[offsets-sm90]' 'test_twins.py::test_damage[barriers-sm90]'"
+    assert f"hint: record the baseline again: pytest --perf-update=all {names}" in done.stdout
