@@ -55,6 +55,14 @@ def child(project) -> int:
     return int((project.path / "child").read_text())
 
 
+@pytest.fixture(autouse=True)
+def _interruptible():
+    """Let runs be interrupted also where these tests were started in the background, with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def slowed(project):
     """A project of which two cases are suspicious, and one is not."""
