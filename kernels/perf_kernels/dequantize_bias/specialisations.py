@@ -1,0 +1,49 @@
+"""Which launches cover the compiled forms that users of scaling back get?"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import torch
+
+from perf_kernels.dequantize_bias.kernel import dequantize_bias
+from perf_kernels.dequantize_bias.naive_twin import naive_dequantize
+
+
+def _launch(
+    rows: int,
+    columns: int,
+    acc_dtype: torch.dtype = torch.int32,
+    dtype: torch.dtype = torch.bfloat16,
+    bias_dtype: torch.dtype | None = None,
+    transposed: bool = False,
+) -> object:
+    acc = torch.empty((columns, rows) if transposed else (rows, columns), dtype=acc_dtype, device="cuda")
+    row_scale = torch.empty((rows,), dtype=torch.float32, device="cuda")
+    column_scale = torch.empty((columns,), dtype=torch.float32, device="cuda")
+    bias = None if bias_dtype is None else torch.empty((columns,), dtype=bias_dtype, device="cuda")
+    return dequantize_bias(acc.t() if transposed else acc, row_scale, column_scale, bias, dtype)
+
+
+def _launch_twin(rows: int, columns: int) -> object:
+    acc = torch.empty((rows, columns), dtype=torch.int32, device="cuda")
+    row_scale = torch.empty((rows,), dtype=torch.float32, device="cuda")
+    column_scale = torch.empty((columns,), dtype=torch.float32, device="cuda")
+    return naive_dequantize(acc, row_scale, column_scale, torch.empty_like(acc, dtype=torch.bfloat16))
+
+
+#: Both accumulators and all three results; the gate and up projection of Qwen2.5-7B is the widest.
+LAUNCHES: dict[str, Callable[[], object]] = {
+    "int32-bf16-37888": functools.partial(_launch, 65536, 37888),
+    "int32-bf16-bias-4608": functools.partial(_launch, 65536, 4608, bias_dtype=torch.bfloat16),
+    "int32-bf16-bias-4608-128-rows": functools.partial(_launch, 128, 4608, bias_dtype=torch.bfloat16),
+    "int32-fp16-3584": functools.partial(_launch, 65536, 3584, dtype=torch.float16),
+    "int32-fp32-3584": functools.partial(_launch, 65536, 3584, dtype=torch.float32),
+    "fp32-bf16-bias-4608": functools.partial(_launch, 65536, 4608, torch.float32, bias_dtype=torch.bfloat16),
+    "int32-bf16-transposed-37888": functools.partial(_launch, 65536, 37888, transposed=True),
+    "int32-bf16-odd-3585": functools.partial(_launch, 65536, 3585),
+}
+TWIN_LAUNCHES: dict[str, Callable[[], object]] = {
+    "int32-bf16-37888": functools.partial(_launch_twin, 65536, 37888),
+}

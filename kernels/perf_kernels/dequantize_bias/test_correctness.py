@@ -1,0 +1,280 @@
+"""Does the kernel give what the reference gives: any type, shape, stride, padding, launch, and large accumulators?"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perf_kernels.dequantize_bias import (
+    LaunchConfig,
+    bytes_moved,
+    dequantize_bias,
+    dequantize_bias_oracle,
+    dequantize_bias_reference,
+    launch_config,
+)
+from perf_kernels.dequantize_bias.inputs import random_products
+
+DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
+ACCUMULATORS = [torch.int32, torch.float32]
+RESULTS = [torch.bfloat16, torch.float16, torch.float32]
+
+examples = settings.get_profile("perf_kernels")
+configs = st.one_of(
+    st.none(),
+    st.builds(
+        LaunchConfig,
+        block_rows=st.sampled_from([1, 4, 32]),
+        block_columns=st.sampled_from([16, 64, 256]),
+        num_warps=st.sampled_from([1, 4]),
+    ),
+)
+layouts = st.sampled_from(["contiguous", "padded", "offset", "transposed", "every other column"])
+
+
+def laid_out(acc: torch.Tensor, layout: str) -> torch.Tensor:
+    """Give a tensor whose first rows and columns equal ``acc``, with the strides that ``layout`` names."""
+    rows, columns = acc.shape
+    if layout == "contiguous":
+        return acc.contiguous()
+    if layout == "transposed":
+        return acc.t().contiguous().t()
+    # What lies around the values shows where it is read by mistake.
+    room = torch.full((rows + 16, 2 * columns + 32), 2**30, dtype=acc.dtype, device=acc.device)
+    view = {"padded": room, "offset": room[3:, 5:], "every other column": room[:, ::2]}[layout]
+    view[:rows, :columns] = acc
+    return view
+
+
+def assert_same_bits(y: torch.Tensor, expected: torch.Tensor) -> None:
+    assert (y.shape, y.dtype) == (expected.shape, expected.dtype)
+    numbers = torch.int32 if y.dtype is torch.float32 else torch.int16
+    assert torch.equal(y.isnan(), expected.isnan())
+    different = (y.view(numbers) != expected.view(numbers)) & ~expected.isnan()
+    assert not different.any(), f"{int(different.sum())} results differ, first at {different.nonzero()[0].tolist()}"
+
+
+@examples
+@given(
+    st.sampled_from(ACCUMULATORS),
+    st.sampled_from(RESULTS),
+    st.sampled_from([None, *RESULTS]),
+    st.integers(1, 40),
+    st.integers(1, 300),
+    layouts,
+    configs,
+    st.integers(0, 2**31 - 1),
+)
+def test_equals_reference(
+    acc_dtype: torch.dtype,
+    dtype: torch.dtype,
+    bias_dtype: torch.dtype | None,
+    rows: int,
+    columns: int,
+    layout: str,
+    config: LaunchConfig | None,
+    seed: int,
+) -> None:
+    acc, row_scale, column_scale, bias = random_products(rows, columns, acc_dtype, "cpu", seed)
+    acc = laid_out(acc.to(DEVICE), layout)
+    row_scale, column_scale = row_scale.to(DEVICE), column_scale.to(DEVICE)
+    bias = None if bias_dtype is None else bias.to(DEVICE, bias_dtype)
+    y = dequantize_bias(acc, row_scale, column_scale, bias, dtype, config=config)
+    assert y.is_contiguous()
+    assert_same_bits(y, dequantize_bias_reference(acc, row_scale, column_scale, bias, dtype))
+
+
+@pytest.mark.parametrize("dtype", RESULTS, ids=str)
+@pytest.mark.parametrize("acc_dtype", ACCUMULATORS, ids=str)
+def test_error_against_fp64(acc_dtype: torch.dtype, dtype: torch.dtype) -> None:
+    """At most twice the error of the same in plain torch, operation by operation in fp32."""
+    acc, row_scale, column_scale, bias = random_products(32, 500, acc_dtype, DEVICE, seed=3)
+    oracle = dequantize_bias_oracle(acc, row_scale, column_scale, bias)
+    plain = (acc.float() * row_scale[:, None] * column_scale + bias.float()).to(dtype)
+    y = dequantize_bias(acc, row_scale, column_scale, bias, dtype)
+    error, allowed = (y.double() - oracle).abs(), (plain.double() - oracle).abs()
+    assert error.max() <= 2 * allowed.max()
+    assert error.mean() <= 2 * allowed.mean()
+
+
+@examples
+@given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=64), st.sampled_from(RESULTS))
+def test_accumulators_past_2_to_24(values: list[int], dtype: torch.dtype) -> None:
+    """INT32 is exact in fp32 to 2**24, which 1041 products of codes of 127 pass; beyond it is rounded to nearest."""
+    acc = torch.tensor([values], dtype=torch.int32, device=DEVICE)
+    ones = torch.ones(len(values), device=DEVICE)
+    y = dequantize_bias(acc, ones[:1], ones, dtype=torch.float32)
+    assert torch.equal(y, acc.float())
+    assert (y.double() - acc.double()).abs().max() <= 2**6
+    scale = torch.full((1,), 2.0**-17, device=DEVICE)
+    assert_same_bits(
+        dequantize_bias(acc, scale, ones, dtype=dtype), dequantize_bias_reference(acc, scale, ones, dtype=dtype)
+    )
+
+
+def test_small_scales_do_not_vanish() -> None:
+    """The product of two scales may be below the smallest fp32 where the result is not."""
+    acc = torch.full((1, 4), 2**30, dtype=torch.int32, device=DEVICE)
+    row_scale = torch.full((1,), 2.0**-80, device=DEVICE)
+    column_scale = torch.full((4,), 2.0**-75, device=DEVICE)
+    y = dequantize_bias(acc, row_scale, column_scale, dtype=torch.float32)
+    assert y.tolist() == [[2.0**-125] * 4]
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf")])
+def test_damage_stays_visible(scale: float) -> None:
+    """A row that could not be quantised has codes 0 and a scale that is not finite."""
+    acc = torch.zeros((2, 5), dtype=torch.int32, device=DEVICE)
+    row_scale = torch.tensor([scale, 1.0], device=DEVICE)
+    y = dequantize_bias(acc, row_scale, torch.ones(5, device=DEVICE))
+    assert y[0].isnan().all()
+    assert (y[1] == 0).all()
+
+
+@examples
+@given(st.integers(1, 200), st.integers(1, 30), layouts, configs, st.integers(0, 2**31 - 1))
+def test_a_row_does_not_depend_on_its_position(
+    columns: int, rows: int, layout: str, config: LaunchConfig | None, seed: int
+) -> None:
+    acc, row_scale, column_scale, bias = random_products(1, columns, torch.int32, DEVICE, seed)
+    alone = dequantize_bias(acc, row_scale, column_scale, bias)
+    acc = laid_out(acc.expand(rows, columns), layout)
+    y = dequantize_bias(acc, row_scale.repeat(rows), column_scale, bias, config=config)
+    assert_same_bits(y, alone.repeat(rows, 1))
+
+
+@pytest.mark.parametrize("columns", [1, 100, 257])
+@pytest.mark.parametrize("dtype", RESULTS, ids=str)
+def test_writes_every_result_and_nothing_else(dtype: torch.dtype, columns: int) -> None:
+    acc, row_scale, column_scale, bias = random_products(7, columns, torch.int32, DEVICE)
+    expected = dequantize_bias_reference(acc, row_scale, column_scale, bias, dtype)
+    for poison in (float("nan"), 7.0):
+        room = torch.full((9, columns + 32), poison, dtype=dtype, device=DEVICE)
+        out = room[1:-1, 16 : 16 + columns]
+        y = dequantize_bias(acc, row_scale, column_scale, bias, dtype, out=out)
+        assert y is out
+        assert_same_bits(y.clone(), expected)
+        y.fill_(poison)
+        assert_same_bits(room, torch.full_like(room, poison))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(0, 5), (5, 0), (0, 0)])
+def test_empty(rows: int, columns: int) -> None:
+    acc = torch.zeros((rows, columns), dtype=torch.int32, device=DEVICE)
+    y = dequantize_bias(acc, torch.ones(rows, device=DEVICE), torch.ones(columns, device=DEVICE))
+    assert (y.shape, y.dtype) == ((rows, columns), torch.bfloat16)
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_operator(with_bias: bool) -> None:
+    acc, row_scale, column_scale, bias = random_products(3, 50, torch.int32, DEVICE)
+    torch.library.opcheck(
+        torch.ops.perf_kernels.dequantize_bias.default,
+        (acc, row_scale, column_scale, bias if with_bias else None, torch.bfloat16),
+        test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
+    )
+
+
+def test_in_a_compiled_model() -> None:
+    def model(acc: torch.Tensor, row_scale: torch.Tensor, column_scale: torch.Tensor) -> torch.Tensor:
+        return dequantize_bias(acc + 1, row_scale, column_scale) * 2
+
+    acc, row_scale, column_scale, _ = random_products(3, 50, torch.int32, DEVICE)
+    y = torch.compile(model, backend="aot_eager", fullgraph=True)(acc, row_scale, column_scale)
+    assert torch.equal(y, dequantize_bias_reference(acc + 1, row_scale, column_scale) * 2)
+
+
+def vectors(rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.ones(rows, device=DEVICE), torch.ones(columns, device=DEVICE)
+
+
+def test_wrong_accumulator_type() -> None:
+    with pytest.raises(TypeError) as caught:
+        dequantize_bias(torch.zeros(2, 3, dtype=torch.int8, device=DEVICE), *vectors(2, 3))
+    assert str(caught.value) == "dequantize_bias: acc is torch.int8; it must be torch.int32 or torch.float32"
+
+
+def test_wrong_result_type() -> None:
+    with pytest.raises(TypeError) as caught:
+        dequantize_bias(torch.zeros(2, 3, device=DEVICE), *vectors(2, 3), dtype=torch.float64)
+    assert str(caught.value) == (
+        "dequantize_bias: dtype is torch.float64; it must be torch.bfloat16, torch.float16 or torch.float32"
+    )
+
+
+def test_wrong_dimensions() -> None:
+    with pytest.raises(ValueError) as caught:
+        dequantize_bias(torch.zeros(2, 3, 4, device=DEVICE), *vectors(2, 3))
+    assert str(caught.value) == "dequantize_bias: acc has 3 dimensions; it must have 2, rows and columns"
+
+
+def test_wrong_scales() -> None:
+    acc = torch.zeros(2, 3, device=DEVICE)
+    rows, columns = vectors(2, 3)
+    where = str(acc.device)
+    with pytest.raises(ValueError) as caught:
+        dequantize_bias(acc, torch.ones(3, device=DEVICE), columns)
+    assert str(caught.value) == (
+        f"dequantize_bias: row_scale must be torch.float32 on {where}, contiguous, one dimension of at most 2; "
+        f"it is [3] torch.float32 on {where} with strides [1]"
+    )
+    with pytest.raises(ValueError) as caught:
+        dequantize_bias(acc, rows, columns.double())
+    assert str(caught.value) == (
+        f"dequantize_bias: column_scale must be torch.float32 on {where}, contiguous, one dimension of at most 3; "
+        f"it is [3] torch.float64 on {where} with strides [1]"
+    )
+    with pytest.raises(ValueError) as caught:
+        dequantize_bias(acc, rows, columns, columns[:2])
+    assert str(caught.value) == (
+        f"dequantize_bias: bias must be [3] torch.bfloat16, torch.float16 or torch.float32 on {where}, contiguous; "
+        f"it is [2] torch.float32 on {where} with strides [1]"
+    )
+
+
+def test_wrong_device() -> None:
+    acc = torch.zeros(2, 3, device="meta")
+    with pytest.raises(ValueError) as caught:
+        dequantize_bias(acc, torch.ones(2, device="meta"), torch.ones(3, device="meta"))
+    hint = {
+        "cpu": "with TRITON_INTERPRET=1 it must be on the CPU",
+        "cuda": "it must be on a GPU; on a CPU the kernel runs in Triton's interpreter, with TRITON_INTERPRET=1",
+    }[DEVICE]
+    assert str(caught.value) == f"dequantize_bias: acc is on meta; {hint}"
+
+
+def test_wrong_out() -> None:
+    acc = torch.zeros(2, 3, device=DEVICE)
+    where = str(acc.device)
+    with pytest.raises(ValueError) as caught:
+        dequantize_bias(acc, *vectors(2, 3), out=torch.empty(3, 2, dtype=torch.bfloat16, device=DEVICE).t())
+    assert str(caught.value) == (
+        f"dequantize_bias: out must be [2, 3] torch.bfloat16 on {where} with unit column stride; "
+        f"it is [2, 3] torch.bfloat16 on {where} with strides [1, 2]"
+    )
+
+
+@pytest.mark.parametrize("column_major", [False, True])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (128, 3584), (512, 4608), (65536, 37888)])
+def test_launch_covers_the_matrix(rows: int, columns: int, column_major: bool) -> None:
+    config = launch_config(rows, columns, column_major)
+    across = -(-columns // config.block_columns)
+    assert config.tiles(rows, columns) % across == 0
+    assert config.tiles(rows, columns) // across * config.block_rows >= rows
+    assert config.tiles(rows, columns) < 2**31
+
+
+def test_bytes_moved() -> None:
+    assert bytes_moved(rows=100, columns=30, itemsize=2, bias_itemsize=2) == 100 * 30 * 6 + 400 + 180
+
+
+def test_reference_of_a_known_row() -> None:
+    acc = torch.tensor([[2, -3, 99], [10, 0, 99], [99, 99, 99]], dtype=torch.int32)
+    row_scale, column_scale, bias = torch.tensor([0.5, 2.0]), torch.tensor([4.0, 0.25]), torch.tensor([1.0, -1.0])
+    expected = [[5.0, -1.375], [81.0, -1.0]]
+    assert dequantize_bias_reference(acc, row_scale, column_scale, bias, torch.float32).tolist() == expected
+    assert dequantize_bias_oracle(acc, row_scale, column_scale, bias).tolist() == expected

@@ -1,0 +1,82 @@
+"""Which configurations of scaling back does ``perfgate tune dequantize_bias`` try, and on which shapes?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from perf_kernels.dequantize_bias.inputs import random_products
+from perf_kernels.dequantize_bias.kernel import choose, dequantize_bias
+from perf_kernels.dequantize_bias.launch import LaunchConfig
+from perf_kernels.model_shapes import MODELS
+from perf_kernels.target import DEVICE_TYPE, current_target
+from perf_kernels.tuned import ROWS
+from perfgate.tune.tunable import Tunable
+
+#: Columns of the fused query, key and value projection of the served models.
+_QUERY_KEY_VALUE = {3072, 4608, 5120, 7168}
+#: Results that a thread may make: fewer are too few loads in flight, more do not fit into its registers.
+_RESULTS = range(4, 65)
+_ITEMSIZE = 2
+
+Shape = tuple[int, int, bool, int]
+Arguments = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def _shapes() -> Iterator[Shape]:
+    """Give the widths of the served models' projections to bf16, row-major and as cuSPARSELt gives them."""
+    widths = {columns for model in MODELS for columns in (model.hidden, 2 * model.intermediate)}
+    for column_major in (False, True):
+        for columns in sorted(widths | _QUERY_KEY_VALUE):
+            for rows in ROWS:
+                yield rows, columns, column_major, _ITEMSIZE
+
+
+def _candidates(rows: int, columns: int, column_major: bool, itemsize: int) -> Iterator[LaunchConfig]:
+    """Give tiles of 4 warps, wide or square as the accumulators lie."""
+    heights, widths = ((16, 32, 64), (32, 64, 128)) if column_major else ((2, 4, 8, 16, 32), (256, 512, 1024))
+    for block_rows in heights:
+        for block_columns in widths:
+            if _fits(config := LaunchConfig(block_rows, block_columns, 4)):
+                yield config
+
+
+def _neighbours(
+    config: LaunchConfig, rows: int, columns: int, column_major: bool, itemsize: int
+) -> Iterator[LaunchConfig]:
+    """Give half and twice of each."""
+    for name in ("block_rows", "block_columns", "num_warps"):
+        value = getattr(config, name)
+        for other in (value // 2, 2 * value):
+            if other >= 1 and _fits(near := replace(config, **{name: other})):
+                yield near
+
+
+def _fits(config: LaunchConfig) -> bool:
+    threads = config.num_warps * current_target().lanes
+    return threads <= 1024 and config.block_rows * config.block_columns // threads in _RESULTS
+
+
+def _inputs(rows: int, columns: int, column_major: bool, itemsize: int) -> Arguments:
+    acc, *scales = random_products(rows, columns, torch.int32, DEVICE_TYPE)
+    return acc.T.contiguous().T if column_major else acc, *scales
+
+
+def _launch(
+    config: LaunchConfig, acc: torch.Tensor, row_scale: torch.Tensor, column_scale: torch.Tensor, bias: torch.Tensor
+) -> torch.Tensor:
+    return dequantize_bias(acc, row_scale, column_scale, bias, torch.bfloat16, config=config)
+
+
+TUNABLE = Tunable(
+    kernel=choose.kernel,
+    shapes=_shapes,
+    shape_class=choose.shape_class,
+    default=choose.fallback,
+    candidates=_candidates,
+    neighbours=_neighbours,
+    inputs=_inputs,
+    launch=_launch,
+)

@@ -1,0 +1,142 @@
+"""Accumulators scaled back to bf16 for the projections of four served models, 128 to 65536 tokens.
+
+fp16 and fp32 results and fp32 accumulators are timed at one width.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from perf_kernels.model_shapes import MODELS, TOKENS
+
+SEED = 23
+#: Rows that are compared with the reference.
+CHECKED_ROWS = 64
+#: Columns of the fused query, key and value projection, by model: heads and key-value heads times the head's width.
+QKV = {"Llama3.2-1B": 3072, "Llama3.2-3B": 5120, "Qwen2.5-7B": 4608, "Qwen2.5-14B": 7168}
+#: Query, key and value; gate and up; and the two projections back to the residual stream.
+COLUMNS = sorted({columns for model in MODELS for columns in (QKV[model.name], 2 * model.intermediate, model.hidden)})
+#: Accumulators of one shape are drawn once for the cases that follow each other.
+CASES = [
+    pytest.param(tokens, columns, acc, result, id=f"{acc}-{result}-{columns}-{tokens}")
+    for tokens in TOKENS
+    for columns in COLUMNS
+    for acc, result in (("int32", "bfloat16"), ("int32", "float16"), ("int32", "float32"), ("float32", "bfloat16"))
+    if (acc, result) == ("int32", "bfloat16") or (columns == 3584 and tokens in (128, 8192, 65536))
+]
+#: Goals of the project: share of the copy bandwidth from so many bytes on, and time of so many tokens.
+LARGE_BYTES, LARGE_SHARE = 256e6, 0.95
+SMALL_TOKENS, SMALL_S = 128, 6e-6
+#: At least 6 bytes a result.
+LARGE = [case for case in CASES if 6 * case.values[0] * case.values[1] > LARGE_BYTES]
+#: What 128 tokens of gate and up move takes longer than the goal by itself on a card of 2 TB/s.
+SMALL = [case for case in CASES if case.values[0] == SMALL_TOKENS and case.values[1] <= 8192]
+
+
+@pytest.fixture(scope="module")
+def products(torch: ModuleType) -> Iterator[Callable[[int, int, str], Any]]:
+    """Give ``products(tokens, columns, acc)`` on the GPU, kept until another shape is asked for."""
+    pytest.importorskip("triton", reason="triton is not installed: pip install -e '.[suite]'")
+    from perf_kernels.dequantize_bias.inputs import random_products
+
+    @functools.lru_cache(maxsize=1)
+    def draw(tokens: int, columns: int, acc: str) -> Any:
+        return random_products(tokens, columns, getattr(torch, acc), "cuda", SEED)
+
+    yield draw
+    draw.cache_clear()
+
+
+@pytest.mark.sm80
+@pytest.mark.cuda
+@pytest.mark.perf(time="2% or 0.25us", memory="0", clock="device")
+@pytest.mark.parametrize(("tokens", "columns", "acc", "result"), CASES)
+def test_dequantize_bias(
+    benchmark: Any,
+    torch: ModuleType,
+    products: Callable[[int, int, str], Any],
+    tokens: int,
+    columns: int,
+    acc: str,
+    result: str,
+) -> None:
+    from perf_kernels.dequantize_bias import bytes_moved, dequantize_bias
+
+    inputs = products(tokens, columns, acc)
+    dtype = getattr(torch, result)
+    benchmark.work(bytes=bytes_moved(tokens, columns, dtype.itemsize, inputs[3].element_size()))
+
+    y = benchmark(dequantize_bias, *inputs, dtype)
+
+    assert_scaled_back(torch, inputs, dtype, y)
+
+
+@pytest.mark.sm80
+@pytest.mark.cuda
+@pytest.mark.parametrize(("tokens", "columns", "acc", "result"), LARGE)
+def test_reaches_the_copy_bandwidth(
+    torch: ModuleType, products: Callable[[int, int, str], Any], tokens: int, columns: int, acc: str, result: str
+) -> None:
+    """Goal: 95 % of what a copy reaches; not gated by a baseline."""
+    from perf_kernels.dequantize_bias import bytes_moved, dequantize_bias
+    from perfgate.measure.bandwidth import device_copy_bandwidth
+    from perfgate.measure.device import time_device
+
+    inputs, dtype = products(tokens, columns, acc), getattr(torch, result)
+    taken = time_device(dequantize_bias, (*inputs, dtype), budget_s=0.1).median_s
+
+    copied = device_copy_bandwidth(torch.cuda.current_device())
+    share = bytes_moved(tokens, columns, dtype.itemsize, inputs[3].element_size()) / taken / copied
+    assert share >= LARGE_SHARE, f"{taken * 1e6:.1f} us a call, {share:.1%} of the copy bandwidth"
+
+
+@pytest.mark.sm80
+@pytest.mark.cuda
+@pytest.mark.parametrize(("tokens", "columns", "acc", "result"), SMALL)
+def test_few_tokens_are_quick(
+    torch: ModuleType, products: Callable[[int, int, str], Any], tokens: int, columns: int, acc: str, result: str
+) -> None:
+    """Goal: under 6 us at 128 tokens; not gated by a baseline."""
+    from perf_kernels.dequantize_bias import dequantize_bias
+    from perfgate.measure.device import time_device
+
+    arguments = (*products(tokens, columns, acc), getattr(torch, result))
+    taken = time_device(dequantize_bias, arguments, budget_s=0.1).median_s
+    assert taken < SMALL_S, f"{taken * 1e6:.2f} us a call"
+
+
+@pytest.mark.cpu
+def test_dequantize_bias_reference(benchmark: Any, torch: ModuleType) -> None:
+    """The plain-torch reference on a small shape, on any machine."""
+    pytest.importorskip("triton", reason="triton is not installed: pip install -e '.[suite]'")
+    from perf_kernels.dequantize_bias import bytes_moved, dequantize_bias_oracle, dequantize_bias_reference
+    from perf_kernels.dequantize_bias.inputs import random_products
+
+    inputs = random_products(64, 2048, torch.int32, "cpu", SEED)
+    benchmark.work(bytes=bytes_moved(64, 2048, 2, 2))
+
+    y = benchmark(dequantize_bias_reference, *inputs)
+
+    oracle = dequantize_bias_oracle(*inputs)
+    # Half a step of bf16, and of fp32 where large terms cancel.
+    assert ((y.double() - oracle).abs() <= oracle.abs() * 2**-8 + 1e-3).all()
+
+
+def assert_scaled_back(torch: ModuleType, inputs: Any, dtype: Any, y: Any) -> None:
+    """Compare some rows with the reference, bit for bit, and all with their largest magnitude."""
+    from perf_kernels.dequantize_bias import dequantize_bias_reference
+
+    acc, row_scale, column_scale, bias = inputs
+    assert (y.shape, y.dtype) == (acc.shape, dtype)
+    drawn = torch.randint(len(acc), (CHECKED_ROWS - 2,), generator=torch.Generator().manual_seed(SEED)).tolist()
+    rows = torch.tensor(sorted({0, len(acc) - 1, *drawn}), device=acc.device)
+    expected = dequantize_bias_reference(acc[rows], row_scale[rows], column_scale, bias, dtype)
+    assert torch.equal(y[rows], expected)
+    # A row that was not written, or written from elsewhere, does not have the size that its scale gives.
+    size = torch.linalg.vector_norm(y, dim=1, dtype=torch.float32) / row_scale
+    assert ((size / size.mean() - 1).abs() <= 0.5).all()
