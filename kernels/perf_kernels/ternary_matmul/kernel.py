@@ -1,0 +1,469 @@
+"""How are int8 activations multiplied by weights of 2 bits, exactly, without unpacking them in memory?
+
+- A field of the packed bytes (see :mod:`~perf_kernels.ternary_matmul.reference` for the layout) is masked, not shifted:
+  one instruction gives four int8 operands of the tensor cores. Their int32 sums are exact; each field's is a multiple
+  of 4**field, shifted at the end.
+- The lower fields hold w + 1. What that adds to every output of a token, the sum of its codes there, is taken off.
+- The slices of a row are the batch of a batched product: the warps of a program share the row, and their sums meet in
+  shared memory. No atomics, and integers do not mind the order.
+- One token takes one launch: each program quantises the row for itself while its weights are on their way.
+- ``fma(x, s, 12582912)`` rounds x s to nearest even, without a rounding of the product before; the low byte of its bits
+  is the code. No clip is needed: ``|x| s <= 127`` up to one rounding.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from perf_kernels.target import DEVICE_HINT, DEVICE_TYPE, current_target
+from perf_kernels.ternary_matmul.launch import LaunchConfig, launch_config, quantize_tile, shape_class
+from perf_kernels.ternary_matmul.reference import BLOCK_BYTES, BLOCK_COLUMNS, SMALLEST, packed_bytes
+from perf_kernels.tuned import Chooser
+
+#: Sums of wider rows would pass 2**24, to which fp32 holds integers exactly.
+MAX_WIDTH = 2**17
+
+_SMALLEST = tl.constexpr(SMALLEST)
+_COLUMNS = tl.constexpr(BLOCK_COLUMNS)
+_BYTES = tl.constexpr(BLOCK_BYTES)
+#: 1.5 * 2**23: floats of this size are spaced by 1, so adding it rounds to an integer, to nearest even.
+_ROUNDER = tl.constexpr(12582912.0)
+_ROUNDER_BITS = tl.constexpr(0x4B400000)
+
+
+@triton.jit
+def _magnitude(x):
+    """Give the bits of |x| as an integer of x's width: they sort as the magnitudes do, NaN above infinity."""
+    if x.dtype.primitive_bitwidth == 16:
+        return x.to(tl.int16, bitcast=True) & 0x7FFF
+    else:
+        return x.to(tl.int32, bitcast=True) & 0x7FFFFFFF
+
+
+@triton.jit
+def _scales(top, gamma, dtype: tl.constexpr):
+    """Give s and gamma / s for the largest :func:`_magnitude` of a token; gamma / s is NaN if that is not finite."""
+    bits: tl.constexpr = tl.int16 if dtype.primitive_bitwidth == 16 else tl.int32
+    largest = top.to(bits).to(dtype, bitcast=True).to(tl.float32)
+    scale = tl.div_rn(127.0, tl.maximum(largest, _SMALLEST))
+    return scale, tl.where(largest < float("inf"), tl.div_rn(gamma, scale), float("nan"))
+
+
+@triton.jit
+def _codes(x, scale, column):
+    """Give round(x s) as int8, and the sum of those that meet the lower three fields, as int32."""
+    bits = tl.fma(x.to(tl.float32), scale, _ROUNDER).to(tl.int32, bitcast=True)
+    excess = tl.where(column % _COLUMNS < 3 * _BYTES, bits - _ROUNDER_BITS, 0)
+    return bits.to(tl.int8), tl.sum(excess, axis=0)
+
+
+@triton.jit
+def _field(packed, FIELD: tl.constexpr):
+    """Give one field of packed bytes as int8: (w + 1) 4**FIELD, or 64 w for the highest."""
+    if FIELD == 3:
+        return packed & -64
+    else:
+        return packed & (3 << 2 * FIELD)
+
+
+@triton.jit
+def _by_field(codes, SLICES: tl.constexpr):
+    """Take codes of ``SLICES`` blocks in the order of their columns apart: four tensors [SLICES, 64]."""
+    even, odd = tl.split(tl.permute(tl.reshape(codes, [SLICES, 2, 2, _BYTES]), [0, 3, 1, 2]))
+    first, third = tl.split(even)
+    second, last = tl.split(odd)
+    return first, second, third, last
+
+
+@triton.jit
+def _block_sums(packed, codes, SLICES: tl.constexpr, OUTPUTS: tl.constexpr, PADDED: tl.constexpr):
+    """Give the sums [SLICES, OUTPUTS, PADDED] int32 of one token, equal along the last axis."""
+    fields = _by_field(codes, SLICES)
+    sums = tl.zeros([SLICES, OUTPUTS, PADDED], tl.int32)
+    for i in tl.static_range(4):
+        q = tl.broadcast_to(fields[i][:, :, None], [SLICES, _BYTES, PADDED])
+        sums += tl.dot(_field(packed, i), q, out_dtype=tl.int32) >> 2 * i
+    return sums
+
+
+@triton.jit
+def _finish(sums, factor, bias_ptr, output, inside, dtype: tl.constexpr):
+    """Give what is stored for ``sums``: themselves for int32 (0 for a token that is not finite), else y."""
+    if dtype == tl.int32:
+        return tl.where(factor == factor, sums, 0)
+    else:
+        y = sums.to(tl.float32)
+        if bias_ptr is None:
+            y = y * factor
+        else:
+            y = tl.fma(y, factor, tl.load(bias_ptr + output, mask=inside, other=0.0).to(tl.float32))
+        return y.to(dtype)
+
+
+@triton.jit
+def _token_kernel(
+    x_ptr,
+    packed_ptr,
+    gamma_ptr,
+    bias_ptr,
+    y_ptr,
+    width,
+    outputs,
+    blocks,
+    step,
+    x_column_stride,
+    OUTPUTS: tl.constexpr,
+    SLICES: tl.constexpr,
+    TILES: tl.constexpr,
+    PADDED: tl.constexpr,
+):
+    """Quantise one token and give ``step`` of its outputs a program, at most ``OUTPUTS``."""
+    input_type: tl.constexpr = x_ptr.dtype.element_ty
+    row = tl.arange(0, OUTPUTS)
+    output = tl.program_id(0).to(tl.int64) * step + row
+    inside = (row < step) & (output < outputs)
+    row_bytes = blocks.to(tl.int64) * _BYTES
+    block = tl.arange(0, SLICES)[:, None, None]
+    weights = packed_ptr + output[None, :, None] * row_bytes + block * _BYTES + tl.arange(0, _BYTES)[None, None, :]
+    column = tl.arange(0, SLICES * _COLUMNS)
+    gamma = tl.load(gamma_ptr)
+
+    if TILES == 1:
+        # Weights first: they come from memory while the activations are looked through.
+        packed = tl.load(weights, mask=inside[None, :, None] & (block < blocks), other=0)
+        x = tl.load(x_ptr + column.to(tl.int64) * x_column_stride, mask=column < width, other=0.0)
+        scale, factor = _scales(tl.max(_magnitude(x), axis=0), gamma, input_type)
+        codes, excess = _codes(x, scale, column)
+        sums = _block_sums(packed.to(tl.int8, bitcast=True), codes, SLICES, OUTPUTS, PADDED)
+    else:
+        top = _magnitude(tl.zeros([SLICES * _COLUMNS], input_type))
+        for i in range(TILES):
+            at = i * SLICES * _COLUMNS + column
+            x = tl.load(x_ptr + at.to(tl.int64) * x_column_stride, mask=at < width, other=0.0)
+            top = tl.maximum(top, _magnitude(x))
+        scale, factor = _scales(tl.max(top, axis=0), gamma, input_type)
+        excess = 0
+        sums = tl.zeros([SLICES, OUTPUTS, PADDED], tl.int32)
+        for i in range(TILES):
+            mask = inside[None, :, None] & (i * SLICES + block < blocks)
+            packed = tl.load(weights + i * SLICES * _BYTES, mask=mask, other=0)
+            at = i * SLICES * _COLUMNS + column
+            x = tl.load(x_ptr + at.to(tl.int64) * x_column_stride, mask=at < width, other=0.0)
+            codes, more = _codes(x, scale, at)
+            excess += more
+            sums += _block_sums(packed.to(tl.int8, bitcast=True), codes, SLICES, OUTPUTS, PADDED)
+
+    total = tl.max(tl.sum(sums, axis=0), axis=1) - excess
+    tl.store(y_ptr + output, _finish(total, factor, bias_ptr, output, inside, y_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _quantize_kernel(
+    x_ptr,
+    gamma_ptr,
+    q_ptr,
+    factor_ptr,
+    excess_ptr,
+    width,
+    q_width,
+    x_row_stride,
+    x_column_stride,
+    TILE: tl.constexpr,
+    TILES: tl.constexpr,
+):
+    """Quantise one token a program, padded with zeros to ``q_width``.
+
+    Stores gamma / s, and what the lower three fields of packed weights add to each sum: the codes' own sum there.
+    """
+    input_type: tl.constexpr = x_ptr.dtype.element_ty
+    row = tl.program_id(0).to(tl.int64)
+    x_row = x_ptr + row * x_row_stride
+    q_row = q_ptr + row * q_width
+    lane = tl.arange(0, TILE)
+    gamma = tl.load(gamma_ptr)
+    if TILES == 1:
+        x = tl.load(x_row + lane.to(tl.int64) * x_column_stride, mask=lane < width, other=0.0)
+        scale, factor = _scales(tl.max(_magnitude(x), axis=0), gamma, input_type)
+        codes, excess = _codes(x, scale, lane)
+        tl.store(q_row + lane, codes, mask=lane < q_width)
+    else:
+        top = _magnitude(tl.zeros([TILE], input_type))
+        for i in range(TILES):
+            at = i * TILE + lane
+            x = tl.load(x_row + at.to(tl.int64) * x_column_stride, mask=at < width, other=0.0)
+            top = tl.maximum(top, _magnitude(x))
+        scale, factor = _scales(tl.max(top, axis=0), gamma, input_type)
+        excess = 0
+        for i in range(TILES):
+            at = i * TILE + lane
+            x = tl.load(x_row + at.to(tl.int64) * x_column_stride, mask=at < width, other=0.0)
+            codes, more = _codes(x, scale, at)
+            tl.store(q_row + at, codes, mask=at < q_width)
+            excess += more
+    tl.store(factor_ptr + row, factor)
+    tl.store(excess_ptr + row, excess)
+
+
+@triton.jit
+def _batch_kernel(
+    q_ptr,
+    factor_ptr,
+    excess_ptr,
+    packed_ptr,
+    bias_ptr,
+    y_ptr,
+    tokens,
+    outputs,
+    blocks,
+    TOKENS: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    SLICES: tl.constexpr,
+    TILES: tl.constexpr,
+):
+    """Give ``OUTPUTS`` outputs of ``TOKENS`` quantised tokens a program; programs of the same tokens are neighbours."""
+    across = tl.cdiv(outputs, OUTPUTS)
+    program = tl.program_id(0)
+    output = (program % across).to(tl.int64) * OUTPUTS + tl.arange(0, OUTPUTS)
+    token = (program // across).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
+    inside = output < outputs
+    wanted = token < tokens
+    width = blocks.to(tl.int64) * _COLUMNS
+    slice_ = tl.arange(0, SLICES)[:, None, None]
+    byte = tl.arange(0, _BYTES)
+    weights = (
+        packed_ptr + output[None, :, None] * (blocks.to(tl.int64) * _BYTES) + slice_ * _BYTES + byte[None, None, :]
+    )
+    codes = q_ptr + token[None, None, :] * width + slice_ * _COLUMNS + byte[None, :, None]
+
+    sums0 = tl.zeros([SLICES, OUTPUTS, TOKENS], tl.int32)
+    sums1 = tl.zeros([SLICES, OUTPUTS, TOKENS], tl.int32)
+    sums2 = tl.zeros([SLICES, OUTPUTS, TOKENS], tl.int32)
+    sums3 = tl.zeros([SLICES, OUTPUTS, TOKENS], tl.int32)
+    for i in range(TILES):
+        here = i * SLICES + slice_ < blocks
+        packed = tl.load(weights, mask=inside[None, :, None] & here, other=0).to(tl.int8, bitcast=True)
+        mask = wanted[None, None, :] & here
+        sums0 = tl.dot(_field(packed, 0), tl.load(codes, mask=mask, other=0), sums0, out_dtype=tl.int32)
+        sums1 = tl.dot(_field(packed, 1), tl.load(codes + _BYTES, mask=mask, other=0), sums1, out_dtype=tl.int32)
+        sums2 = tl.dot(_field(packed, 2), tl.load(codes + 2 * _BYTES, mask=mask, other=0), sums2, out_dtype=tl.int32)
+        sums3 = tl.dot(_field(packed, 3), tl.load(codes + 3 * _BYTES, mask=mask, other=0), sums3, out_dtype=tl.int32)
+        weights += SLICES * _BYTES
+        codes += SLICES * _COLUMNS
+
+    total = tl.sum(sums0 + (sums1 >> 2) + (sums2 >> 4) + (sums3 >> 6), axis=0)
+    total -= tl.load(excess_ptr + token, mask=wanted, other=0)[None, :]
+    factor = tl.load(factor_ptr + token, mask=wanted, other=0.0)[None, :]
+    y = _finish(total, factor, bias_ptr, output[:, None], inside[:, None], y_ptr.dtype.element_ty)
+    tl.store(y_ptr + token[None, :] * outputs + output[:, None], y, mask=inside[:, None] & wanted[None, :])
+
+
+def ternary_matmul(
+    x: torch.Tensor,
+    packed: torch.Tensor,
+    gamma: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    *,
+    out_dtype: torch.dtype | None = None,
+    config: LaunchConfig | None = None,
+) -> torch.Tensor:
+    """Multiply activations, quantised to int8 token by token, by packed ternary weights.
+
+    Equals :func:`ternary_matmul_reference`: the int32 sums bit for bit. A token that holds an infinity or a NaN gives
+    NaN (0 as int32). A token's result depends on its values alone, not on its position, strides or the launch. Works
+    under ``torch.compile``, as the operator ``perf_kernels::ternary_matmul``.
+
+    Args:
+        x: [..., K] bf16, fp16 or fp32, K at most 2**17; rows with unit column stride are fast.
+        packed: [N, ceil(K / 256) * 64] uint8, contiguous, from :func:`pack_ternary`.
+        gamma: scale of the weights, one fp32 on the same device, from :func:`quantize_weight`.
+        bias: [N], of x's data type.
+        out_dtype: bf16, fp16, fp32, or int32 for the bare sums; by default x's.
+        config: how to launch; by default what was tuned for this GPU, else what :func:`launch_config` chooses.
+            Not under ``torch.compile``.
+
+    Returns:
+        y: [..., N].
+
+    Raises:
+        TypeError: a data type that is not supported.
+        ValueError: a shape or device that cannot be used.
+    """
+    out_dtype = out_dtype or x.dtype
+    _check(x, packed, gamma, bias, out_dtype)
+    if torch.compiler.is_compiling():
+        return torch.ops.perf_kernels.ternary_matmul(x, packed, gamma, bias, out_dtype)
+    return _multiply(x, packed, gamma, bias, out_dtype, config)
+
+
+_FLOATS = frozenset({torch.bfloat16, torch.float16, torch.float32})
+_FLOAT_NAMES = "torch.bfloat16, torch.float16 or torch.float32"
+
+
+def _check(
+    x: torch.Tensor, packed: torch.Tensor, gamma: torch.Tensor, bias: torch.Tensor | None, out_dtype: torch.dtype
+) -> None:
+    """Raise TypeError or ValueError for what cannot be multiplied."""
+    if x.dtype not in _FLOATS:
+        raise TypeError(f"ternary_matmul: x is {x.dtype}; it must be {_FLOAT_NAMES}")
+    if out_dtype not in _FLOATS and out_dtype != torch.int32:
+        raise TypeError(
+            f"ternary_matmul: out_dtype is {out_dtype}; it must be torch.bfloat16, torch.float16, torch.float32 or "
+            "torch.int32"
+        )
+    if x.ndim == 0:
+        raise ValueError("ternary_matmul: x has no dimensions; it must have at least 1, its columns")
+    if x.device.type != DEVICE_TYPE:
+        raise ValueError(f"ternary_matmul: x is on {x.device}; {DEVICE_HINT}")
+    width = x.shape[-1]
+    if width > MAX_WIDTH:
+        raise ValueError(f"ternary_matmul: x has rows of {width} elements; at most {MAX_WIDTH} are supported")
+    if (
+        packed.ndim != 2
+        or packed.shape[1] != packed_bytes(width)
+        or packed.dtype != torch.uint8
+        or packed.device != x.device
+        or not packed.is_contiguous()
+    ):
+        raise ValueError(
+            f"ternary_matmul: packed must be [N, {packed_bytes(width)}] torch.uint8 on {x.device}, contiguous, for x "
+            f"with {width} columns; it is {list(packed.shape)} {packed.dtype} on {packed.device} with strides "
+            f"{list(packed.stride())}"
+        )
+    if gamma.numel() != 1 or gamma.dtype != torch.float32 or gamma.device != x.device:
+        raise ValueError(
+            f"ternary_matmul: gamma must be one torch.float32 on {x.device}; it is {list(gamma.shape)} {gamma.dtype} "
+            f"on {gamma.device}"
+        )
+    if bias is not None and (
+        out_dtype == torch.int32
+        or bias.shape != packed.shape[:1]
+        or bias.dtype != x.dtype
+        or bias.device != x.device
+        or not bias.is_contiguous()
+    ):
+        needed = "None for torch.int32" if out_dtype == torch.int32 else f"{[packed.shape[0]]} {x.dtype} on {x.device}"
+        raise ValueError(
+            f"ternary_matmul: bias must be {needed}, contiguous; it is {list(bias.shape)} {bias.dtype} on "
+            f"{bias.device} with strides {list(bias.stride())}"
+        )
+
+
+def _multiply(
+    x: torch.Tensor,
+    packed: torch.Tensor,
+    gamma: torch.Tensor,
+    bias: torch.Tensor | None,
+    out_dtype: torch.dtype,
+    config: LaunchConfig | None = None,
+) -> torch.Tensor:
+    outputs = packed.shape[0]
+    y = torch.empty((*x.shape[:-1], outputs), dtype=out_dtype, device=x.device)
+    if y.numel() == 0:
+        return y
+    if x.shape[-1] == 0:
+        return y.zero_() if bias is None else y.copy_(bias.expand_as(y))
+    rows = x.reshape(-1, x.shape[-1])
+    if x.is_cuda and x.device.index != torch.cuda.current_device():
+        with torch.cuda.device(x.device):
+            _launch(rows, packed, gamma, bias, y, config)
+    else:
+        _launch(rows, packed, gamma, bias, y, config)
+    return y
+
+
+def _fallback(tokens: int, outputs: int, width: int) -> LaunchConfig:
+    return launch_config(tokens, outputs, width, current_target())
+
+
+choose = Chooser("ternary_matmul", _fallback, shape_class)
+
+
+def _launch(
+    x: torch.Tensor,
+    packed: torch.Tensor,
+    gamma: torch.Tensor,
+    bias: torch.Tensor | None,
+    y: torch.Tensor,
+    config: LaunchConfig | None,
+) -> None:
+    (tokens, width), outputs = x.shape, packed.shape[0]
+    if config is None:
+        config = choose(tokens, outputs, width)
+    blocks = packed.shape[1] // BLOCK_BYTES
+    across = triton.cdiv(outputs, config.step)
+    if tokens == 1:
+        _token_kernel[(across,)](
+            x,
+            packed,
+            gamma,
+            bias,
+            y,
+            width,
+            outputs,
+            blocks,
+            config.step,
+            x.stride(1),
+            config.outputs,
+            config.slices,
+            config.tiles(width),
+            config.tokens,
+            num_warps=config.num_warps,
+            num_stages=config.num_stages,
+        )
+        return
+    q = torch.empty((tokens, blocks * BLOCK_COLUMNS), dtype=torch.int8, device=x.device)
+    factor = torch.empty((tokens,), dtype=torch.float32, device=x.device)
+    excess = torch.empty((tokens,), dtype=torch.int32, device=x.device)
+    tile, num_warps = quantize_tile(q.shape[1])
+    _quantize_kernel[(tokens,)](
+        x,
+        gamma,
+        q,
+        factor,
+        excess,
+        width,
+        q.shape[1],
+        x.stride(0),
+        x.stride(1),
+        tile,
+        triton.cdiv(q.shape[1], tile),
+        num_warps=num_warps,
+    )
+    _batch_kernel[(across * triton.cdiv(tokens, config.tokens),)](
+        q,
+        factor,
+        excess,
+        packed,
+        bias,
+        y,
+        tokens,
+        outputs,
+        blocks,
+        config.tokens,
+        config.outputs,
+        config.slices,
+        config.tiles(width),
+        num_warps=config.num_warps,
+        num_stages=config.num_stages,
+    )
+
+
+@torch.library.custom_op(
+    "perf_kernels::ternary_matmul",
+    mutates_args=(),
+    schema="(Tensor x, Tensor packed, Tensor gamma, Tensor? bias, ScalarType out_dtype) -> Tensor",
+)
+def _operator(
+    x: torch.Tensor, packed: torch.Tensor, gamma: torch.Tensor, bias: torch.Tensor | None, out_dtype: torch.dtype
+) -> torch.Tensor:
+    _check(x, packed, gamma, bias, out_dtype)
+    return _multiply(x, packed, gamma, bias, out_dtype)
+
+
+@_operator.register_fake
+def _(
+    x: torch.Tensor, packed: torch.Tensor, gamma: torch.Tensor, bias: torch.Tensor | None, out_dtype: torch.dtype
+) -> torch.Tensor:
+    return x.new_empty((*x.shape[:-1], packed.shape[0]), dtype=out_dtype)

@@ -1,0 +1,45 @@
+"""Which launches cover every compiled form of the kernels that users get? Compiled without a GPU by the static gate."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+
+import torch
+
+from perf_kernels.ternary_matmul.kernel import ternary_matmul
+from perf_kernels.ternary_matmul.naive_twin import ternary_matvec_naively
+from perf_kernels.ternary_matmul.reference import packed_bytes
+
+
+def _operands(width: int, outputs: int) -> tuple[torch.Tensor, torch.Tensor]:
+    packed = torch.empty(outputs, packed_bytes(width), dtype=torch.uint8, device="cuda")
+    return packed, torch.empty((), dtype=torch.float32, device="cuda")
+
+
+def _launch(
+    width: int, outputs: int, tokens: int, dtype: torch.dtype = torch.bfloat16, *, bias: bool = False
+) -> object:
+    x = torch.empty(tokens, width, dtype=dtype, device="cuda")
+    added = torch.empty(outputs, dtype=dtype, device="cuda") if bias else None
+    return ternary_matmul(x, *_operands(width, outputs), added)
+
+
+def _naive(width: int, outputs: int) -> object:
+    x = torch.empty(width, dtype=torch.bfloat16, device="cuda")
+    return ternary_matvec_naively(x, *_operands(width, outputs))
+
+
+#: Named by inputs, outputs and tokens, and by what is special. More than one token takes two kernels.
+LAUNCHES: Mapping[str, Callable[[], object]] = {
+    "bf16-2560-6912-1": functools.partial(_launch, 2560, 6912, 1),
+    "bf16-6912-2560-1": functools.partial(_launch, 6912, 2560, 1),
+    "bf16-6912-2560-1-bias": functools.partial(_launch, 6912, 2560, 1, bias=True),
+    "fp32-2560-6912-1": functools.partial(_launch, 2560, 6912, 1, torch.float32),
+    "bf16-18944-3584-1-wide": functools.partial(_launch, 18944, 3584, 1),
+    "bf16-6912-2560-8": functools.partial(_launch, 6912, 2560, 8),
+    "bf16-2560-6912-16": functools.partial(_launch, 2560, 6912, 16),
+    "bf16-6912-2560-64": functools.partial(_launch, 6912, 2560, 64),
+}
+#: The deliberate mistake, which the index check must find.
+TWIN_LAUNCHES: Mapping[str, Callable[[], object]] = {"naive-6912-2560": functools.partial(_naive, 6912, 2560)}
