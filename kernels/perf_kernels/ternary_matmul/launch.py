@@ -68,10 +68,10 @@ def launch_config(tokens: int, outputs: int, width: int, target: Target) -> Laun
     """
     slices = _power_of_two_above(-(-width // BLOCK_COLUMNS))
     amd = target.backend == "hip"
-    # The operands of RDNA's matrix cores take twice the registers, because both halves of a warp hold them. Below sm_90
+    # The operands of RDNA's matrix cores take twice the registers, because both halves of a warp hold them. Below sm_89
     # the compiler masks byte by byte, and needs as many more for that.
     rdna = amd and target.lanes == 32
-    cramped = rdna or (target.backend == "cuda" and int(target.arch) < 90)
+    cramped = rdna or (target.backend == "cuda" and int(target.arch) < 89)
     if tokens == 1:
         slices = min(slices, MAX_SLICES // 4 if rdna else MAX_SLICES)
         # Packed weights in registers: 64 rows of 16 slices, 32 of 32.
