@@ -124,7 +124,7 @@ def _token_kernel(
     row = tl.arange(0, OUTPUTS)
     output = tl.program_id(0).to(tl.int64) * step + row
     inside = (row < step) & (output < outputs)
-    row_bytes = blocks.to(tl.int64) * _BYTES
+    row_bytes = tl.cast(blocks, tl.int64) * _BYTES
     block = tl.arange(0, SLICES)[:, None, None]
     weights = packed_ptr + output[None, :, None] * row_bytes + block * _BYTES + tl.arange(0, _BYTES)[None, None, :]
     column = tl.arange(0, SLICES * _COLUMNS)
@@ -229,11 +229,11 @@ def _batch_kernel(
     token = (program // across).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
     inside = output < outputs
     wanted = token < tokens
-    width = blocks.to(tl.int64) * _COLUMNS
+    width = tl.cast(blocks, tl.int64) * _COLUMNS
     slice_ = tl.arange(0, SLICES)[:, None, None]
     byte = tl.arange(0, _BYTES)
     weights = (
-        packed_ptr + output[None, :, None] * (blocks.to(tl.int64) * _BYTES) + slice_ * _BYTES + byte[None, None, :]
+        packed_ptr + output[None, :, None] * (tl.cast(blocks, tl.int64) * _BYTES) + slice_ * _BYTES + byte[None, None, :]
     )
     codes = q_ptr + token[None, None, :] * width + slice_ * _COLUMNS + byte[None, :, None]
 

@@ -40,6 +40,9 @@ LAUNCHES: Mapping[str, Callable[[], object]] = {
     "bf16-6912-2560-8": functools.partial(_launch, 6912, 2560, 8),
     "bf16-2560-6912-16": functools.partial(_launch, 2560, 6912, 16),
     "bf16-6912-2560-64": functools.partial(_launch, 6912, 2560, 64),
+    # One block of columns: Triton makes a constant of a size that is 1.
+    "bf16-256-1-1": functools.partial(_launch, 256, 1, 1),
+    "bf16-256-1-2": functools.partial(_launch, 256, 1, 2),
 }
 #: The deliberate mistake, which the index check must find.
 TWIN_LAUNCHES: Mapping[str, Callable[[], object]] = {"naive-6912-2560": functools.partial(_naive, 6912, 2560)}
