@@ -233,7 +233,10 @@ def _batch_kernel(
     slice_ = tl.arange(0, SLICES)[:, None, None]
     byte = tl.arange(0, _BYTES)
     weights = (
-        packed_ptr + output[None, :, None] * (tl.cast(blocks, tl.int64) * _BYTES) + slice_ * _BYTES + byte[None, None, :]
+        packed_ptr
+        + output[None, :, None] * (tl.cast(blocks, tl.int64) * _BYTES)
+        + slice_ * _BYTES
+        + byte[None, None, :]
     )
     codes = q_ptr + token[None, None, :] * width + slice_ * _COLUMNS + byte[None, :, None]
 

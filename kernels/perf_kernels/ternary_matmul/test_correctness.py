@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Iterator
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -50,25 +48,6 @@ configs = st.one_of(
         tokens=st.sampled_from([1, 8, 16]),
     ),
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def bf16_rounded_as_on_a_gpu() -> Iterator[None]:
-    """Found in Triton 3.6.0 and 3.9.0: the interpreter's conversion of fp32 to bf16 cuts off instead of rounding."""
-    import triton.language as tl
-    from triton.runtime import interpreter
-
-    before = interpreter._convert_float
-
-    def convert(values: np.ndarray, source: object, target: object, rounding_mode: object) -> np.ndarray:
-        if (source, target) == (tl.float32, tl.bfloat16):
-            floats = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
-            return floats.bfloat16().view(torch.uint16).numpy().reshape(values.shape)
-        return before(values, source, target, rounding_mode)
-
-    interpreter._convert_float = convert
-    yield
-    interpreter._convert_float = before
 
 
 def laid_out(x: torch.Tensor, layout: str) -> torch.Tensor:
