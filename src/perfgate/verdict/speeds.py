@@ -22,7 +22,8 @@ the rest from the other: no alarm in 2400 comparisons of unchanged code, of whic
 the clone of 8 MB), and 1981 of 2000 slow-downs by 30 % found. Of the clone's own, 121 of 400 were found and 43 called
 UNCHANGED: its time differs by 11 % between processes in every view, more than its limit. With the baseline from these
 processes and 50 others taken while about eight processes shared the two cores, 11 of 200 comparisons of the unchanged
-clone were REGRESSED, 3 of 200 of the attention call and none of 400 of the other four: record where and how you compare.
+clone were REGRESSED, 3 of 200 of the attention call and none of 400 of the other four: record where and how you
+compare.
 """
 
 from __future__ import annotations
