@@ -138,10 +138,12 @@ class Project:
 
 
 @pytest.fixture(autouse=True)
-def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no pytest that a test starts take itself for a worker of the pytest-xdist that may run the tests."""
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no pytest that a test starts take itself for an xdist worker of this run, or write as it does in CI."""
     for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
         monkeypatch.delenv(name)
+    for name in ("CI", "BUILD_NUMBER"):  # with one of these, pytest's short summary repeats whole messages
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
