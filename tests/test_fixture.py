@@ -25,6 +25,35 @@ def test_the_result_of_the_timed_call_comes_back(steady):
     steady.run("--benchmark-compare").assert_outcomes(passed=1)
 
 
+def test_a_reported_figure_is_shown_and_kept_and_never_judged(steady):
+    body(steady, "benchmark.report('load_time', 1.5, unit='s'); benchmark(lambda: {name!r})")
+    steady.run("--perf-update=all").assert_outcomes(passed=1)
+    assert "load_time" not in steady.baseline_file().read_text()
+    body(steady, "benchmark.report('load_time', 150, unit='s'); benchmark(lambda: {name!r})")
+    result = steady.run("--benchmark-compare", "-v")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*reported: load_time 150*s"])
+    case = steady.json()["cases"][0]
+    assert case["reported"] == [{"name": "load_time", "unit": "s", "value": 150.0}]
+    assert [metric["name"] for metric in case["metrics"]] == ["wall_time", "memory"]
+
+
+def test_figures_reported_before_a_test_failed_are_kept(steady):
+    body(steady, "benchmark.report('accuracy', 0.1); benchmark(lambda: {name!r}); assert False")
+    case = steady.json()["cases"][0]
+    assert (case["outcome"], case["metrics"]) == ("failed", [])
+    assert case["reported"] == [{"name": "accuracy", "unit": "1", "value": 0.1}]
+
+
+def test_a_note_of_the_test_stands_beside_those_of_the_call(steady):
+    body(
+        steady,
+        "from perfgate.measure.notes import note; benchmark.note('backend', 'flash'); "
+        "benchmark(lambda: note('rows', 'tuned') or {name!r}); benchmark.note('cache', 'static')",
+    )
+    assert steady.json()["cases"][0]["notes"] == {"backend": "flash", "cache": "static", "rows": "tuned"}
+
+
 def test_work_becomes_throughput_in_the_verbose_report(steady):
     body(steady, "benchmark.work(bytes=3_000_000, flops=2e9); benchmark(lambda: {name!r})")
     steady.store("a", key="cpu-pretended-2t")
@@ -51,6 +80,17 @@ def test_work_becomes_throughput_in_the_verbose_report(steady):
             "benchmark.record('error', 1); benchmark.record('error', 2)",
             "benchmark.record('error'): this name cannot be used\n"
             "hint: a new identifier, none of device_time, wall_time, memory",
+        ),
+        (
+            "benchmark.record('error', 1); benchmark.report('error', 2)",
+            "benchmark.report('error'): this name cannot be used\n"
+            "hint: a new identifier, none of device_time, wall_time, memory",
+        ),
+        (
+            "benchmark.report('error', float('inf'))",
+            "benchmark.report('error'): the value is inf\n"
+            "A figure that is not a number cannot be compared, and would pass unnoticed.\n"
+            "hint: find out where it comes from, or leave it out for this case",
         ),
         (
             "benchmark.record('error', float('nan'))",

@@ -23,6 +23,7 @@ from perfgate.model import (
     Hardware,
     MetricVerdict,
     Outcome,
+    Reported,
     Run,
     Verdict,
     Work,
@@ -61,6 +62,7 @@ def runs(figure: st.SearchStrategy[Any], value: st.SearchStrategy[Any]) -> st.Se
         reason=texts, metrics=st.lists(metrics(figure, value), max_size=2).map(tuple),
         work=st.none() | st.builds(Work, figure, figure), copy_bandwidth=figure, method=text_maps,
         conditions=st.dictionaries(texts, plain, max_size=3), failed=st.booleans(), notes=text_maps,
+        reported=st.lists(st.builds(Reported, texts, texts, value), max_size=2).map(tuple),
     )  # fmt: skip
     devices = st.builds(
         Device,
@@ -87,6 +89,7 @@ def sample() -> Run:
     case = CaseResult(
         "a.py::t[1]", "nvidia-h200", Verdict.REGRESSED, Outcome.PASSED, 4, "slower", (time,), Work(1e8, None), 4.16e12,
         {"clock": "device"}, {"sm_clock_mhz": [1755, 1980]}, True, {"rows": "num_warps=8 (tuned)"},
+        (Reported("load_time", "s", 1.5),),
     )  # fmt: skip
     return Run(
         Hardware((gpu,), {"cuda": {"driver": "580.1"}}), (case,), {"pytest": "9.2.0"}, "2026-01-31T12:00:00Z", 12.5,
@@ -127,6 +130,7 @@ def test_a_run_as_json() -> None:
                 "work": {"bytes": 1e8, "flops": None}, "copy_bandwidth": 4.16e12, "method": {"clock": "device"},
                 "conditions": {"sm_clock_mhz": [1755, 1980]}, "failed": True,
                 "notes": {"rows": "num_warps=8 (tuned)"},
+                "reported": [{"name": "load_time", "unit": "s", "value": 1.5}],
             }
         ],
         "recorded": ["a.py::u"],

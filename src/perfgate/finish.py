@@ -32,7 +32,10 @@ def finish(item: pytest.Item, reports: Sequence[pytest.TestReport], hardware: Ha
     else:
         device = markers.device_for({mark.name for mark in item.iter_markers()}, hardware)
     measurement = Measurement(
-        case=case_of(item), key=device.key, environment=dict(hardware.environments.get(device.kind, {}))
+        case=case_of(item),
+        key=device.key,
+        environment=dict(hardware.environments.get(device.kind, {})),
+        reported=tuple(fixture.reported) if fixture is not None else (),
     )
     for report in reports:
         if report.outcome == "passed":

@@ -16,10 +16,11 @@ from pytest_benchmark.utils import NameWrapper
 
 from perfgate import markers
 from perfgate.errors import SettingError
-from perfgate.model import METHOD_VERSION, Better, Device, Hardware, Metric, Noise, Work
+from perfgate.model import METHOD_VERSION, Better, Device, Hardware, Metric, Noise, Reported, Work
 from perfgate.naming import case_of
 from perfgate.plan import Plan
 from perfgate.plan import of as plan_of
+from perfgate.progress import Progress
 from perfgate.units import parse_limit
 
 _OWN_NAMES = ("device_time", "wall_time", "memory")
@@ -36,6 +37,7 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
         plan: its ``perf`` marker.
         hardware: gives the machine; called only when something is measured.
         gated: whether figures are wanted by the gate.
+        progress: shows that the test goes on.
         options: pytest-benchmark's own.
     """
 
@@ -46,6 +48,7 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
         plan: Plan,
         hardware: Callable[[], Hardware],
         gated: bool,
+        progress: Progress,
         **options: Any,
     ) -> None:
         super().__init__(node, **options)
@@ -57,7 +60,9 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
         self.method: dict[str, str] = {}
         self.conditions: dict[str, Any] = {}
         self.kernels: dict[str, Any] = {}
-        self.notes: dict[str, str] = {}
+        self.reported: list[Reported] = []
+        self._noted: dict[str, set[str]] = {}
+        self._progress = progress
         self._hardware = hardware
         self._gated = gated
         self._marks = {mark.name for mark in node.iter_markers()}
@@ -70,6 +75,13 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
         if self._device is None:
             self._device = markers.device_for(self._marks, self._hardware())
         return self._device
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What the measured call, and the test around it, noted."""
+        from perfgate.measure import notes
+
+        return notes.texts(self._noted)
 
     def work(self, *, bytes: float | None = None, flops: float | None = None) -> None:
         """State what one call has to do at the least, for throughput and share of the copy bandwidth.
@@ -107,7 +119,40 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
             noise: expected standard deviation between processes; "0" for a figure that repeats exactly.
         """
         where = f"{self._case}: benchmark.record({name!r})"
-        if not name.isidentifier() or name in _OWN_NAMES or any(metric.name == name for metric in self.recorded):
+        number = self._figure(where, name, value)
+        if better not in ("lower", "higher"):
+            raise SettingError(f"{where}: better={better!r} is neither 'lower' nor 'higher'")
+        try:
+            allowed, expected = parse_limit(limit, unit), parse_limit(noise, unit)
+        except SettingError as error:
+            raise SettingError(f"{where}: {error.what}", error.why, error.hint) from None
+        self.extra_info[name] = number
+        self.recorded.append(Metric(name, unit, number, better, allowed, Noise(expected.relative, expected.absolute)))
+
+    def report(self, name: str, value: float, *, unit: str = "1") -> None:
+        """Show a figure of this case and keep it in the run's file, without judging it.
+
+        Args:
+            name: what it is, e.g. "load_time".
+            value: the figure of this process.
+            unit: base unit: "s", "B", "1", "tokens/s", ...
+        """
+        number = self._figure(f"{self._case}: benchmark.report({name!r})", name, value)
+        self.extra_info[name] = number
+        self.reported.append(Reported(name, unit, number))
+
+    def note(self, name: str, text: str) -> None:
+        """Note which way this case went, e.g. ("sdpa_backend", "flash"): a possible cause when its figures change."""
+        self._noted.setdefault(name, set()).add(text)
+
+    def progress(self, text: str) -> None:
+        """Show where a long test is. What follows the last line shown within a few seconds is not shown."""
+        self._progress.show(f"perfgate: {self._case}: {text}")
+
+    def _figure(self, where: str, name: str, value: float) -> float:
+        """Check the name and the value of a further figure."""
+        taken = {*_OWN_NAMES, *(each.name for each in self.recorded), *(each.name for each in self.reported)}
+        if not name.isidentifier() or name in taken:
             raise SettingError(
                 f"{where}: this name cannot be used", hint=f"a new identifier, none of {', '.join(_OWN_NAMES)}"
             )
@@ -118,14 +163,7 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
                 "A figure that is not a number cannot be compared, and would pass unnoticed.",
                 "find out where it comes from, or leave it out for this case",
             )
-        if better not in ("lower", "higher"):
-            raise SettingError(f"{where}: better={better!r} is neither 'lower' nor 'higher'")
-        try:
-            allowed, expected = parse_limit(limit, unit), parse_limit(noise, unit)
-        except SettingError as error:
-            raise SettingError(f"{where}: {error.what}", error.why, error.hint) from None
-        self.extra_info[name] = number
-        self.recorded.append(Metric(name, unit, number, better, allowed, Noise(expected.relative, expected.absolute)))
+        return number
 
     def __call__(self, function_to_benchmark: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Measure ``function_to_benchmark(*args, **kwargs)`` and return the result of a measured call."""
@@ -145,9 +183,8 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
         from perfgate.measure import case, notes
 
         self._find_device((args, kwargs))
-        with notes.collect() as noted:
+        with notes.collect(self._noted):
             taken = case.measure(fn, args, kwargs, plan=self.plan, device=self.device)
-        self.notes = notes.texts(noted)
         self.metrics = list(taken.metrics)
         self.method = dict(taken.method)
         self.conditions = dict(taken.conditions)
@@ -173,15 +210,14 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
             from perfgate.measure.threads import pinned
 
             references = ReferenceSpeeds()
-            with pinned(self.plan.threads), notes.collect() as noted:
+            with pinned(self.plan.threads), notes.collect(self._noted):
                 references.measure()
                 result = super()._raw_pedantic(target, *positional, **named)
                 references.measure()
             speeds = references.speeds()
         else:
-            with notes.collect() as noted:
+            with notes.collect(self._noted):
                 result = super()._raw_pedantic(target, *positional, **named)
-        self.notes = notes.texts(noted)
         self._take_rounds(speeds)
         return result
 
@@ -229,6 +265,7 @@ def make(request: pytest.FixtureRequest, *, hardware: Callable[[], Hardware], ga
         plan=plan_of(node),
         hardware=hardware,
         gated=gated,
+        progress=Progress(request.config),
         add_stats=session.benchmarks.append,
         logger=session.logger,
         warner=node.warn,

@@ -145,6 +145,15 @@ class Hardware:
 
 
 @dataclass(frozen=True)
+class Reported:
+    """A figure of one case that is shown and never judged."""
+
+    name: str
+    unit: str
+    value: float
+
+
+@dataclass(frozen=True)
 class Measurement:
     """Everything one process found out about one case."""
 
@@ -169,6 +178,8 @@ class Measurement:
     kernels: Mapping[str, Mapping[str, float | str]] = field(default_factory=dict)
     #: What the timed call decided for itself (a tuned launch, say): see :mod:`perfgate.measure.notes`. Never compared.
     notes: Mapping[str, str] = field(default_factory=dict)
+    #: Further figures of a test, whether it passed or not. Never compared.
+    reported: tuple[Reported, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -265,6 +276,8 @@ class CaseResult:
     failed: bool = False
     #: What the timed call decided for itself, in all processes.
     notes: Mapping[str, str] = field(default_factory=dict)
+    #: Further figures of the first process. Never compared.
+    reported: tuple[Reported, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ def note(name: str, value: str) -> None:
 
 
 @contextlib.contextmanager
-def collect() -> Iterator[dict[str, set[str]]]:
-    """Collect what is noted meanwhile, as values by name."""
-    taken: dict[str, set[str]] = {}
+def collect(taken: dict[str, set[str]] | None = None) -> Iterator[dict[str, set[str]]]:
+    """Collect what is noted meanwhile, as values by name; ``taken`` holds what was noted before."""
+    taken = {} if taken is None else taken
     _open.append(taken)
     try:
         yield taken

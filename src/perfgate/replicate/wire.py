@@ -16,6 +16,7 @@ from perfgate.model import (
     MetricVerdict,
     Noise,
     Outcome,
+    Reported,
     Verdict,
     Work,
 )
@@ -68,7 +69,9 @@ def measurement_from_json(data: Mapping[str, Any]) -> Measurement:
         for metric in data["metrics"]
     )
     work = Work(**data["work"]) if data["work"] else None
-    return Measurement(**{**data, "outcome": Outcome(data["outcome"]), "metrics": metrics, "work": work})
+    reported = tuple(Reported(**figure) for figure in data["reported"])
+    parts = {"outcome": Outcome(data["outcome"]), "metrics": metrics, "work": work, "reported": reported}
+    return Measurement(**{**data, **parts})
 
 
 def result_to_json(result: CaseResult) -> dict[str, Any]:
@@ -80,8 +83,9 @@ def result_from_json(data: Mapping[str, Any]) -> CaseResult:
     """Turn what :func:`result_to_json` gave back into a result."""
     metrics = tuple(MetricVerdict(**{**metric, "verdict": Verdict(metric["verdict"])}) for metric in data["metrics"])
     work = Work(**data["work"]) if data["work"] else None
+    reported = tuple(Reported(**figure) for figure in data["reported"])
     fields = {"verdict": Verdict(data["verdict"]), "outcome": Outcome(data["outcome"])}
-    return CaseResult(**{**data, **fields, "metrics": metrics, "work": work})
+    return CaseResult(**{**data, **fields, "metrics": metrics, "work": work, "reported": reported})
 
 
 def with_outcome(measurement: Measurement, outcome: Outcome, reason: str) -> Measurement:

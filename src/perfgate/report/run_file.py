@@ -14,7 +14,7 @@ from typing import Any
 
 import perfgate
 from perfgate.errors import RunFileError
-from perfgate.model import CaseResult, Device, Hardware, MetricVerdict, Outcome, Run, Verdict, Work
+from perfgate.model import CaseResult, Device, Hardware, MetricVerdict, Outcome, Reported, Run, Verdict, Work
 from perfgate.report import conform, words
 
 #: Version of the file format.
@@ -133,6 +133,7 @@ def _read_case(fields: Mapping[str, Any]) -> CaseResult:
         "metrics": tuple(map(_read_metric, fields["metrics"])),
         "work": _read_work(fields["work"]),
         "copy_bandwidth": _figure_or_none(fields["copy_bandwidth"]),
+        "reported": tuple(Reported(**{**each, "value": _figure(each["value"])}) for each in fields["reported"]),
     }
     rest = {name: value for name, value in fields.items() if name != "id"}
     return CaseResult(case=fields["id"], **{**rest, **changed})

@@ -139,6 +139,9 @@ def _case(case: CaseResult, rows: Sequence[Sequence[str]], table: Layout, verbos
         yield Line(f"{_INDENT}method: " + ", ".join(f"{name} {case.method[name]}" for name in sorted(case.method)))
     if verbosity >= 2 and case.notes:
         yield Line(f"{_INDENT}notes: " + ", ".join(f"{name}: {case.notes[name]}" for name in sorted(case.notes)))
+    if verbosity >= 1 and case.reported:
+        figures = (f"{each.name} {quantity(each.value, each.unit)}" for each in case.reported)
+        yield Line(f"{_INDENT}reported: " + ", ".join(figures))
     if case.conditions and (verbosity >= 2 or case.verdict in _OF_THE_MACHINE):
         noted = (condition(name, value) for name, value in case.conditions.items())
         yield Line(f"{_INDENT}conditions: " + ", ".join(noted))

@@ -82,6 +82,7 @@ def judge(
         copy_bandwidth=first.copy_bandwidth,
         method=first.method,
         conditions=first.conditions,
+        reported=first.reported,
     )
     passed = [each for each in measurements if each.outcome is Outcome.PASSED]
     changed = _differences(baseline, passed) if baseline else ""

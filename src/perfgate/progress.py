@@ -1,0 +1,40 @@
+"""How does a long test show that it goes on? By a line now and then, past pytest's capture."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+
+import pytest
+
+#: Shorter tests show nothing, and no two lines come closer together.
+INTERVAL_S = 5.0
+
+
+class Progress:
+    """Shows lines of progress of one test on the terminal; in workers of pytest-xdist and with ``-q`` it does not.
+
+    Args:
+        config: pytest's configuration.
+        clock: gives seconds.
+    """
+
+    def __init__(self, config: pytest.Config, clock: Callable[[], float] = time.monotonic) -> None:
+        self._config = config
+        self._clock = clock
+        self._last_s = clock()
+
+    def show(self, line: str) -> None:
+        """Show a line, unless the last one was shown or the test began less than ``INTERVAL_S`` ago."""
+        now = self._clock()
+        plugins = self._config.pluginmanager
+        reporter = plugins.getplugin("terminalreporter")
+        if now - self._last_s < INTERVAL_S or reporter is None or self._config.option.verbose < 0:
+            return
+        self._last_s = now
+        capture = plugins.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext():
+            reporter.ensure_newline()
+            reporter.write_line(line)
+            reporter.flush()
