@@ -6,12 +6,16 @@ Triton reads ``TRITON_INTERPRET`` when a kernel is defined, so it is set here, b
 
 import os
 
+import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
 _has_gpu = torch.cuda.is_available()
 if not _has_gpu:
     os.environ["TRITON_INTERPRET"] = "1"
+
+# What fails in these is told as it is in a test.
+pytest.register_assert_rewrite(*(f"perf_kernels.{name}_tests" for name in ("index_width", "quantizer", "row")))
 
 _slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("ci", max_examples=25, deadline=None, derandomize=True, suppress_health_check=_slow)

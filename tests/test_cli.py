@@ -47,6 +47,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     # The plugin's side of the collection is the conftest's here, whether or not the plugin is installed.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setattr("perfgate.hardware.detect", lambda: Hardware((Device("cpu", "AMD EPYC", "cpu-epyc"),)))
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_a.py").write_text("def test_one(): pass\n")
@@ -169,18 +170,18 @@ def test_nothing_heavy_is_imported_to_show_a_run(tmp_path: Path) -> None:
 
 
 def test_prune_lists_and_removes_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["prune"]) == 0
+    assert main(["prune", "--all-keys"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "baselines/cpu-epyc/test_a.json: test_old",
         "baselines/nvidia-h200/test_gone.json: the test module test_gone.py is gone",
         "2 unused baselines; nothing was removed",
-        "hint: remove them with: perfgate prune --remove",
+        "hint: remove them with: perfgate prune --all-keys --remove",
     ]
     assert files(project) == BEFORE
 
 
 def test_prune_removes_on_request(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["prune", "--remove"]) == 0
+    assert main(["prune", "--remove", "--all-keys"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "removed baselines/cpu-epyc/test_a.json: test_old",
         "removed baselines/nvidia-h200/test_gone.json: the test module test_gone.py is gone",
@@ -189,6 +190,33 @@ def test_prune_removes_on_request(project: Path, capsys: pytest.CaptureFixture[s
     assert files(project) == {"cpu-epyc/test_a.json": {"test_one"}}
     assert main(["prune"]) == 0
     assert capsys.readouterr().out == "no unused baseline in baselines\n"
+
+
+def test_prune_leaves_the_baselines_of_other_machines_alone(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only there would the cases of a GPU be collected that has them."""
+    store = BaselineStore(project / "baselines")
+    stored = store.load("cpu-epyc", "test_a").cases["test_old"]
+    store.merge("static-sm_90", "test_a", {"test_old": stored})
+    other = "left alone, of other machines: nvidia-h200 (--key KEY or --all-keys takes them too)"
+    assert main(["prune"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        other,
+        "baselines/cpu-epyc/test_a.json: test_old",
+        "baselines/static-sm_90/test_a.json: test_old",
+        "2 unused baselines; nothing was removed",
+        "hint: remove them with: perfgate prune --remove",
+    ]
+    assert main(["prune", "--remove"]) == 0
+    assert files(project) == {"cpu-epyc/test_a.json": {"test_one"}, "nvidia-h200/test_gone.json": {"test_one"}}
+    capsys.readouterr()
+    assert main(["prune"]) == 0
+    assert capsys.readouterr().out.splitlines() == [other, "no unused baseline in baselines"]
+
+
+def test_prune_hints_at_the_keys_it_was_asked_about(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prune", "--key", "cpu-epyc", "--key", "nvidia-h200"]) == 0
+    hint = "hint: remove them with: perfgate prune --key cpu-epyc --key nvidia-h200 --remove"
+    assert capsys.readouterr().out.splitlines()[-2:] == ["2 unused baselines; nothing was removed", hint]
 
 
 def test_prune_can_be_kept_to_one_hardware(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,7 +229,7 @@ def test_prune_looks_where_it_is_told(project: Path, capsys: pytest.CaptureFixtu
     (project / "baselines").rename(project / "elsewhere")
     assert main(["prune"]) == 0
     assert capsys.readouterr().out == "no unused baseline in baselines\n"
-    assert main(["prune", "--baselines", "elsewhere"]) == 0
+    assert main(["prune", "--all-keys", "--baselines", "elsewhere"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == "elsewhere/cpu-epyc/test_a.json: test_old"
 
 
@@ -214,12 +242,12 @@ def test_prune_follows_pytest_s_root_and_setting(
     (project / "baselines").rename(project / "kept" / "baselines")
     (project / "sub").mkdir()
     monkeypatch.chdir(project / "sub")
-    assert main(["prune", "--", ".."]) == 0
+    assert main(["prune", "--all-keys", "--", ".."]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"{project}/kept/baselines/cpu-epyc/test_a.json: test_old",
         f"{project}/kept/baselines/nvidia-h200/test_gone.json: the test module test_gone.py is gone",
         "2 unused baselines; nothing was removed",
-        "hint: remove them with: perfgate prune --remove",
+        "hint: remove them with: perfgate prune --all-keys --remove",
     ]
 
 

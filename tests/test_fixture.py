@@ -54,6 +54,31 @@ def test_a_note_of_the_test_stands_beside_those_of_the_call(steady):
     assert steady.json()["cases"][0]["notes"] == {"backend": "flash", "cache": "static", "rows": "tuned"}
 
 
+def test_the_clock_of_a_cpu_case_leaves_waiting_for_a_core_out(steady):
+    body(
+        steady,
+        "import time; from perfgate.measure import cpu_conditions; "
+        "waited = iter([0.0, 40.0]); cpu_conditions.QueueWait.__call__ = lambda self: next(waited); "
+        "begin, start = time.perf_counter(), benchmark.clock(); "
+        "assert -40 <= benchmark.clock() - start <= time.perf_counter() - begin - 40; benchmark(lambda: {name!r})",
+    )
+    steady.run("--benchmark-compare").assert_outcomes(passed=1)
+
+
+def test_the_device_clock_is_no_clock_of_pedantic(steady):
+    steady.cases("a", body="benchmark.pedantic(lambda: {name!r})", head="@pytest.mark.perf(clock='device')")
+    result = steady.run("--benchmark-compare")
+    result.assert_outcomes(failed=1)
+    name = "test_speed.py::test_a"
+    result.stdout.fnmatch_lines(
+        [
+            f"*{name}: perf marker: clock='device' cannot time benchmark.pedantic(...)",
+            "*Its rounds are timed on the wall clock, as the test asks for them.",
+            "*hint: call benchmark(function, ...), or leave clock out",
+        ]
+    )
+
+
 def test_work_becomes_throughput_in_the_verbose_report(steady):
     body(steady, "benchmark.work(bytes=3_000_000, flops=2e9); benchmark(lambda: {name!r})")
     steady.store("a", key="cpu-pretended-2t")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 STEADY = [1.000e-3, 1.001e-3, 0.999e-3, 1.000e-3, 1.002e-3]
@@ -70,3 +72,93 @@ def test_with_the_gate_off_an_isolated_test_may_ask_for_the_fixture(project):
     result = project.run("--benchmark-compare")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["E * test_*.py::test_a: getfixturevalue('benchmark') hides the case from the gate"])
+
+
+DEATHS = """
+import os, pytest
+
+@pytest.mark.isolate
+@pytest.mark.xfail(reason="known to die")
+def test_dies(): os.abort()
+
+@pytest.mark.isolate
+@pytest.mark.xfail(reason="known to fail")
+def test_fails(): assert False
+
+@pytest.mark.isolate
+@pytest.mark.xfail(False, reason="not here")
+def test_dies_unexpectedly(): os.abort()
+
+@pytest.mark.isolate
+@pytest.mark.xfail(raises=ValueError, reason="another way")
+def test_dies_otherwise(): os.abort()
+
+@pytest.mark.isolate
+@pytest.mark.xfail(reason="hangs")
+@pytest.mark.isolate(timeout=2)
+def test_hangs(): import time; time.sleep(60)
+"""
+
+
+def test_a_death_is_an_expected_failure_where_a_failure_would_be(project):
+    project.pytester.makepyfile(test_deaths=DEATHS)
+    result = project.run("-rxf")
+    result.assert_outcomes(xfailed=3, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "XFAIL test_deaths.py::test_dies - known to die",
+            "XFAIL test_deaths.py::test_fails - known to fail",
+            "XFAIL test_deaths.py::test_hangs - hangs",
+            "FAILED test_deaths.py::test_dies_unexpectedly - crashed: killed by SIGABRT (s*",
+            "FAILED test_deaths.py::test_dies_otherwise - crashed: killed by SIGABRT (s*",
+        ]
+    )
+    project.run("--runxfail", "-k", "test_dies and not otherwise").assert_outcomes(failed=2)
+
+
+def test_the_gate_takes_an_expected_death_as_an_expected_failure(project):
+    project.pytester.makepyfile(
+        test_speed="""
+        import os, pytest
+
+        @pytest.mark.isolate
+        @pytest.mark.xfail(reason="known to die")
+        def test_a(benchmark): os.abort()
+        """
+    )
+    (case,) = project.json()["cases"]
+    assert (case["verdict"], case["outcome"], case["reason"]) == (
+        "skipped",
+        "skipped",
+        "killed by SIGABRT (signal 6)",
+    )
+
+
+def test_pytest_benchmark_shows_and_stores_an_isolated_case(counted):
+    source = counted.path / "test_speed.py"
+    source.write_text(
+        source.read_text()
+        + "\n@pytest.mark.isolate\n@pytest.mark.benchmark(group='g')\ndef test_b(benchmark):\n"
+        + "    benchmark.extra_info['path'] = pytest\n    benchmark.pedantic(int, rounds=4, iterations=5)\n"
+        + "\ndef test_c(benchmark):\n    benchmark.pedantic(int, rounds=4, iterations=5)\n"
+    )
+    flags = ("--benchmark-json=benchmark.json", "--benchmark-min-rounds=7", "--benchmark-max-time=0")
+    result = counted.run(*flags)
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["*benchmark 'g': 1 tests*", "test_b *"])
+    found = {each["name"]: each for each in json.loads((counted.path / "benchmark.json").read_text())["benchmarks"]}
+    assert list(found) == ["test_a", "test_b", "test_c"]
+    assert (found["test_a"]["fullname"], found["test_a"]["group"]) == ("test_speed.py::test_a", None)
+    assert found["test_a"]["stats"]["rounds"] >= 7
+    alone, here = found["test_b"], found["test_c"]
+    assert alone["group"] == "g"
+    assert alone["extra_info"]["path"].startswith("<module 'pytest'")
+    assert (alone["stats"]["rounds"], alone["stats"]["iterations"]) == (4, 5)
+    assert 0.01 < alone["stats"]["median"] / here["stats"]["median"] < 100, "seconds of one call in both"
+    assert alone["options"] == here["options"]
+
+
+def test_with_the_gate_on_an_isolated_case_is_stored_too(counted):
+    counted.run("--benchmark-compare", "--benchmark-json=benchmark.json").assert_outcomes(passed=1)
+    (found,) = json.loads((counted.path / "benchmark.json").read_text())["benchmarks"]
+    assert (found["name"], found["stats"]["data"]) == ("test_a", [1e-3] * 3)

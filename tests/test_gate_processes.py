@@ -182,13 +182,9 @@ def test_what_fresh_processes_cannot_do_is_told_once(slowed):
     assert result.ret == 1
     (problem,) = json.loads((slowed.path / "run.json").read_text())["problems"]
     lines = problem.splitlines()
-    assert lines[0] == (
-        "a fresh process could not run test_speed.py::test_a and 7 more: it ended with exit code 4"
-        " (3 times, shown once)"
-    )
+    assert lines[0] == "a fresh process could not run test_speed.py::test_a and 7 more: it ended with exit code 4"
     assert [line for line in lines if "only once, not in" in line and line.startswith("E ")]
-    assert lines[-1].startswith("hint: run it by hand: pytest ")
-    assert lines[-1].endswith(" 'test_speed.py::test_a'")
+    assert lines[-1] == "hint: run it by hand: python -m pytest --perf-processes=4 test_speed.py::test_a"
     result.stdout.fnmatch_lines([f"problem: {lines[0]}"])
     assert result.stdout.str().count("a fresh process could not run") == 1
 
@@ -237,7 +233,5 @@ def test_a_case_that_no_fresh_process_knows_is_not_recorded_and_others_are(proje
     result.assert_outcomes(passed=2)
     assert list(project.baseline()["cases"]) == ["test_a"]
     unknown, lost = json.loads((project.path / "run.json").read_text())["problems"]
-    assert unknown.startswith(
-        "a fresh process could not run test_speed.py::test_b: it ended with exit code 5 (5 times, shown once)\n"
-    )
+    assert unknown.startswith("a fresh process could not run test_speed.py::test_b: it ended with exit code 5\n")
     assert lost == "test_speed.py::test_b: not recorded: in a fresh process it did not come back"

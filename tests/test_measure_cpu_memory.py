@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -119,6 +120,16 @@ def test_a_slow_call_is_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert len(calls) == 2
     assert len(reading.calls_bytes) == 1
+
+
+@glibc
+def test_what_another_test_once_mapped_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with mmap.mmap(-1, 8 << 30, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ):
+        pass  # the process's mark of address space stays this high
+    monkeypatch.setattr(cpu_memory, "_available_bytes", lambda: 2 << 30)
+
+    assert cpu_memory.peak_memory(lambda: bytes(HELD)).method == "high-water"
+    assert cpu_memory.peak_memory(lambda: len(bytes(3 << 30))).method == "touched"
 
 
 @glibc

@@ -68,6 +68,35 @@ def test_buffer_returned_as_it_is_keeps_its_values(torch: ModuleType) -> None:
     assert timing.result[0].eq(1).all()
 
 
+def test_output_beside_other_values_is_of_the_timed_call(torch: ModuleType) -> None:
+    def forgets_the_end(x: Any) -> tuple[Any, None, str]:
+        out = torch.empty_like(x)
+        out[:-1] = x[:-1]
+        return out, None, "chunk"
+
+    out, nothing, name = timed(forgets_the_end, torch.ones(1 << 12, device="cuda")).result
+    assert out[:-1].eq(1).all()
+    assert out[-1].isnan()
+    assert (nothing, name) == (None, "chunk")
+
+
+def test_weights_that_are_no_argument_are_cold_too(torch: ModuleType) -> None:
+    x = torch.randn(1, 512, device="cuda")
+    with torch.no_grad():
+        linear = torch.nn.Linear(512, 512, bias=False, device="cuda").requires_grad_(False)
+        assert timed(linear, x).cache == "flushed"
+        assert timed(lambda module, rows: module(rows), linear, x).cache == "flushed"
+        assert timed(lambda rows: rows @ linear.weight, x).cache == "flushed"
+        assert timed(torch.nn.functional.linear, x, linear.weight).cache == "rotated"
+
+
+def test_sparse_arguments_are_timed(torch: ModuleType) -> None:
+    dense = torch.eye(256, device="cuda")
+    timing = timed(torch.sparse.mm, dense.to_sparse_csr(), dense)
+    assert timing.cache == "flushed"
+    assert torch.equal(timing.result, dense)
+
+
 def test_call_that_cannot_be_captured_is_queued(torch: ModuleType) -> None:
     x = torch.ones(1 << 12, device="cuda")
     timing = timed(lambda tensor: tensor.sum().item(), x)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import types
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+import threadpoolctl
 
 from perfgate.measure.threads import pinned
 
@@ -25,18 +26,34 @@ class Torch(types.ModuleType):
         self.threads = threads
 
 
+class Limits:
+    """What threadpoolctl gives: a BLAS of eight threads, and an OpenMP that cannot be set."""
+
+    calls: ClassVar[list[Any]] = []
+
+    def __init__(self, limits: int) -> None:
+        self.calls.append(limits)
+
+    def get_original_num_threads(self) -> dict[str, int | None]:
+        return {"blas": 8, "openmp": None}
+
+    def restore_original_limits(self) -> None:
+        self.calls.append("restored")
+
+
 @pytest.fixture
 def torch(monkeypatch: pytest.MonkeyPatch) -> Torch:
     module = Torch()
     monkeypatch.setitem(sys.modules, "torch", module)
-    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    monkeypatch.setattr(threadpoolctl, "threadpool_limits", Limits)
+    monkeypatch.setattr(Limits, "calls", [])
     return module
 
 
 def test_torch_is_pinned_and_put_back(torch: Torch) -> None:
     with pinned(2) as found:
         assert torch.threads == 2
-        assert found == {"torch": 2}
+        assert found == {"blas": 2, "torch": 2}
 
     assert torch.threads == 6
 
@@ -55,34 +72,31 @@ def test_torch_is_put_back_after_an_error(torch: Torch) -> None:
 
 def test_torch_is_not_imported_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "torch", raising=False)
-    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
     with pinned(2) as found:
-        assert found == {}
+        assert "torch" not in found
 
     assert "torch" not in sys.modules
 
 
-def test_blas_and_openmp_are_pinned_through_threadpoolctl(torch: Torch, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Any] = []
-
-    class Limits:
-        def __init__(self, limits: int) -> None:
-            calls.append(limits)
-
-        def get_original_num_threads(self) -> dict[str, int | None]:
-            return {"blas": 8, "openmp": None}
-
-        def restore_original_limits(self) -> None:
-            calls.append("restored")
-
-    module = types.ModuleType("threadpoolctl")
-    module.threadpool_limits = Limits  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "threadpoolctl", module)
+def test_blas_and_openmp_are_pinned_and_put_back(torch: Torch) -> None:
     with pinned(3) as found:
-        assert calls == [3]
+        assert Limits.calls == [3]
         assert found == {"blas": 3, "torch": 3}
 
-    assert calls == [3, "restored"]
+    assert Limits.calls == [3, "restored"]
+
+
+def test_the_blas_of_numpy_is_pinned() -> None:
+    import numpy as np
+
+    np.ones((2, 2)) @ np.ones((2, 2))
+    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    assert pools, "numpy comes with a BLAS"
+    with pinned(1):
+        inside = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+        assert {pool["num_threads"] for pool in inside} == {1}
+
+    assert [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"] == pools
 
 
 @pytest.mark.parametrize("threads", [0, -1])

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
+
+from perfgate import options
+from perfgate.errors import SettingError
 
 STEADY = [1.000e-3, 1.001e-3, 0.999e-3, 1.000e-3, 1.002e-3]
 
@@ -43,10 +48,96 @@ def test_a_path_after_the_flag_is_a_path(steady):
     steady.run("--benchmark-compare", str(steady.path / "test_speed.py"), "-q").assert_outcomes(passed=1)
 
 
+def test_a_path_behind_an_equals_sign_is_a_path(steady):
+    steady.pytester.makepyfile(test_other="def test_other(): raise AssertionError('not asked for')")
+    source = steady.path / "test_speed.py"
+    source.write_text(source.read_text() + "\ndef test_plain(): pass\n")
+    result = steady.run("--benchmark-compare=test_speed.py::test_plain", "-v")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["test_speed.py::test_plain PASSED*"])
+
+
+@pytest.mark.parametrize("path", ["tests/typo.py", "typo.py", "typo/", "test_speed.py::test_typo"])
+def test_a_path_that_is_not_there_is_named_by_pytest(steady, path):
+    result = steady.run("--benchmark-compare", path)
+    assert result.ret == 4
+    result.assert_outcomes()
+    missing = steady.path / path
+    what = f"not found: {missing}" if "::" in path else f"file or directory not found: {path}"
+    result.stderr.fnmatch_lines([f"ERROR: {what}"])
+
+
+@pytest.mark.parametrize("run", ["0001", "0001_old", ".benchmarks/0001_old.json", "*old"])
+def test_the_name_of_a_stored_run_is_no_path(run):
+    namespace = argparse.Namespace(benchmark_compare=run, file_or_dir=[])
+    arguments = ["--benchmark-compare", run]
+    options.free_swallowed_path(namespace, arguments)
+    assert arguments == ["--benchmark-compare", run]
+    assert namespace.benchmark_compare == run
+
+
 def test_a_path_after_the_flag_in_addopts_is_a_path(steady):
     steady.pytester.makepyfile(test_other="def test_other(): raise AssertionError('not asked for')")
     steady.pytester.makeini("[pytest]\naddopts = -p benchmark -p perfgate -p no:cacheprovider --benchmark-compare\n")
     steady.run("test_speed.py").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("where", ["flag", "addopts"])
+def test_a_path_after_the_profile_flag_is_a_path(steady, where):
+    steady.pytester.makepyfile(test_other="def test_other(): raise AssertionError('not asked for')")
+    if where == "flag":
+        result = steady.run("--collect-only", "-q", "--perf-profile", "test_speed.py")
+    else:
+        steady.pytester.makeini("[pytest]\naddopts = -p benchmark -p perfgate -p no:cacheprovider --perf-profile\n")
+        result = steady.run("--collect-only", "-q", "test_speed.py")
+    result.stdout.fnmatch_lines(["test_speed.py::test_a"])
+    result.stdout.no_fnmatch_line("*test_other*")
+
+
+@pytest.mark.parametrize(
+    ("flags", "line", "folder"),
+    [
+        ((), "", None),
+        (("--perf-profile",), "", "perf-profile"),
+        (("--perf-profile", "--benchmark-compare"), "", "perf-profile"),
+        (("--perf-profile=out/profiles",), "", "sub/out/profiles"),
+        ((), "perf_profile = stored", "stored"),
+        (("--perf-profile=out",), "perf_profile = stored", "sub/out"),
+        (("--perf-profile",), "perf_profile = stored", "perf-profile"),
+    ],
+)
+def test_the_folder_of_the_profiles(pytester, monkeypatch, flags, line, folder):
+    """From the root by default and in the ini file, from where it was typed on the command line."""
+    pytester.makeini(f"[pytest]\n{line}\n")
+    pytester.mkdir("sub")
+    monkeypatch.chdir(pytester.path / "sub")
+    settings = options.read(pytester.parseconfig(*flags, ".."))
+    assert settings.profile == (pytester.path / folder if folder else None)
+
+
+def test_a_fresh_process_does_not_profile_by_itself(pytester, monkeypatch):
+    pytester.makeini("[pytest]\nperf_profile = stored\n")
+    monkeypatch.setenv(options.REPLICA_VARIABLE, "task.json")
+    assert options.read(pytester.parseconfig()).profile is None
+
+
+def test_profiles_need_a_folder_and_torch(pytester, monkeypatch):
+    (pytester.path / "taken").write_text("")
+    with pytest.raises(SettingError) as refused:
+        options.read(pytester.parseconfig("--perf-profile=taken"))
+    assert str(refused.value) == (
+        f"--perf-profile: {str(pytester.path / 'taken')!r} is not a folder\n"
+        "Each case writes its profile to files of its own.\n"
+        "hint: --perf-profile=perf-profile"
+    )
+    pytester.makeini("[pytest]\nperf_profile = stored\n")
+    config = pytester.parseconfig()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SettingError) as refused:
+        options.read(config)
+    assert str(refused.value) == (
+        "ini option perf_profile: torch is not installed, and it is torch that profiles\nhint: pip install torch"
+    )
 
 
 @pytest.mark.parametrize("where", ["flag", "ini"])
@@ -220,11 +311,14 @@ def test_a_bad_ini_value_is_a_usage_error(steady):
         ("time='quick'", "time: "),
     ],
 )
-def test_a_bad_perf_marker_is_a_usage_error_naming_the_test(steady, marker, message):
+def test_a_bad_perf_marker_is_an_error_of_its_own_test(steady, marker, message):
     steady.cases("a", head=f"@pytest.mark.perf({marker})")
-    result = steady.run("--benchmark-compare")
-    assert result.ret == 4
-    result.stderr.fnmatch_lines([f"ERROR: test_speed.py::test_a: perf marker: {message}*", "hint: *"])
+    source = steady.path / "test_speed.py"
+    source.write_text(source.read_text() + "\ndef test_plain(): pass\n")
+    result = steady.run("--benchmark-compare", "--perf-update=all")
+    result.assert_outcomes(errors=1, passed=1)
+    result.stdout.fnmatch_lines([f"E * test_speed.py::test_a: perf marker: {message}*", "E *hint: *"])
+    assert not (steady.path / "a.taken").exists()
 
 
 def test_the_nearer_perf_marker_wins(steady):

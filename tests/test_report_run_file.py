@@ -99,7 +99,7 @@ def sample() -> Run:
 
 def test_a_run_as_json() -> None:
     assert run_file.to_json(sample()) == {
-        "schema": 1,
+        "schema": 2,
         "perfgate": perfgate.__version__,
         "started": "2026-01-31T12:00:00Z",
         "duration_s": 12.5,
@@ -290,13 +290,13 @@ def changed(**changes: Any) -> bytes:
         (b"[1, 2]", "not a stored run: [1, 2] is not an object\n" + AGAIN),
         (b"{}", "not a stored run: schema is missing\n" + AGAIN),
         (
-            changed(schema=2),
-            f"the run has format version 2\nperfgate {perfgate.__version__} reads version 1.\n"
+            changed(schema=3),
+            f"the run has format version 3\nperfgate {perfgate.__version__} reads version 2.\n"
             "hint: install a newer version: pip install --upgrade perfgate",
         ),
         (
-            changed(schema=0),
-            f"the run has format version 0\nperfgate {perfgate.__version__} reads version 1.\n" + AGAIN,
+            changed(schema=1),
+            f"the run has format version 1\nperfgate {perfgate.__version__} reads version 2.\n" + AGAIN,
         ),
         (changed(schema="1"), 'not a stored run: schema: "1" is not a whole number\n' + AGAIN),
         (changed(schema=True), "not a stored run: schema: true is not a whole number\n" + AGAIN),

@@ -357,6 +357,30 @@ def test_a_removed_case_did_not_run() -> None:
     ]
 
 
+def test_a_figure_that_is_gone_is_not_a_case_that_is_gone() -> None:
+    gone = MetricVerdict("device_time", "s", 30e-6, Verdict.REMOVED, baseline=30e-6)
+    lacking = case("a.py::t", Verdict.REMOVED, gone, SAME_MEMORY)
+    again = "hint: if that figure is no longer wanted, record the baseline without it: pytest --perf-update=all a.py::t"
+    assert text(make(lacking))[-2:] == ["", again]
+    removed = case("a.py::u", Verdict.REMOVED, processes=0)
+    assert text(make(lacking, removed))[-2:] == [again, "hint: list and remove unused baselines: perfgate prune"]
+
+
+@pytest.mark.parametrize(
+    ("names", "where"),
+    [
+        (["a.py::t[../1]", "d/a.py::u"], " '../../a.py::t[../1]' ../../d/a.py::u"),
+        ([f"d/a.py::t[{n}]" for n in range(4)], " ../../d/a.py"),
+        ([f"d/{n}/a.py::t" for n in range(4)], " ../../d"),
+        ([f"{n}/a.py::t" for n in range(4)], " ../.."),
+    ],
+)
+def test_hints_name_cases_as_pytest_finds_them_from_a_subfolder(names: list[str], where: str) -> None:
+    run = make(*[new(name) for name in names])
+    lines = [line.text for line in terminal.lines(run, folder="../..")]
+    assert lines[-1] == f"hint: record a baseline: pytest --perf-update=new{where}"
+
+
 def test_a_comparison_that_records_says_both_and_hints_at_neither() -> None:
     run = make(new("a.py::t"), recorded=("a.py::t",), files=("b/a.json",))
     lines = text(run)

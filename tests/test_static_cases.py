@@ -27,7 +27,9 @@ class Script:
             return Answer("failed", f"ModuleNotFoundError: No module named {place!r}", "Traceback: ...")
         if self.script.get("missing"):
             return Answer("no_compiler", self.script["missing"])
-        return Answer("compiled", code=dict.fromkeys(self.script["launches"], ""))
+        tuned = self.script.get("tuned", {})
+        declared = [name for name in self.script["launches"] if name not in tuned]
+        return Answer("compiled", code=dict.fromkeys(declared, ""), tuned=tuned)
 
     def submit(self, questions):
         (here / "submitted").write_text(json.dumps([f"{each.launch}-{each.target}" for each in questions]))
@@ -102,6 +104,24 @@ def test_a_case_for_each_launch_and_target(compilers: Compilers) -> None:
         [f"*::test_k[[]{name}] PASSED*" for name in ("a-sm80", "a-gfx942", "b-sm80", "b-gfx942")]
     )
     assert json.loads((compilers.path / "submitted").read_text()) == ["b-gfx942"]
+
+
+def test_a_tuned_configuration_is_a_case_of_its_own_target_alone(compilers: Compilers) -> None:
+    compilers.script["launches"] |= {
+        "int8-128-tuned-nvidia-a100-sxm4-80gb": {"kernels": [{}]},
+        "int8-128-tuned-nvidia-h200": {"kernels": [{}]},
+    }
+    # The marker of the test does not ask for sm90.
+    compilers.script["tuned"] = {
+        "int8-128-tuned-nvidia-a100-sxm4-80gb": "sm80",
+        "int8-128-tuned-nvidia-h200": "sm90",
+    }
+    result = compilers.run("-v", "--perf-update=new")
+    result.assert_outcomes(passed=3)
+    names = ("a-sm80", "a-gfx942", "int8-128-tuned-nvidia-a100-sxm4-80gb-sm80")
+    result.stdout.fnmatch_lines([f"*::test_k[[]{name}] PASSED*" for name in names])
+    stored = json.loads((compilers.path / "baselines/static-sm80/test_code.json").read_text())
+    assert set(stored["cases"]) == {f"test_k[{name}]" for name in (names[0], names[2])}
 
 
 def test_markers_select_targets_and_ask_for_no_gpu(compilers: Compilers) -> None:

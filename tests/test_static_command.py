@@ -22,7 +22,7 @@ class Pool:
         """Name two launches."""
         if place != "mine.rows.specialisations":
             return Answer("failed", f"ModuleNotFoundError: No module named {place!r}")
-        return Answer("compiled", code={"a": "", "b": ""})
+        return Answer("compiled", code={"a": "", "b": ""}, tuned={"b-tuned-nvidia-h200": "sm90"})
 
     def submit(self, questions: Iterable[Question]) -> None:
         """Take questions."""
@@ -68,7 +68,15 @@ def test_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["static", "mine.rows.specialisations", "--target", "sm90", "--launch", "a", "--ptx"]) == 0
     assert capsys.readouterr().out == "// the code\n"
     assert cli.main(["static", "rows", "--target", "sm90", "--ttir"]) == 0
-    assert capsys.readouterr().out == "// a on sm90: k\n// the code\n// b on sm90: k\n// the code\n"
+    assert capsys.readouterr().out == (
+        "// a on sm90: k\n// the code\n// b on sm90: k\n// the code\n// b-tuned-nvidia-h200 on sm90: k\n// the code\n"
+    )
+
+
+def test_tuned_configurations_are_shown_for_their_target(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["static", "rows", "--target", "sm90", "--target", "sm100"]) == 0
+    shown = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:-1]]
+    assert shown == [["a", "sm90"], ["a", "sm100"], ["b", "sm90"], ["b", "sm100"], ["b-tuned-nvidia-h200", "sm90"]]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +94,11 @@ def test_code(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (
             ["rows", "--launch", "c"],
-            "perfgate: mine.rows.specialisations has no launch 'c'\nhint: launches are a, b\n",
+            "perfgate: mine.rows.specialisations has no launch 'c'\nhint: launches are a, b, b-tuned-nvidia-h200\n",
+        ),
+        (
+            ["rows", "--launch", "b-tuned-nvidia-h200", "--target", "sm80"],
+            "perfgate: nothing to compile: b-tuned-nvidia-h200 is for sm90\nhint: give another --target, or none\n",
         ),
         (
             ["your.rows"],

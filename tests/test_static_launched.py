@@ -16,7 +16,7 @@ from perfgate.baseline.store import BaselineStore
 from perfgate.book import Shelf
 from perfgate.model import Measurement, Metric, Noise, Outcome
 from perfgate.static import launched
-from perfgate.static.answers import Answer
+from perfgate.static.answers import Answer, Question
 from perfgate.static.figures import Code, Figures, Form
 
 ASSEMBLY = """
@@ -105,6 +105,13 @@ def test_differences_are_told(now: list[Kernel], told: list[str]) -> None:
     assert launched.compared(launched.describe([Kernel()]), launched.describe(now)) == told
 
 
+def test_a_baseline_that_tells_no_instructions_claims_nothing_of_them() -> None:
+    before = {name: {**record} for name, record in launched.describe([Kernel()]).items()}
+    del before["k"][launched.DIGEST]
+    told = launched.compared(before, launched.describe([Kernel()]))
+    assert told == ["the compiled kernels have the same figures"]
+
+
 def test_other_instructions_with_the_same_figures_are_told() -> None:
     other = Kernel()
     other.asm["amdgcn"] = other.asm["amdgcn"].replace("v[18:21]", "v[22:25]")
@@ -151,23 +158,25 @@ def test_kernels_in_a_baseline_are_read_back_and_checked(tmp_path: Path) -> None
 
 
 class Pool:
-    """Answers with one compiled form of one kernel."""
+    """Answers with one compiled form of one kernel for the declared launch, and others for tuned ones."""
 
-    def __init__(self, form: Form) -> None:
-        self.form = form
+    def __init__(self, form: Form, **tuned: Form) -> None:
+        self.forms = {"a": form, **tuned}
+        self.tuned = {name: "gfx942" if name == "mine" else "sm90" for name in tuned}
 
     def launches(self, place: str) -> Answer:
-        """Name one launch."""
+        """Name the launches."""
         assert place == "rows.specialisations"
-        return Answer("compiled", code={"a": ""})
+        return Answer("compiled", code={"a": ""}, tuned=self.tuned)
 
     def submit(self, questions: object) -> None:
         """Take questions."""
 
-    def ask(self, question: object) -> Answer:
+    def ask(self, question: Question) -> Answer:
         """Compile the form."""
         code = Code(40, 0, 0, 1, {}, {}, 0, 0, 0, 16)
-        return Answer("compiled", kernels=(Figures("k", "gfx942", 8, 0, 1.0, (), code, self.form),))
+        kernel = Figures("k", "gfx942", 8, 0, 1.0, (), code, self.forms[question.launch])
+        return Answer("compiled", kernels=(kernel,))
 
 
 def test_a_form_that_no_launch_declares_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -187,6 +196,21 @@ def test_a_form_that_no_launch_declares_is_named(monkeypatch: pytest.MonkeyPatch
         "nearest: width i32:16 -> i32, num_warps 8 -> 4"
     ]
     assert told(Kernel(name="other")) == ["other is launched, and no launch of rows.specialisations launches it"]
+
+
+def test_what_was_tuned_for_this_hardware_is_declared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    for name in ("__init__", "kernel", "specialisations"):
+        (tmp_path / "rows" / f"{name}.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    declared = Form("rows.kernel.k", {"x_ptr": "*bf16:16", "width": "i32:16", "TILE": "=1024"}, {"num_warps": "8"})
+    mine = replace(declared, options={"num_warps": "4"})
+    another = replace(declared, options={"num_warps": "2"})
+    pool: Any = Pool(declared, mine=mine, another=another)
+    assert launched.undeclared(launched.describe([Kernel(warps=4)]).values(), pool) == []
+    assert launched.undeclared(launched.describe([Kernel(warps=2)]).values(), pool) == [
+        "k is launched in a form that no launch of rows.specialisations has; nearest: num_warps 8 -> 2"
+    ]
 
 
 def test_a_package_without_declared_launches_is_left_alone() -> None:

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from perfgate.errors import PerfgateError
@@ -61,8 +68,13 @@ k:                       ; @k
 """
 
 
+def counted(usage: str = USAGE, sass: str = SASS) -> Code:
+    """Read what the tools printed of a kernel."""
+    return nvidia.parse(usage, (opcode for _, opcode in nvidia.opcodes(sass)))
+
+
 def test_nvidia() -> None:
-    code = nvidia.parse(USAGE, SASS)
+    code = counted()
     assert (code.registers, code.stack, code.spills, code.local_memory) == (40, 24, 4, 2)
     assert code.loads == {16: 3, 8: 0, 4: 1, 2: 1}
     assert code.stores == {16: 0, 8: 1, 4: 0, 2: 1}
@@ -95,17 +107,96 @@ def test_widths_of_amd_accesses(kind: str, width: int) -> None:
 
 
 def test_the_digest_is_of_the_instructions_alone() -> None:
-    code = nvidia.parse(USAGE, SASS)
-    assert nvidia.parse(USAGE.replace("REG:40", "REG:41"), "//## File kernel.py, line 3\n" + SASS).digest == code.digest
-    assert nvidia.parse(USAGE, SASS.replace("R10", "R12")).digest != code.digest
     moved = ASSEMBLY.replace("Folded Spill", "Folded Spill again")
     assert amd.parse(moved).digest == amd.parse(ASSEMBLY).digest
     assert amd.parse(ASSEMBLY.replace("v[18:21]", "v[22:25]")).digest != amd.parse(ASSEMBLY).digest
 
 
+def cubin(*sections: tuple[str, bytes]) -> bytes:
+    """Make an ELF file of sections, as a cubin is one."""
+    names = b"\0" + b"".join(name.encode() + b"\0" for name, _ in sections) + b".shstrtab\0"
+    contents, headers = b"", bytes(64)
+    for name, held in (*sections, (".shstrtab", names)):
+        at = names.index(b"\0" + name.encode() + b"\0") + 1
+        headers += struct.pack("<IIQQQQIIQQ", at, 1, 0, 0, 64 + len(contents), len(held), 0, 0, 0, 0)
+        contents += held
+    count = len(sections) + 2
+    table = 64 + len(contents)
+    start = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF", 2, 190, 1, 0, 0, table, 0, 64, 0, 0, 64, count, count - 1)
+    return start + contents + headers
+
+
+def test_kernels_are_disassembled_together_and_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton")
+    first, second = bytes(range(32)), bytes(range(100, 148))
+    started: list[tuple[str, ...]] = []
+
+    def run(command: list[str], **_: Any) -> SimpleNamespace:
+        started.append((Path(command[0]).name, *command[1:-1]))
+        contents = Path(command[-1]).read_bytes()
+        if "cuobjdump" in command[0]:
+            return SimpleNamespace(returncode=0, stdout=USAGE.replace("REG:40", f"REG:{len(contents)}"))
+        assert contents == first + first + second
+        printed = ("EXIT", "NOP", "EXIT", "EXIT", "STG.E.64 [R2.64], R4", "HMMA.16816.F32 R4", "EXIT")
+        return SimpleNamespace(
+            returncode=0, stdout="".join(f"        /*{16 * at:04x}*/    {text} ;\n" for at, text in enumerate(printed))
+        )
+
+    monkeypatch.setattr(nvidia.subprocess, "run", run)
+    one, two = cubin((".nv.info", b"..."), (".text.k", first)), cubin((".text.k", first), (".text.helper", second))
+    small, large = nvidia.read([one, two], 90)
+    assert [command for command in started if command[0] == "nvdisasm"] == [
+        ("nvdisasm", "--no-dataflow", "--binary", "SM90a")
+    ]
+    assert (small.registers, small.instructions, small.stores[8], small.tensor_core) == (len(one), 1, 0, 0)
+    assert (large.registers, large.instructions, large.stores[8], large.tensor_core) == (len(two), 5, 1, 1)
+    # The digest is of the bytes of the instructions: neither names nor line numbers are in it.
+    assert small.digest == hashlib.sha256(first).hexdigest()[:12]
+    assert large.digest == hashlib.sha256(first + second).hexdigest()[:12]
+
+
+@pytest.mark.parametrize("broken", [b"", b"\x7fELF", cubin((".nv.info", b"..."))])
+def test_a_cubin_without_instructions(broken: bytes) -> None:
+    with pytest.raises(PerfgateError) as caught:
+        nvidia.read([broken], 80)
+    assert str(caught.value) == ("the cubin holds no instructions\nIt is no ELF file with a section .text.<function>.")
+
+
+def test_tools_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton")
+
+    def fail(command: list[str], **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(returncode=255, stdout="", stderr="nvdisasm fatal: no\n")
+
+    monkeypatch.setattr(nvidia.subprocess, "run", fail)
+    with pytest.raises(PerfgateError) as caught:
+        nvidia.sass(b"")
+    assert str(caught.value) == "nvdisasm ended with exit code 255\nnvdisasm fatal: no"
+
+    def hang(command: list[str], **_: Any) -> SimpleNamespace:
+        raise subprocess.TimeoutExpired(command, 120)
+
+    monkeypatch.setattr(nvidia.subprocess, "run", hang)
+    with pytest.raises(PerfgateError) as caught:
+        nvidia.sass(b"")
+    assert str(caught.value) == "nvdisasm took more than 120 s"
+
+    def missing(command: list[str], **_: Any) -> SimpleNamespace:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(nvidia.subprocess, "run", missing)
+    with pytest.raises(PerfgateError) as caught:
+        nvidia.sass(b"")
+    assert str(caught.value) == (
+        "nvdisasm cannot be started: No such file or directory\n"
+        "It comes inside triton and with the CUDA toolkit; without it compiled code cannot be read.\n"
+        "hint: install a triton wheel of the registry, or put the CUDA toolkit's bin folder on PATH"
+    )
+
+
 def test_output_that_cannot_be_read() -> None:
     with pytest.raises(PerfgateError) as caught:
-        nvidia.parse("cuobjdump fatal: unknown file", SASS)
+        counted("cuobjdump fatal: unknown file")
     assert str(caught.value) == "cuobjdump: no resource usage in what it printed\ncuobjdump fatal: unknown file"
     with pytest.raises(PerfgateError) as caught:
         amd.parse("\ts_endpgm\n")
@@ -121,7 +212,7 @@ def test_mean_width() -> None:
 
 
 def test_figures_survive_json() -> None:
-    code = nvidia.parse(USAGE, SASS)
+    code = counted()
     figures = Figures("k", "sm90", 4, 1024, 0.5, ("%1 = arith.muli",), code, Form("m.k", {"x": "*fp32:16"}, {"n": "1"}))
     import json
 

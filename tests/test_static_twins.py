@@ -23,23 +23,30 @@ KERNELS = Path(__file__).parent / "twins" / "compiled_kernels.py"
 CASES = """
 import pytest
 
-@pytest.mark.static("compiled_kernels", targets=("sm90", "gfx1100"))
+@pytest.mark.static("compiled_kernels", targets=("sm90", "gfx942", "gfx1100"))
 def test_damage(compiled):
     assert compiled.kernel.code.instructions > 0
 
 @pytest.mark.static("compiled_kernels:FP8_LAUNCHES", targets=("sm80",))
 def test_fp8(compiled):
     pass
+
+@pytest.mark.static("compiled_kernels:WARPS_LAUNCHES", targets=("sm90", "gfx942"))
+def test_warps(compiled):
+    pass
 """
-#: By damage, what the reason of its case must say on NVIDIA, and what on AMD (None: it does no harm there).
+#: By damage, what the reason of its case must say on any target.
 TOLD = {
-    "spill": (r"spilled registers 0 -> \d+, .*local-memory accesses 0 -> \d+", r"spilled registers 0 -> \d+"),
-    "occupancy": (r"registers \d+ -> \d+, occupancy [\d.]+ % -> [\d.]+ %", r"registers \d+ -> \d+, occupancy"),
-    "width": (r"mean width of global loads 16 B -> 4 B", r"mean width of global loads 16 B -> 4 B"),
-    "tensor-cores": (r"tensor-core instructions \d+ -> 0", r"tensor-core instructions \d+ -> 0"),
-    "offsets": (r"32-bit offsets 0 -> 3", r"32-bit offsets 0 -> 3"),
-    "barriers": (r"barriers 0 -> 1", r"barriers 0 -> 1"),
+    "spill": r"registers \d+ -> \d+, .*spilled registers 0 -> \d+, .*local-memory accesses 0 -> \d+",
+    "occupancy": r"registers \d+ -> \d+, occupancy [\d.]+ % -> [\d.]+ %",
+    "shared-memory": r"shared memory [\d.]+ KiB -> [\d.]+ KiB",
+    "width": r"mean width of global loads 16 B -> 4 B, 4-byte loads 0 -> \d+",
+    "store-width": r"mean width of global stores 16 B -> 4 B, 4-byte stores 0 -> \d+",
+    "tensor-cores": r"tensor-core instructions \d+ -> 0",
+    "offsets": r"32-bit offsets 0 -> 3",
+    "barriers": r"barriers 0 -> 1",
 }
+TARGETS = ("sm90", "gfx942", "gfx1100")
 
 
 class Twins:
@@ -84,7 +91,7 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Twins:
     """Record the sound kernels."""
     made = Twins(tmp_path_factory.mktemp("twins"))
     done = made.run("--perf-update=all")
-    assert "13 passed, 1 skipped" in done.stdout, done.stdout + done.stderr
+    assert f"{3 * len(TOLD) + 3} passed, 1 skipped" in done.stdout, done.stdout + done.stderr
     return made
 
 
@@ -95,7 +102,7 @@ def damaged(twins: Twins) -> dict[str, Mapping[str, Any]]:
     cases, done = twins.compare()
     twins.damage(False)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert len(cases) == 14
+    assert len(cases) == 3 * len(TOLD) + 4
     return cases
 
 
@@ -103,17 +110,17 @@ def test_sound_kernels_are_unchanged(twins: Twins) -> None:
     cases, done = twins.compare()
     assert {name: case["reason"] for name, case in cases.items() if case["verdict"] != "unchanged"} == {}
     assert done.returncode == 0
-    assert "6 unchanged on static-sm90" in done.stdout
+    assert f"{len(TOLD) + 1} unchanged on static-sm90" in done.stdout
 
 
 @pytest.mark.parametrize("kind", TOLD)
-@pytest.mark.parametrize("target", ["sm90", "gfx1100"])
+@pytest.mark.parametrize("target", TARGETS)
 def test_damage_is_caught(damaged: dict[str, Mapping[str, Any]], kind: str, target: str) -> None:
     case = damaged[f"test_damage[{kind}-{target}]"]
     assert case["verdict"] == "regressed"
     assert case["failed"]
     assert case["processes"] == 1
-    assert re.search(TOLD[kind][target != "sm90"], case["reason"]), case["reason"]
+    assert re.search(TOLD[kind], case["reason"]), case["reason"]
     assert case["reason"].endswith(f" on {target}")
 
 
@@ -122,6 +129,15 @@ def test_code_that_no_longer_compiles_is_caught(damaged: dict[str, Mapping[str, 
     assert (case["verdict"], case["outcome"]) == ("outcome_changed", "compile_error")
     assert case["reason"].startswith("passed -> compile error: copy: CompilationError: ")
     assert "fp8e4nv" in case["reason"]
+
+
+def test_a_launch_that_no_longer_fits_a_target_is_caught(damaged: dict[str, Mapping[str, Any]]) -> None:
+    case = damaged["test_warps[warps-gfx942]"]
+    assert (case["verdict"], case["outcome"]) == ("outcome_changed", "compile_error")
+    assert case["reason"] == (
+        "passed -> compile error: copy: OutOfResources: needs 2048 threads in a block, gfx942 has 1024"
+    )
+    assert damaged["test_warps[warps-sm90]"]["outcome"] == "passed"
 
 
 def test_a_launcher_that_no_longer_refuses_is_caught(damaged: dict[str, Mapping[str, Any]]) -> None:

@@ -200,7 +200,7 @@ sys.modules["perfgate"] = None  # as if it were not installed
 from perf_kernels import tuned
 from perf_kernels.row_quantization import launch_config
 from perf_kernels.row_quantization.inputs import random_rows
-from perf_kernels.row_quantization.kernel import choose, quantize_rows
+from perf_kernels.row_quantization.ops import choose, quantize_rows
 quantize_rows(random_rows(3, 64))
 same = choose(3, 64, 2, True) == launch_config(3, 64, 2)
 print(json.dumps([tuned.lookup("row_quantization", "int8-16bit-64-128"), same]))

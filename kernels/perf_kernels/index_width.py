@@ -6,8 +6,12 @@ What can be read off the compiled kernel is checked by the static gate (``perfga
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+import resource
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 
 @contextlib.contextmanager
@@ -38,3 +42,52 @@ def interpreted(programs: Sequence[int], grid: int) -> Iterator[None]:
     finally:
         del interpreter.range
         object.__setattr__(options, "debug", before)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A kernel that quantises rows to INT8, as its offsets are checked: how it is called, and what it must give.
+
+    Attributes:
+        draw: gives values [M, ...] for rows, width, data type, device and seed.
+        quantize: the launcher; takes values and ``out``.
+        naive: launches the naive twin on values, codes and scales.
+        reference: gives codes and scales for values.
+        shape: gives the shape of the codes for rows and width.
+        exact: gives values like those drawn for which the kernel and the reference must agree bit for bit.
+    """
+
+    draw: Callable[..., torch.Tensor]
+    quantize: Callable[..., tuple[torch.Tensor, torch.Tensor]]
+    naive: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], object]
+    reference: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+    shape: Callable[[int, int], tuple[int, int]] = lambda rows, width: (rows, width)
+    exact: Callable[[torch.Tensor], torch.Tensor] = lambda x: x
+
+
+def check_last_rows(subject: Subject, twin: bool, rows: int, width: int) -> None:
+    """Interpret the last two rows of a matrix, compare them with the reference, and print how much memory it took.
+
+    Memory is committed only where it is touched: gigabytes are reserved, the last rows are used.
+
+    Args:
+        subject: the kernel.
+        twin: run the naive twin in its place.
+        rows: of the whole matrix.
+        width: of a row.
+    """
+    last = range(rows - 2, rows)
+    values = subject.exact(subject.draw(2, width, torch.bfloat16, "cpu", 0))
+    x = torch.empty(rows, values.shape[1], dtype=values.dtype)
+    x[last.start :] = values
+    q = torch.empty(subject.shape(rows, width), dtype=torch.int8)
+    scale = torch.empty(len(q))
+    with interpreted(last, grid=rows if twin else len(q)):
+        if twin:
+            subject.naive(x, q, scale)
+        else:
+            subject.quantize(x, out=(q, scale))
+    expected_q, expected_scale = subject.reference(values)
+    assert torch.equal(q[last.start : rows], expected_q[:2])
+    assert torch.equal(scale[last.start : rows], expected_scale[:2])
+    print("equals the reference", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**20, "GiB")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import triton
 from triton.runtime import driver
 
@@ -57,3 +59,12 @@ def current_target() -> Target:
 def _target(active: Any, device: Any) -> Target:
     target = active.get_current_target()
     return Target(target.backend, target.arch, target.warp_size)
+
+
+def launch_beside(x: torch.Tensor, launch: Callable[..., None], *arguments: Any) -> None:
+    """Call ``launch`` with the device of ``x`` as the current one: kernels run on that, wherever their tensors are."""
+    if x.is_cuda and x.device.index != torch.cuda.current_device():
+        with torch.cuda.device(x.device):
+            launch(*arguments)
+    else:
+        launch(*arguments)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -71,10 +72,14 @@ def _parser() -> _Parser:
         "prune",
         help=about,
         description=f"{about}; pytest collects the tests first",
-        usage="perfgate prune [-h] [--remove] [--key KEY] [--baselines DIR] [-- PYTEST_ARGUMENT ...]",
+        usage="perfgate prune [-h] [--remove] [--key KEY | --all-keys] [--baselines DIR] [-- PYTEST_ARGUMENT ...]",
     )
     prune.add_argument("--remove", action="store_true", help="remove them")
-    prune.add_argument("--key", action="append", help="only baselines of this hardware key; may be repeated")
+    which = prune.add_mutually_exclusive_group()
+    about = "only baselines of this hardware key; may be repeated (default: this machine's, and those of compiled code)"
+    which.add_argument("--key", action="append", help=about)
+    about = "baselines of every machine: safe only where the same cases are collected on all of them"
+    which.add_argument("--all-keys", action="store_true", help=about)
     about = "folder of the baselines (default: pytest's setting)"
     prune.add_argument("--baselines", metavar="DIR", type=Path, help=about)
     command.add_parser(commands)
@@ -109,9 +114,14 @@ def _prune(options: argparse.Namespace) -> Iterator[str]:
 
     collected = collect(options.pytest)
     store = BaselineStore((options.baselines or collected.baselines).resolve())
-    found = unused(store, collected.modules, collected.exists, options.key)
-    for damage in damaged(store, options.key):
+    stored = sorted({file.key for file in store.files()})
+    keys = stored if options.all_keys else options.key or sorted(_own_keys(stored))
+    found = unused(store, collected.modules, collected.exists, keys)
+    for damage in damaged(store, keys):
         yield f"left alone, damaged: {damage}"
+    others = [key for key in stored if key not in keys]
+    if others and not options.key:
+        yield f"left alone, of other machines: {', '.join(others)} (--key KEY or --all-keys takes them too)"
     if not found:
         yield f"no unused baseline in {display_path(store.root)}"
     elif options.remove:
@@ -121,7 +131,19 @@ def _prune(options: argparse.Namespace) -> Iterator[str]:
     else:
         yield from map(line, found)
         yield f"{count(len(found), 'unused baseline')}; nothing was removed"
-        yield "hint: remove them with: perfgate prune --remove"
+        chosen = ["--all-keys"] if options.all_keys else [part for key in options.key or () for part in ("--key", key)]
+        yield f"hint: remove them with: {shlex.join(['perfgate', 'prune', *chosen, '--remove'])}"
+
+
+def _own_keys(stored: Iterable[str]) -> set[str]:
+    """Give the keys whose cases this machine collects: its own, and those of compiled code.
+
+    Which cases there are may depend on the machine: a parametrisation may ask for the number of its GPUs.
+    """
+    from perfgate import hardware
+    from perfgate.static.targets import KEY_PREFIX
+
+    return {device.key for device in hardware.detect().devices} | {k for k in stored if k.startswith(KEY_PREFIX)}
 
 
 _COMMANDS = {"hardware": _hardware, "show": _show, "prune": _prune, "static": command.run, "tune": tune.run}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from perfgate.errors import ReplicaError, SettingError
 from perfgate.options import COLLECT_VARIABLE
+from perfgate.startup import pytest_command
 
 # Enough of pytest's output to see what went wrong.
 _LAST_LINES = 25
@@ -58,7 +58,7 @@ def collect(arguments: Sequence[str]) -> Collected:
         answer = Path(folder) / "collected.json"
         done = subprocess.run(
             # With an empty cache --last-failed and its like collect everything.
-            [sys.executable, "-m", "pytest", "--collect-only", "-q", "-o", f"cache_dir={folder}/cache", *arguments],
+            [*pytest_command(), "--collect-only", "-q", "-o", f"cache_dir={folder}/cache", *arguments],
             env={**os.environ, COLLECT_VARIABLE: str(answer)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

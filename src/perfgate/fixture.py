@@ -5,10 +5,12 @@ Imports pytest-benchmark, which is loaded by then anyway.
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture, FixtureAlreadyUsed
@@ -22,6 +24,9 @@ from perfgate.plan import Plan
 from perfgate.plan import of as plan_of
 from perfgate.progress import Progress
 from perfgate.units import parse_limit
+
+if TYPE_CHECKING:
+    from perfgate.measure.cpu_conditions import QueueWait
 
 _OWN_NAMES = ("device_time", "wall_time", "memory")
 
@@ -63,6 +68,7 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
         self.reported: list[Reported] = []
         self._noted: dict[str, set[str]] = {}
         self._progress = progress
+        self._queue: QueueWait | None = None
         self._hardware = hardware
         self._gated = gated
         self._marks = {mark.name for mark in node.iter_markers()}
@@ -82,6 +88,24 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
         from perfgate.measure import notes
 
         return notes.texts(self._noted)
+
+    def clock(self) -> float:
+        """Read seconds for figures that a test takes itself: differences of two readings in one thread.
+
+        On a CPU without the time in which the thread waited for a core that others had, as the case's own time is.
+        """
+        if self.device.kind != "cpu":
+            return time.perf_counter()
+        if self._queue is None:
+            from perfgate.measure.cpu_conditions import QueueWait
+
+            self._queue = QueueWait()
+        return time.perf_counter() - self._queue()
+
+    def _cleanup(self) -> None:
+        super()._cleanup()
+        if self._queue is not None:
+            self._queue.close()
 
     def work(self, *, bytes: float | None = None, flops: float | None = None) -> None:
         """State what one call has to do at the least, for throughput and share of the copy bandwidth.
@@ -202,7 +226,14 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
         if not (self._gated and self.enabled):
             return super()._raw_pedantic(target, *positional, **named)
         from perfgate.measure import notes
+        from perfgate.measure.unprofiled import unprofiled
 
+        if self.plan.clock in ("device", "both"):
+            raise SettingError(
+                f"{self._case}: perf marker: clock={self.plan.clock!r} cannot time benchmark.pedantic(...)",
+                "Its rounds are timed on the wall clock, as the test asks for them.",
+                "call benchmark(function, ...), or leave clock out",
+            )
         self._find_device(named.get("args") or ())
         speeds: dict[str, float] = {}
         if self.device.kind == "cpu":
@@ -210,14 +241,14 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
             from perfgate.measure.threads import pinned
 
             references = ReferenceSpeeds()
-            with pinned(self.plan.threads), notes.collect(self._noted):
+            with pinned(self.plan.threads), notes.collect(self._noted), unprofiled():
                 references.measure()
                 result = super()._raw_pedantic(target, *positional, **named)
                 references.measure()
             speeds = references.speeds()
         else:
-            with notes.collect(self._noted):
-                result = super()._raw_pedantic(target, *positional, **named)
+            with notes.collect(self._noted), unprofiled():
+                result = super()._raw_pedantic(_finished(target), *positional, **named)
         self._take_rounds(speeds)
         return result
 
@@ -252,7 +283,26 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
             self._device = accelerator
 
 
-def make(request: pytest.FixtureRequest, *, hardware: Callable[[], Hardware], gated: bool) -> PerfBenchmark:
+def _finished(target: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a call that ends when the device has done its work: otherwise only its launches are timed."""
+    import torch
+
+    @functools.wraps(target)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        result = target(*args, **kwargs)
+        torch.cuda.synchronize()
+        return result
+
+    return call
+
+
+def make(
+    request: pytest.FixtureRequest,
+    *,
+    hardware: Callable[[], Hardware],
+    gated: bool,
+    kind: Callable[..., PerfBenchmark] = PerfBenchmark,
+) -> PerfBenchmark:
     """Build the fixture of one test from pytest-benchmark's settings and the test's markers."""
     session = request.config._benchmarksession  # type: ignore[attr-defined]
     node = request.node
@@ -260,7 +310,7 @@ def make(request: pytest.FixtureRequest, *, hardware: Callable[[], Hardware], ga
     options = dict(marker.kwargs) if marker else {}
     if "timer" in options:
         options["timer"] = NameWrapper(options["timer"])
-    return PerfBenchmark(
+    return kind(
         node,
         plan=plan_of(node),
         hardware=hardware,

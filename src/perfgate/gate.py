@@ -20,6 +20,7 @@ from perfgate.options import RECORDED_PROCESSES, Settings
 from perfgate.replicate import process
 from perfgate.replicate.command import Launch
 from perfgate.replicate.wire import measurement_to_json, result_to_json, with_outcome
+from perfgate.selection import MISUSED
 
 Tell = Callable[[str], None]
 
@@ -82,6 +83,8 @@ class Gate:
         self._recordable: dict[str, pytest.Item] = {}
         self._durations_s: dict[str, float] = {}
         self._isolated: set[str] = set()
+        #: Cases that a fresh process was started for and did not come to: no other one will.
+        self._unreachable: set[str] = set()
         #: Recordings that no other process could tell otherwise.
         self._exact: dict[str, Measurement] = {}
         #: Launched kernels that the static gate was asked about.
@@ -171,13 +174,13 @@ class Gate:
             judged.wasxfail = f"known outcome: {outcomes.words(result.outcome)}"
         elif result.failed and judged.passed:
             judged.outcome = "failed"
-            judged.longrepr = case_text.failure(result, self.settings.strict)
+            judged.longrepr = case_text.failure(result, self.settings.strict, self._launch.folder)
         elif result.failed and judged.skipped:
             # A launcher that refuses a device skips its test; one that did not refuse it before has changed.
             judged.outcome = "failed"
-            judged.longrepr = case_text.failure(result, self.settings.strict)
+            judged.longrepr = case_text.failure(result, self.settings.strict, self._launch.folder)
         elif result.failed and judged.failed:
-            judged.sections.append(("perfgate", case_text.failure(result, self.settings.strict)))
+            judged.sections.append(("perfgate", case_text.failure(result, self.settings.strict, self._launch.folder)))
         # Through JSON, so that a worker can send it: only plain values travel.
         judged.perfgate = json.loads(json.dumps(result_to_json(result)))  # type: ignore[attr-defined]
         judged.user_properties.append(("perfgate", result.verdict.value))
@@ -201,6 +204,8 @@ class Gate:
 
     def _allowed(self, item: pytest.Item) -> frozenset[Outcome]:
         """Give the outcomes that may become the baseline of a case."""
+        if MISUSED in item.stash:
+            return frozenset()
         # That the code under test refuses this device is what it says itself, not a way of failing.
         return plan.of(item).outcomes | {Outcome.PASSED, Outcome.UNSUPPORTED}
 
@@ -251,8 +256,9 @@ class Gate:
 
     def _fresh(self, cases: Sequence[str], what: str) -> dict[str, Measurement]:
         """Measure cases once more: isolated ones in a process each, the others together in one."""
-        shared = [case for case in cases if case not in self._isolated]
-        groups = ([shared] if shared else []) + [[case] for case in cases if case in self._isolated]
+        reachable = [case for case in cases if case not in self._unreachable]
+        shared = [case for case in reachable if case not in self._isolated]
+        groups = ([shared] if shared else []) + [[case] for case in reachable if case in self._isolated]
         found: dict[str, Measurement] = {}
         for group in groups:
             try:
@@ -265,6 +271,7 @@ class Gate:
             except process.Unfinished as error:
                 self.log.problems.append(str(error))
                 findings = error.findings
+                self._unreachable.update(set(group) - findings.measurements.keys() - findings.deaths.keys())
             found |= findings.measurements
             for case, (outcome, reason, _) in findings.deaths.items():
                 found[case] = with_outcome(Measurement(case=case, key=""), outcome, reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ REPLICA_VARIABLE = "PERFGATE_REPLICA"
 COLLECT_VARIABLE = "PERFGATE_COLLECT_FILE"
 
 DEFAULT_PROCESSES = 12
+#: Folder of the profiles, at the root.
+DEFAULT_PROFILE = "perf-profile"
 #: Fresh processes that a recording repeats the selection in.
 RECORDED_PROCESSES = 5
 
@@ -33,6 +36,7 @@ class Settings:
         strict: NEW, STALE, INCONCLUSIVE, THROTTLED and REMOVED fail too.
         json: file for the whole run, or None.
         replica: this process only measures for another run.
+        profile: folder for profiles of each case, or None.
     """
 
     compare: bool
@@ -42,6 +46,7 @@ class Settings:
     strict: bool
     json: Path | None
     replica: bool
+    profile: Path | None = None
 
     @property
     def active(self) -> bool:
@@ -80,6 +85,15 @@ def add(parser: pytest.Parser) -> None:
         help="NEW, STALE, INCONCLUSIVE, THROTTLED and REMOVED fail too.",
     )
     group.addoption("--perf-json", metavar="FILE", default=None, help="Write the whole run to FILE as JSON.")
+    group.addoption(
+        "--perf-profile",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        default=None,
+        help="Profile each case in a process that times nothing: trace, operators, kernels and a summary in DIR "
+        f"(default: '{DEFAULT_PROFILE}' at the root).",
+    )
     parser.addini("perf_compare", "Compare with the stored baselines (--benchmark-compare).", "bool", default=False)
     parser.addini("perf_update", "Store results as baselines: new or all (--perf-update).", default="")
     parser.addini("perf_baselines", "Folder of the baselines, from the root (--perf-baselines).", default="baselines")
@@ -90,29 +104,75 @@ def add(parser: pytest.Parser) -> None:
     )
     parser.addini("perf_strict", "Fail on anything but a clean comparison (--perf-strict).", "bool", default=False)
     parser.addini("perf_json", "Write each compared or recorded run to this file (--perf-json).", default="")
+    parser.addini("perf_profile", "Write profiles of each case to this folder (--perf-profile).", default="")
 
 
 def free_swallowed_path(namespace: Any, args: list[str]) -> None:
     """Give a path back that ``--benchmark-compare PATH`` took for the name of a stored run.
 
     pytest-benchmark declares the flag with an optional value, so ``--benchmark-compare tests/`` would compare with
-    a run called "tests/" and test everything. A value that exists as a path is a path.
+    a run called "tests/" and test everything. What looks like a path is one: pytest names it
+    when it is missing.
 
     Args:
         namespace: the options known so far; changed in place.
         args: the command line; changed in place.
     """
     value = getattr(namespace, "benchmark_compare", None)
-    if not isinstance(value, str) or not os.path.exists(value.split("::", 1)[0]):
+    if not isinstance(value, str) or not _is_test_path(value):
         return
-    for index in range(len(args) - 1):
-        if args[index] == "--benchmark-compare" and args[index + 1] == value:
-            # At the end of the line the flag has nothing left to take.
-            flag = args.pop(index)
-            args.insert(args.index("--") if "--" in args else len(args), flag)
-            namespace.benchmark_compare = True
-            namespace.file_or_dir = [*namespace.file_or_dir, value]
-            return
+    flag = "--benchmark-compare"
+    for index in range(args.index("--") if "--" in args else len(args)):
+        if args[index] == f"{flag}={value}":
+            args[index] = value
+        elif args[index : index + 2] == [flag, value]:
+            del args[index]
+        else:
+            continue
+        # At the end of the line the flag has nothing left to take.
+        args.insert(args.index("--") if "--" in args else len(args), flag)
+        namespace.benchmark_compare = True
+        namespace.file_or_dir = [*namespace.file_or_dir, value]
+        return
+
+
+def _is_test_path(value: str) -> bool:
+    """Whether a value names tests rather than a run that pytest-benchmark has stored."""
+    path, colons, _ = value.partition("::")
+    if colons or path.endswith(".py"):
+        return True
+    return not path.endswith(".json") and ("/" in path or os.path.exists(path))
+
+
+def free_profiled_path(namespace: Any, args: list[str]) -> None:
+    """Give a path back that ``--perf-profile PATH`` took for the folder to write to: that one comes after ``=``.
+
+    Args:
+        namespace: the options known so far; changed in place.
+        args: the command line; changed in place.
+    """
+    end = args.index("--") if "--" in args else len(args)
+    for index in range(end):
+        if args[index] == "--perf-profile":
+            args[index] = "--perf-profile="
+            if index + 1 < end and not args[index + 1].startswith("-"):
+                namespace.file_or_dir = [*namespace.file_or_dir, args[index + 1]]
+
+
+def _profile_folder(config: pytest.Config, value: str, source: str) -> Path | None:
+    if not value and not source.startswith("--"):
+        return None
+    root = config.rootpath if not value or not source.startswith("--") else config.invocation_params.dir
+    folder = root / (value or DEFAULT_PROFILE)
+    if folder.exists() and not folder.is_dir():
+        raise SettingError(
+            f"{source}: {str(folder)!r} is not a folder",
+            "Each case writes its profile to files of its own.",
+            f"--perf-profile={DEFAULT_PROFILE}",
+        )
+    if importlib.util.find_spec("torch") is None:
+        raise SettingError(f"{source}: torch is not installed, and it is torch that profiles", hint="pip install torch")
+    return folder
 
 
 def read(config: pytest.Config) -> Settings:
@@ -152,6 +212,7 @@ def read(config: pytest.Config) -> Settings:
             "--perf-json has nothing to write: no case is judged or recorded in this run",
             hint="add --benchmark-compare or --perf-update=new",
         )
+    replica = REPLICA_VARIABLE in os.environ
     return Settings(
         compare=bool(compare),
         update=update,
@@ -159,5 +220,7 @@ def read(config: pytest.Config) -> Settings:
         processes=processes,
         strict=bool(strict),
         json=config.invocation_params.dir / json if json else None,
-        replica=REPLICA_VARIABLE in os.environ,
+        replica=replica,
+        # The task of a fresh process says whether it profiles.
+        profile=None if replica else _profile_folder(config, *pick("profile")),
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from perfgate import markers, options
+from perfgate import markers, options, startup  # noqa: F401 - startup has to see sys.path as it was
 from perfgate.errors import SettingError
 
 if TYPE_CHECKING:
@@ -26,8 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
-    """Free a path that ``--benchmark-compare`` swallowed, before anybody reads the arguments."""
+    """Free paths that flags with an optional value swallowed, before anybody reads the arguments."""
     options.free_swallowed_path(early_config.known_args_namespace, args)
+    options.free_profiled_path(early_config.known_args_namespace, args)
 
 
 class BenchmarkPlugin:
@@ -35,10 +38,12 @@ class BenchmarkPlugin:
 
     Args:
         gated: whether the gate wants figures.
+        profile: the folder of the profiles, in a process that profiles and measures nothing.
     """
 
-    def __init__(self, gated: bool) -> None:
+    def __init__(self, gated: bool, profile: Path | None = None) -> None:
         self._gated = gated
+        self._profile = profile
 
     @pytest.fixture
     def benchmark(self, request: pytest.FixtureRequest) -> Iterator[PerfBenchmark]:
@@ -53,7 +58,12 @@ class BenchmarkPlugin:
             )
         if request.config._benchmarksession.skip:  # type: ignore[attr-defined]
             pytest.skip("Benchmarks are skipped (--benchmark-skip was used).")
-        made = fixture.make(request, hardware=hardware.detect, gated=self._gated)
+        kind: Callable[..., PerfBenchmark] = fixture.PerfBenchmark
+        if self._profile is not None:
+            from perfgate.profile.case import ProfiledBenchmark
+
+            kind = functools.partial(ProfiledBenchmark, folder=self._profile)
+        made = fixture.make(request, hardware=hardware.detect, gated=self._gated, kind=kind)
         request.node.stash[finish.FIXTURE] = made
         yield made
         made._cleanup()
@@ -69,9 +79,11 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         settings = options.read(config)
         distributed = config.getoption("dist", "no") != "no" or hasattr(config, "workerinput")
-        wanted = settings.active or distributed or options.COLLECT_VARIABLE in os.environ
+        asked = settings.active or settings.profile is not None
+        wanted = asked or distributed or options.COLLECT_VARIABLE in os.environ
         state = _prepare(config, settings) if wanted else None
-        config.pluginmanager.register(BenchmarkPlugin(state is not None and state.measures), "perfgate-benchmark")
+        benchmark = BenchmarkPlugin(state.measures, state.profile) if state is not None else BenchmarkPlugin(False)
+        config.pluginmanager.register(benchmark, "perfgate-benchmark")
     except SettingError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -123,8 +135,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     from perfgate import selection
 
+    gated = state is not None and (state.measures or state.profile is not None)
     try:
-        selection.apply(items)
+        selection.apply(items, config.rootpath, gated=gated)
     except SettingError as error:
         raise pytest.UsageError(str(error)) from None
     if state is not None:
@@ -143,6 +156,15 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if state is None and item.get_closest_marker("isolate"):
         state = _prepare(item.config, options.read(item.config))
     return state.protocol(item, nextitem) if state else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Refuse a test whose markers cannot be used."""
+    from perfgate import selection
+
+    if (error := item.stash.get(selection.MISUSED, None)) is not None:
+        raise error
 
 
 @pytest.hookimpl(wrapper=True)

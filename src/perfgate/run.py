@@ -20,6 +20,7 @@ from perfgate.naming import remember
 from perfgate.options import Settings
 from perfgate.replicate import command, isolate
 from perfgate.replicate.command import Launch
+from perfgate.replicate.wire import Task
 
 
 class State:
@@ -39,6 +40,8 @@ class State:
         self.modules: set[str] = set()
         #: Whether cases are measured for the gate here: by this run, or for the run that started this process.
         self.measures = settings.active
+        #: Where this process writes profiles instead of measuring, when it was started for that.
+        self.profile: Path | None = None
         self._told = ""
         self._failure: Exception | None = None
         self._began = time.time()
@@ -196,7 +199,8 @@ class State:
         # A run that could not be summed up may have no book.
         book = vars(self).get("book")
         if book is not None and book.run is not None:
-            lines += terminal.lines(book.run, self.config.option.verbose, self.settings.strict)
+            folder = os.path.relpath(self.config.rootpath, self.config.invocation_params.dir)
+            lines += terminal.lines(book.run, self.config.option.verbose, self.settings.strict, folder)
         if self._failure is not None:
             lines += (terminal.Line(line, {"red": True}) for line in closing.told(self._failure))
         if lines:
@@ -243,22 +247,29 @@ def prepare(config: pytest.Config, settings: Settings) -> State:
     state = State(config, settings)
     config.pluginmanager.register(state, "perfgate-state")
     if settings.replica:
-        state.measures = _become_replica(config)
+        task = _become_replica(config)
+        state.measures, state.profile = task.active, Path(task.profile) if task.profile else None
     elif settings.active:
         _quiet_benchmark(config)
     if state.is_controller or state.is_worker:
         from perfgate import xdist
 
         xdist.register(config, state)
+    if settings.profile is not None:
+        from perfgate.profile.run import ProfilesPlugin
+
+        config.pluginmanager.register(ProfilesPlugin(state), "perfgate-profiles")
     return state
 
 
-def _become_replica(config: pytest.Config) -> bool:
-    """Run what this process was started for, and nothing else; tell whether the gate wants its figures."""
-    from perfgate.replicate.child import ChildPlugin
-    from perfgate.replicate.wire import Task
+def _become_replica(config: pytest.Config) -> Task:
+    """Run what this process was started for, and nothing else."""
+    from perfgate.replicate.child import WITHHELD, ChildPlugin
 
     option = config.option
+    for name in WITHHELD:
+        if hasattr(option, name):
+            setattr(option, name, None)
     option.benchmark_compare, option.benchmark_quiet = [], True
     option.benchmark_json = option.benchmark_save = option.benchmark_autosave = None
     task = Task.load(os.environ[options.REPLICA_VARIABLE])
@@ -269,7 +280,7 @@ def _become_replica(config: pytest.Config) -> bool:
         return finish(item, reports, hardware.detect())
 
     config.pluginmanager.register(ChildPlugin(config, task, measurement), "perfgate-child")
-    return task.active
+    return task
 
 
 def _quiet_benchmark(config: pytest.Config) -> None:

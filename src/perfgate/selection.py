@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 from perfgate import markers
 from perfgate.errors import SettingError
 from perfgate.static.targets import PLACEHOLDER
+
+#: Why a test cannot be run as its markers say.
+MISUSED = pytest.StashKey[SettingError]()
 
 
 def is_case(item: pytest.Item) -> bool:
@@ -27,29 +31,73 @@ def is_compiled(item: pytest.Item) -> bool:
     return marker.names_launches(item)
 
 
-def apply(items: Iterable[pytest.Item]) -> None:
+def apply(items: Iterable[pytest.Item], root: Path, *, gated: bool) -> None:
     """Add implied markers, and skip what this machine cannot run, with the reason.
 
+    A marker that cannot be used is an error of its own test. With the gate off it may be another plugin's: then it is
+    looked at only where a test uses ``benchmark`` or runs in isolation.
+
+    Args:
+        items: everything collected.
+        root: pytest's root folder.
+        gated: whether cases are measured by the gate in this run.
+
     Raises:
-        SettingError: a marker of perfgate cannot be used.
+        SettingError: with the gate on, a case goes by the name of another test.
     """
     for item in items:
-        marks = [(mark.name, mark.args, dict(mark.kwargs)) for mark in item.iter_markers()]
-        names = {name for name, _, _ in marks}
-        if "perf" in names:
-            from perfgate import plan
+        case, isolated = is_case(item), item.get_closest_marker("isolate") is not None
+        if gated and case:
+            _check_place(item, root)
+        try:
+            if isolated:
+                _check_place(item, root)
+            if case:
+                from perfgate import plan
 
-            plan.of(item)
-        if not names & markers.MARKERS.keys():
-            continue
-        for name in sorted(markers.implied(names) - names):
-            item.add_marker(name)
-        # The machine is looked at only when a marker asks.
-        from perfgate import hardware
+                plan.of(item)
+            _apply(item)
+        except SettingError as error:
+            if gated or case or isolated:
+                item.stash[MISUSED] = error
 
-        reason = markers.skip_reason(marks, hardware.detect())
-        if reason is not None:
-            item.add_marker(pytest.mark.skip(reason=reason))
+
+def _apply(item: pytest.Item) -> None:
+    """Add the markers that a test's own imply, and skip it where this machine lacks what they need.
+
+    Raises:
+        SettingError: one of them cannot be used.
+    """
+    marks = [(mark.name, mark.args, dict(mark.kwargs)) for mark in item.iter_markers()]
+    names = {name for name, _, _ in marks}
+    if not names & markers.MARKERS.keys():
+        return
+    for name in sorted(markers.implied(names) - names):
+        item.add_marker(name)
+    # The machine is looked at only when a marker asks.
+    from perfgate import hardware
+
+    reason = markers.skip_reason(marks, hardware.detect())
+    if reason is not None:
+        item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _check_place(item: pytest.Item, root: Path) -> None:
+    """Make sure that the id of a test, taken from the root, leads to the test.
+
+    pytest takes ids from the path it was given where that is outside its root, as the second of two projects is.
+
+    Raises:
+        SettingError: it leads elsewhere.
+    """
+    named = root / item.nodeid.split("::", 1)[0]
+    if named == item.path or os.path.realpath(named) == os.path.realpath(item.path):
+        return
+    raise SettingError(
+        f"{item.path}: pytest calls its test {item.nodeid}, as if it were {named}",
+        "Baselines and fresh processes know a test by that name alone, and would take another one.",
+        f"run pytest once for each project: not everything given is in {root}",
+    )
 
 
 def by_module(items: Iterable[pytest.Item]) -> dict[str, list[str]]:

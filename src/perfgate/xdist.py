@@ -20,7 +20,8 @@ from perfgate.selection import is_case, is_compiled
 if TYPE_CHECKING:
     from perfgate.run import State
 
-_VISIBLE = {"cuda": "CUDA_VISIBLE_DEVICES", "rocm": "HIP_VISIBLE_DEVICES"}
+#: Variables that choose devices, the one that decides first. HIP reads CUDA's where its own is not set.
+_VISIBLE = {"cuda": ("CUDA_VISIBLE_DEVICES",), "rocm": ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")}
 
 
 def register(config: pytest.Config, state: State) -> None:
@@ -70,9 +71,10 @@ class ControllerHooks:
         if device is None:
             # Cases that only compile may run side by side; a worker complains of any other.
             return
-        variable = _VISIBLE[device.kind]
+        variable, *others = _VISIBLE[device.kind]
+        visible = next((os.environ[name] for name in (variable, *others) if name in os.environ), None)
         try:
-            names = assign(len(specs), device.kind, device.count, os.environ.get(variable))
+            names = assign(len(specs), device.kind, device.count, visible)
         except SettingError as error:
             raise pytest.UsageError(str(error)) from None
         for spec, name in zip(specs, names, strict=True):

@@ -3,6 +3,7 @@
 import torch
 import triton
 import triton.language as tl
+from triton.runtime import driver
 
 DAMAGED = False
 
@@ -16,23 +17,29 @@ def subtract_largest(x_ptr, y_ptr, TILE: tl.constexpr):
 
 
 @triton.jit
-def copy(x_ptr, y_ptr, stride, TILE: tl.constexpr, BARRIER: tl.constexpr):
+def copy(x_ptr, y_ptr, x_stride, y_stride, TILE: tl.constexpr, BARRIER: tl.constexpr):
     """Copy one tile; a stride of 1 is known to the compiler."""
     offsets = tl.arange(0, TILE)
-    x = tl.load(x_ptr + offsets * stride)
+    x = tl.load(x_ptr + offsets * x_stride)
     if BARRIER:
         tl.debug_barrier()
-    tl.store(y_ptr + offsets, x.to(y_ptr.dtype.element_ty))
+    tl.store(y_ptr + offsets * y_stride, x.to(y_ptr.dtype.element_ty))
 
 
 @triton.jit
-def multiply(x_ptr, y_ptr, z_ptr, SIZE: tl.constexpr, WIDEN: tl.constexpr):
-    """Multiply two square tiles; widened ones are multiplied without matrix units."""
+def multiply(x_ptr, y_ptr, z_ptr, SIZE: tl.constexpr, SUM: tl.constexpr):
+    """Multiply two square tiles; as a sum of products it is done without matrix units."""
     at = tl.arange(0, SIZE)[:, None] * SIZE + tl.arange(0, SIZE)[None, :]
     x, y = tl.load(x_ptr + at), tl.load(y_ptr + at)
-    if WIDEN:
-        x, y = x.to(tl.float32), y.to(tl.float32)
-    tl.store(z_ptr + at, tl.dot(x, y, input_precision="ieee"))
+    z = tl.sum(x[:, :, None].to(tl.float32) * y[None, :, :], axis=1) if SUM else tl.dot(x, y)
+    tl.store(z_ptr + at, z)
+
+
+@triton.jit
+def transpose(x_ptr, y_ptr, SIZE: tl.constexpr):
+    """Transpose a square tile, which threads trade through shared memory."""
+    row, column = tl.arange(0, SIZE)[:, None], tl.arange(0, SIZE)[None, :]
+    tl.store(y_ptr + row * SIZE + column, tl.trans(tl.load(x_ptr + row * SIZE + column)))
 
 
 @triton.jit
@@ -50,19 +57,35 @@ def floats(*shape, dtype=torch.float32):
     return torch.empty(shape, dtype=dtype, device="cuda")
 
 
-def _registers(tile, warps):
-    subtract_largest[(1,)](floats(tile), floats(tile), tile, num_warps=warps)
+def _subtract(values, warps, **options):
+    """Give each thread so many values, if there were one warp."""
+    tile = values * driver.active.get_current_target().warp_size
+    subtract_largest[(1,)](floats(tile), floats(tile), tile, num_warps=warps, **options)
 
 
-def _vector_width():
-    # A launcher that no longer makes its input contiguous loses every wide access.
-    x = floats(8192)[::2] if DAMAGED else floats(4096)
-    copy[(1,)](x, floats(4096), x.stride(0), 4096, False, num_warps=4)
+def _spill():
+    # More warps at a time are asked for than registers allow.
+    crowded = {"cuda": {"maxnreg": 64}, "hip": {"waves_per_eu": 8}}[driver.active.get_current_target().backend]
+    _subtract(512, 4, **crowded if DAMAGED else {})
+
+
+def _copy(x, y, barrier=False, num_warps=4):
+    copy[(1,)](x, y, x.stride(0), y.stride(0), 4096, barrier, num_warps=num_warps)
+
+
+def _rows(width):
+    # A launcher that no longer makes its tensors contiguous loses every wide access.
+    return floats(2 * width)[::2] if DAMAGED else floats(width)
+
+
+def _shared_memory():
+    size = 128 if DAMAGED else 64
+    transpose[(1,)](floats(size, size), floats(size, size), size, num_warps=8)
 
 
 def _tensor_cores():
-    x, y, z = (floats(64, 64, dtype=torch.float16) for _ in range(3))
-    multiply[(1,)](x, y, z, 64, DAMAGED, num_warps=4)
+    x, y, z = (floats(32, 32, dtype=torch.float16) for _ in range(3))
+    multiply[(1,)](x, y, z, 32, DAMAGED, num_warps=4)
 
 
 def _offsets():
@@ -70,27 +93,27 @@ def _offsets():
     copy_rows[(65536,)](x, y, x.stride(0), 1024, DAMAGED, num_warps=4)
 
 
-def _barriers():
-    copy[(1,)](floats(4096), floats(4096), 1, 4096, DAMAGED, num_warps=4)
-
-
 def _fp8():
-    copy[(1,)](floats(4096), floats(4096, dtype=torch.float8_e4m3fn if DAMAGED else torch.float16), 1, 4096, False)
+    _copy(floats(4096), floats(4096, dtype=torch.float8_e4m3fn if DAMAGED else torch.float16))
 
 
 def _refused_fp8():
     if not DAMAGED and torch.cuda.get_device_capability() < (8, 9):
         raise ValueError("FP8 needs compute capability 8.9")
-    copy[(1,)](floats(4096), floats(4096, dtype=torch.float8_e4m3fn), 1, 4096, False)
+    _copy(floats(4096), floats(4096, dtype=torch.float8_e4m3fn))
 
 
 LAUNCHES = {
-    "spill": lambda: _registers(16384, 1 if DAMAGED else 16),
-    "occupancy": lambda: _registers(4096, 1 if DAMAGED else 8),
-    "width": _vector_width,
+    "spill": _spill,
+    "occupancy": lambda: _subtract(128, 1 if DAMAGED else 8),
+    "shared-memory": _shared_memory,
+    "width": lambda: _copy(_rows(4096), floats(4096)),
+    "store-width": lambda: _copy(floats(4096), _rows(4096)),
     "tensor-cores": _tensor_cores,
     "offsets": _offsets,
-    "barriers": _barriers,
+    "barriers": lambda: _copy(floats(4096), floats(4096), barrier=DAMAGED),
 }
 #: For a GPU without FP8.
 FP8_LAUNCHES = {"fp8": _fp8, "refused-fp8": _refused_fp8}
+#: For a GPU with 64 threads in a warp: the 32 warps that fit elsewhere.
+WARPS_LAUNCHES = {"warps": lambda: _copy(floats(4096), floats(4096), num_warps=32 if DAMAGED else 16)}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from perf_kernels.dequantize_bias.kernel import dequantize_bias
 from perf_kernels.dequantize_bias.launch import LaunchConfig, bytes_moved, launch_config
+from perf_kernels.dequantize_bias.ops import dequantize_bias
 from perf_kernels.dequantize_bias.reference import dequantize_bias_oracle, dequantize_bias_reference
 
 __all__ = [

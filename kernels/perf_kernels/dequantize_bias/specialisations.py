@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import torch
 
-from perf_kernels.dequantize_bias.kernel import dequantize_bias
 from perf_kernels.dequantize_bias.naive_twin import naive_dequantize
+from perf_kernels.dequantize_bias.ops import dequantize_bias
 
 
 def _launch(

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from perf_kernels.dequantize_bias import (
     LaunchConfig,
-    bytes_moved,
     dequantize_bias,
     dequantize_bias_oracle,
     dequantize_bias_reference,
-    launch_config,
 )
 from perf_kernels.dequantize_bias.inputs import random_products
+from perf_kernels.row_tests import DEVICE, examples, seeds
 
-DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 ACCUMULATORS = [torch.int32, torch.float32]
 RESULTS = [torch.bfloat16, torch.float16, torch.float32]
 
-examples = settings.get_profile("perf_kernels")
 configs = st.one_of(
     st.none(),
     st.builds(
@@ -67,7 +62,7 @@ def assert_same_bits(y: torch.Tensor, expected: torch.Tensor) -> None:
     st.integers(1, 300),
     layouts,
     configs,
-    st.integers(0, 2**31 - 1),
+    seeds,
 )
 def test_equals_reference(
     acc_dtype: torch.dtype,
@@ -136,7 +131,7 @@ def test_damage_stays_visible(scale: float) -> None:
 
 
 @examples
-@given(st.integers(1, 200), st.integers(1, 30), layouts, configs, st.integers(0, 2**31 - 1))
+@given(st.integers(1, 200), st.integers(1, 30), layouts, configs, seeds)
 def test_a_row_does_not_depend_on_its_position(
     columns: int, rows: int, layout: str, config: LaunchConfig | None, seed: int
 ) -> None:
@@ -160,116 +155,6 @@ def test_writes_every_result_and_nothing_else(dtype: torch.dtype, columns: int) 
         assert_same_bits(y.clone(), expected)
         y.fill_(poison)
         assert_same_bits(room, torch.full_like(room, poison))
-
-
-@pytest.mark.parametrize(("rows", "columns"), [(0, 5), (5, 0), (0, 0)])
-def test_empty(rows: int, columns: int) -> None:
-    acc = torch.zeros((rows, columns), dtype=torch.int32, device=DEVICE)
-    y = dequantize_bias(acc, torch.ones(rows, device=DEVICE), torch.ones(columns, device=DEVICE))
-    assert (y.shape, y.dtype) == ((rows, columns), torch.bfloat16)
-
-
-@pytest.mark.parametrize("with_bias", [True, False])
-def test_operator(with_bias: bool) -> None:
-    acc, row_scale, column_scale, bias = random_products(3, 50, torch.int32, DEVICE)
-    torch.library.opcheck(
-        torch.ops.perf_kernels.dequantize_bias.default,
-        (acc, row_scale, column_scale, bias if with_bias else None, torch.bfloat16),
-        test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
-    )
-
-
-def test_in_a_compiled_model() -> None:
-    def model(acc: torch.Tensor, row_scale: torch.Tensor, column_scale: torch.Tensor) -> torch.Tensor:
-        return dequantize_bias(acc + 1, row_scale, column_scale) * 2
-
-    acc, row_scale, column_scale, _ = random_products(3, 50, torch.int32, DEVICE)
-    y = torch.compile(model, backend="aot_eager", fullgraph=True)(acc, row_scale, column_scale)
-    assert torch.equal(y, dequantize_bias_reference(acc + 1, row_scale, column_scale) * 2)
-
-
-def vectors(rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.ones(rows, device=DEVICE), torch.ones(columns, device=DEVICE)
-
-
-def test_wrong_accumulator_type() -> None:
-    with pytest.raises(TypeError) as caught:
-        dequantize_bias(torch.zeros(2, 3, dtype=torch.int8, device=DEVICE), *vectors(2, 3))
-    assert str(caught.value) == "dequantize_bias: acc is torch.int8; it must be torch.int32 or torch.float32"
-
-
-def test_wrong_result_type() -> None:
-    with pytest.raises(TypeError) as caught:
-        dequantize_bias(torch.zeros(2, 3, device=DEVICE), *vectors(2, 3), dtype=torch.float64)
-    assert str(caught.value) == (
-        "dequantize_bias: dtype is torch.float64; it must be torch.bfloat16, torch.float16 or torch.float32"
-    )
-
-
-def test_wrong_dimensions() -> None:
-    with pytest.raises(ValueError) as caught:
-        dequantize_bias(torch.zeros(2, 3, 4, device=DEVICE), *vectors(2, 3))
-    assert str(caught.value) == "dequantize_bias: acc has 3 dimensions; it must have 2, rows and columns"
-
-
-def test_wrong_scales() -> None:
-    acc = torch.zeros(2, 3, device=DEVICE)
-    rows, columns = vectors(2, 3)
-    where = str(acc.device)
-    with pytest.raises(ValueError) as caught:
-        dequantize_bias(acc, torch.ones(3, device=DEVICE), columns)
-    assert str(caught.value) == (
-        f"dequantize_bias: row_scale must be torch.float32 on {where}, contiguous, one dimension of at most 2; "
-        f"it is [3] torch.float32 on {where} with strides [1]"
-    )
-    with pytest.raises(ValueError) as caught:
-        dequantize_bias(acc, rows, columns.double())
-    assert str(caught.value) == (
-        f"dequantize_bias: column_scale must be torch.float32 on {where}, contiguous, one dimension of at most 3; "
-        f"it is [3] torch.float64 on {where} with strides [1]"
-    )
-    with pytest.raises(ValueError) as caught:
-        dequantize_bias(acc, rows, columns, columns[:2])
-    assert str(caught.value) == (
-        f"dequantize_bias: bias must be [3] torch.bfloat16, torch.float16 or torch.float32 on {where}, contiguous; "
-        f"it is [2] torch.float32 on {where} with strides [1]"
-    )
-
-
-def test_wrong_device() -> None:
-    acc = torch.zeros(2, 3, device="meta")
-    with pytest.raises(ValueError) as caught:
-        dequantize_bias(acc, torch.ones(2, device="meta"), torch.ones(3, device="meta"))
-    hint = {
-        "cpu": "with TRITON_INTERPRET=1 it must be on the CPU",
-        "cuda": "it must be on a GPU; on a CPU the kernel runs in Triton's interpreter, with TRITON_INTERPRET=1",
-    }[DEVICE]
-    assert str(caught.value) == f"dequantize_bias: acc is on meta; {hint}"
-
-
-def test_wrong_out() -> None:
-    acc = torch.zeros(2, 3, device=DEVICE)
-    where = str(acc.device)
-    with pytest.raises(ValueError) as caught:
-        dequantize_bias(acc, *vectors(2, 3), out=torch.empty(3, 2, dtype=torch.bfloat16, device=DEVICE).t())
-    assert str(caught.value) == (
-        f"dequantize_bias: out must be [2, 3] torch.bfloat16 on {where} with unit column stride; "
-        f"it is [2, 3] torch.bfloat16 on {where} with strides [1, 2]"
-    )
-
-
-@pytest.mark.parametrize("column_major", [False, True])
-@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (128, 3584), (512, 4608), (65536, 37888)])
-def test_launch_covers_the_matrix(rows: int, columns: int, column_major: bool) -> None:
-    config = launch_config(rows, columns, column_major)
-    across = -(-columns // config.block_columns)
-    assert config.tiles(rows, columns) % across == 0
-    assert config.tiles(rows, columns) // across * config.block_rows >= rows
-    assert config.tiles(rows, columns) < 2**31
-
-
-def test_bytes_moved() -> None:
-    assert bytes_moved(rows=100, columns=30, itemsize=2, bias_itemsize=2) == 100 * 30 * 6 + 400 + 180
 
 
 def test_reference_of_a_known_row() -> None:

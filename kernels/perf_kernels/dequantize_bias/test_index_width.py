@@ -5,20 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from perf_kernels.child import run
 from perf_kernels.dequantize_bias import dequantize_bias, dequantize_bias_reference
 from perf_kernels.dequantize_bias.inputs import random_products
+from perf_kernels.index_width_tests import ROWS, ROWS_AROUND, STRIDES_AROUND, WIDTH, IndexWidthTests
 from perfgate.static.figures import Figures
-from perfgate.static.pool import compile_all, shared
-from perfgate.static.targets import TARGETS
-
-#: Gate and up projection of Qwen2.5-7B: 2 x 18944 columns.
-ROWS, COLUMNS = 65_536, 37_888
-#: The first row whose offset is past 2**31 - 1.
-FIRST_WRAPPED_ROW = 56_680
-
-PLACE = "perf_kernels.dequantize_bias.specialisations"
-TWIN = "int32-bf16-37888"
 
 INTERPRET = """
 import resource, sys
@@ -50,97 +40,52 @@ print("equals the reference", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 """
 
 
-@pytest.fixture(scope="module")
-def kernels() -> dict[str, Figures]:
-    """Compile every launch for one target and one for all, in another process: in this one kernels may be interpreted.
+class TestDequantizeBias(IndexWidthTests):
+    package = "perf_kernels.dequantize_bias"
+    twin = "int32-bf16-37888"
+    twin_operations = ("arith.muli", "tt.addptr", "tt.addptr")
+    everywhere = "int32-bf16-bias-4608"
+    kernels_compiled = 14
+    program = INTERPRET
+    real = wrapping = (ROWS, WIDTH)
+    small = (6, 512)
 
-    The static gate compiles all of them for all targets.
-    """
-    answers = compile_all(PLACE, list(shared().launches(PLACE).code), ["sm90"])
-    answers |= compile_all(PLACE, ["int32-bf16-bias-4608"], [target for target in TARGETS if target != "sm90"])
-    assert {where: answer.reason for where, answer in answers.items() if answer.status != "compiled"} == {}
-    return {" ".join(where): kernel for where, answer in answers.items() for kernel in answer.kernels}
+    def test_accesses_are_wide(self, kernels: dict[str, Figures]) -> None:
+        # Scales and bias are read in narrower ones.
+        for name in ("int32-bf16-37888", "int32-bf16-bias-4608", "int32-fp16-3584", "int32-fp32-3584"):
+            found = kernels[f"{name} sm90"].code
+            assert found.loads[16] >= 8
+            assert found.stores == ({16: 8, 8: 0, 4: 0, 2: 0} if "fp32" in name else {16: 0, 8: 8, 4: 0, 2: 0})
+        # Every other row of an odd width is misaligned for anything wider than an element.
+        assert kernels["int32-bf16-odd-3585 sm90"].code.stores[8] == 0
 
+    @pytest.mark.cuda
+    @pytest.mark.vram(24)
+    @pytest.mark.isolate
+    @pytest.mark.parametrize("rows", ROWS_AROUND)
+    def test_real_shape(self, rows: int) -> None:
+        """Every result of a matrix past 2**31 elements, between canary rows."""
+        acc, row_scale, column_scale, bias = random_products(rows, WIDTH, torch.int32, "cuda", seed=5)
+        room = torch.full((rows + 2, WIDTH), torch.nan, dtype=torch.bfloat16, device="cuda")
+        y = dequantize_bias(acc, row_scale, column_scale, bias, out=room[1:-1])
+        torch.cuda.synchronize()
+        for start in range(0, rows, 2048):
+            part = slice(start, start + 2048)
+            assert torch.equal(y[part], dequantize_bias_reference(acc[part], row_scale[part], column_scale, bias))
+        assert room[[0, -1]].isnan().all()
 
-@pytest.fixture(scope="module")
-def twin() -> Figures:
-    """Compile the deliberate mistake."""
-    return compile_all(f"{PLACE}:TWIN_LAUNCHES", [TWIN], ["sm90"])[TWIN, "sm90"].kernels[0]
-
-
-def test_every_launch_is_one_kernel(kernels: dict[str, Figures]) -> None:
-    assert len(kernels) == 14
-
-
-def test_compiled_offsets_are_wide(kernels: dict[str, Figures]) -> None:
-    assert {name: found.narrow_offsets for name, found in kernels.items() if found.narrow_offsets} == {}
-
-
-def test_compiled_code_does_not_spill(kernels: dict[str, Figures]) -> None:
-    assert {name: found.code.spills for name, found in kernels.items() if found.code.spills} == {}
-
-
-def test_accesses_are_wide(kernels: dict[str, Figures]) -> None:
-    # Scales and bias are read in narrower ones.
-    for name in ("int32-bf16-37888", "int32-bf16-bias-4608", "int32-fp16-3584", "int32-fp32-3584"):
-        found = kernels[f"{name} sm90"].code
-        assert found.loads[16] >= 8
-        assert found.stores == {16: 8, 8: 0, 4: 0, 2: 0} if "fp32" in name else {16: 0, 8: 8, 4: 0, 2: 0}
-    # Every other row of an odd width is misaligned for anything wider than an element.
-    assert kernels["int32-bf16-odd-3585 sm90"].code.stores[8] == 0
-
-
-def test_compile_check_catches_the_naive_twin(twin: Figures) -> None:
-    assert "arith.muli" in {line.split(" = ")[1].split(" ")[0] for line in twin.narrow_offsets}
-
-
-def test_interpreted_at_the_real_shape() -> None:
-    done = run(INTERPRET, "kernel", ROWS, COLUMNS, interpret=True)
-    assert done.returncode == 0, done.stderr
-    # Resident memory: the tensors are 14.9 GB of address space. torch alone takes 1 GiB where it is built for CUDA.
-    assert done.stdout in ("equals the reference 0 GiB\n", "equals the reference 1 GiB\n")
-
-
-def test_interpreter_check_catches_the_naive_twin() -> None:
-    done = run(INTERPRET, "twin", ROWS, COLUMNS, interpret=True)
-    assert done.returncode == 1
-    assert "int32 overflow detected for operation mul" in done.stderr
-
-
-def test_interpreter_check_lets_the_naive_twin_pass_below_the_limit() -> None:
-    # Otherwise the twin might be caught for another reason than its offsets.
-    done = run(INTERPRET, "twin", 6, 512, interpret=True)
-    assert "int32 overflow" not in done.stderr
-
-
-@pytest.mark.cuda
-@pytest.mark.vram(24)
-@pytest.mark.isolate
-@pytest.mark.parametrize("rows", [56_679, FIRST_WRAPPED_ROW, FIRST_WRAPPED_ROW + 1, ROWS])
-def test_real_shape(rows: int) -> None:
-    """Every result of a matrix past 2**31 elements, between canary rows."""
-    acc, row_scale, column_scale, bias = random_products(rows, COLUMNS, torch.int32, "cuda", seed=5)
-    room = torch.full((rows + 2, COLUMNS), torch.nan, dtype=torch.bfloat16, device="cuda")
-    y = dequantize_bias(acc, row_scale, column_scale, bias, out=room[1:-1])
-    torch.cuda.synchronize()
-    for start in range(0, rows, 2048):
-        part = slice(start, start + 2048)
-        assert torch.equal(y[part], dequantize_bias_reference(acc[part], row_scale[part], column_scale, bias))
-    assert room[[0, -1]].isnan().all()
-
-
-@pytest.mark.cuda
-@pytest.mark.vram(32)
-@pytest.mark.isolate
-@pytest.mark.parametrize("stride", [2**30, 2**31 - 1, 2**31, 2**31 + 1])
-def test_distant_rows(stride: int) -> None:
-    """A row gives the same bits wherever it lies: three rows this far apart, and a storage offset of as much."""
-    columns = 3584
-    acc, row_scale, column_scale, bias = random_products(1, columns, torch.int32, "cuda", seed=6)
-    alone = dequantize_bias(acc, row_scale, column_scale, bias)
-    room = torch.empty(2 * stride + columns + 16, dtype=torch.int32, device="cuda")
-    far = room.as_strided((3, columns), (stride, 1))
-    far.copy_(acc.expand(3, columns))
-    assert torch.equal(dequantize_bias(far, row_scale.repeat(3), column_scale, bias), alone.expand(3, columns))
-    near = room[stride : stride + columns].view(1, columns)
-    assert torch.equal(dequantize_bias(near, row_scale, column_scale, bias), alone)
+    @pytest.mark.cuda
+    @pytest.mark.vram(32)
+    @pytest.mark.isolate
+    @pytest.mark.parametrize("stride", STRIDES_AROUND)
+    def test_distant_rows(self, stride: int) -> None:
+        """A row gives the same bits wherever it lies: three rows this far apart, and a storage offset of as much."""
+        columns = 3584
+        acc, row_scale, column_scale, bias = random_products(1, columns, torch.int32, "cuda", seed=6)
+        alone = dequantize_bias(acc, row_scale, column_scale, bias)
+        room = torch.empty(2 * stride + columns + 16, dtype=torch.int32, device="cuda")
+        far = room.as_strided((3, columns), (stride, 1))
+        far.copy_(acc.expand(3, columns))
+        assert torch.equal(dequantize_bias(far, row_scale.repeat(3), column_scale, bias), alone.expand(3, columns))
+        near = room[stride : stride + columns].view(1, columns)
+        assert torch.equal(dequantize_bias(near, row_scale, column_scale, bias), alone)

@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 
 from perf_kernels.dequantize_bias.inputs import random_products
-from perf_kernels.dequantize_bias.kernel import choose, dequantize_bias
 from perf_kernels.dequantize_bias.launch import LaunchConfig
+from perf_kernels.dequantize_bias.ops import choose, dequantize_bias
 from perf_kernels.model_shapes import MODELS
 from perf_kernels.target import DEVICE_TYPE, current_target
 from perf_kernels.tuned import ROWS

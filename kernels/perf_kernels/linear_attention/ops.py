@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from perf_kernels.linear_attention.arguments import State, check_heads, unpack_state
-from perf_kernels.linear_attention.kernel import attend_chunks
+from perf_kernels.linear_attention.attend import attend_chunks
 from perf_kernels.linear_attention.launch import LaunchConfig
 from perf_kernels.target import DEVICE_HINT, DEVICE_TYPE
 

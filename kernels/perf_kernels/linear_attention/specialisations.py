@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from perf_kernels.linear_attention.kernel import attend_chunks
+from perf_kernels.linear_attention.attend import attend_chunks
 from perf_kernels.linear_attention.naive_twin import naive_states
 
 

@@ -6,25 +6,22 @@ import pytest
 import torch
 
 from perf_kernels.child import run
+from perf_kernels.index_width_tests import STRIDES_AROUND, IndexWidthTests
 from perf_kernels.linear_attention import LaunchConfig, chunk_linear_attention, chunked_reference, relative_rms
 from perf_kernels.linear_attention.inputs import random_heads
 from perf_kernels.target import DEVICE_TYPE
 from perfgate.static.figures import Figures
-from perfgate.static.pool import compile_all, shared
 
 #: 64 tokens of 32 heads x 128: sequence 8192 starts at element 2**31.
 TOKENS, HEADS, WIDTH = 64, 32, 128
 FIRST_WRAPPED_SEQUENCE = 8192
-
-PLACE = "perf_kernels.linear_attention.specialisations"
-TWIN = "naive-8x4096x8x128"
 
 INTERPRET = """
 import resource, sys
 import torch
 from perf_kernels.index_width import interpreted
 from perf_kernels.interpreter import round_as_a_gpu
-from perf_kernels.linear_attention.kernel import attend_chunks
+from perf_kernels.linear_attention.attend import attend_chunks
 from perf_kernels.linear_attention.naive_twin import naive_states
 from perf_kernels.linear_attention.reference import chunked_reference, relative_rms
 
@@ -55,7 +52,7 @@ import torch
 from perf_kernels.index_width import interpreted
 from perf_kernels.interpreter import round_as_a_gpu
 from perf_kernels.linear_attention.inputs import random_heads
-from perf_kernels.linear_attention.kernel import attend_chunks
+from perf_kernels.linear_attention.attend import attend_chunks
 from perf_kernels.linear_attention.launch import LaunchConfig
 
 round_as_a_gpu()
@@ -77,58 +74,24 @@ for stride in map(int, sys.argv[1:]):
 """
 
 
-@pytest.fixture(scope="module")
-def kernels() -> dict[str, Figures]:
-    """Compile the launches for the H200, in another process: in this one they may be interpreted."""
-    answers = compile_all(PLACE, list(shared().launches(PLACE).code), ["sm90"])
-    assert {where: answer.reason for where, answer in answers.items() if answer.status != "compiled"} == {}
-    return {f"{launch} {kernel.name}": kernel for (launch, _), found in answers.items() for kernel in found.kernels}
-
-
-@pytest.fixture(scope="module")
-def twin() -> Figures:
-    """Compile the deliberate mistake."""
-    return compile_all(f"{PLACE}:TWIN_LAUNCHES", [TWIN], ["sm90"])[TWIN, "sm90"].kernels[0]
-
-
-def test_compiled_offsets_are_wide(kernels: dict[str, Figures]) -> None:
+class TestLinearAttention(IndexWidthTests):
+    package = "perf_kernels.linear_attention"
+    twin = "naive-8x4096x8x128"
+    twin_operations = ("arith.muli", "arith.muli", "tt.addptr", "tt.addptr", "tt.addptr")
     # The sums of states and of keys run through the same kernel.
-    assert len(kernels) == 4
-    assert {name: found.narrow_offsets for name, found in kernels.items() if found.narrow_offsets} == {}
+    kernels_compiled = 4
+    program = INTERPRET
+    real = wrapping = (FIRST_WRAPPED_SEQUENCE + 1, TOKENS, HEADS, WIDTH)
+    small = (2, TOKENS, 2, WIDTH)
 
+    def test_compiled_code_uses_tensor_cores_and_wide_loads(self, kernels: dict[str, Figures]) -> None:
+        for name, found in kernels.items():
+            assert (found.code.tensor_core > 0) == ("prefix" not in name), name
+            assert found.load_width > 15, name
 
-def test_compiled_code_does_not_spill(kernels: dict[str, Figures]) -> None:
-    assert {name: found.code.spills for name, found in kernels.items() if found.code.spills} == {}
-
-
-def test_compiled_code_uses_tensor_cores_and_wide_loads(kernels: dict[str, Figures]) -> None:
-    for name, found in kernels.items():
-        assert (found.code.tensor_core > 0) == ("prefix" not in name), name
-        assert found.load_width > 15, name
-
-
-def test_compile_check_catches_the_naive_twin(twin: Figures) -> None:
-    found = [line.split(" = ")[1].split(" ")[0] for line in twin.narrow_offsets]
-    assert {"arith.muli", "tt.addptr"} == set(found)
-
-
-def test_interpreted_past_the_limit() -> None:
-    done = run(INTERPRET, "kernel", FIRST_WRAPPED_SEQUENCE + 1, TOKENS, HEADS, WIDTH, interpret=True)
-    assert done.returncode == 0, done.stderr
-    # Resident memory: the tensors are 17 GB of address space. torch alone takes 1 GiB where it is built for CUDA.
-    assert done.stdout in ("equals the reference 0 GiB\n", "equals the reference 1 GiB\n")
-
-
-def test_interpreter_check_catches_the_naive_twin() -> None:
-    done = run(INTERPRET, "twin", FIRST_WRAPPED_SEQUENCE + 1, TOKENS, HEADS, WIDTH, interpret=True)
-    assert done.returncode == 1
-    assert "int32 overflow detected for operation mul" in done.stderr
-
-
-def test_interpreter_check_lets_the_naive_twin_pass_below_the_limit() -> None:
-    # Otherwise the twin might be caught for another reason than its offsets.
-    done = run(INTERPRET, "twin", 2, TOKENS, 2, WIDTH, interpret=True)
-    assert done.returncode == 0, done.stderr
+    def test_interpreter_check_lets_the_naive_twin_pass_below_the_limit(self) -> None:
+        done = self.interpret("twin", self.small)
+        assert done.returncode == 0, done.stderr
 
 
 def test_distant_tokens_interpreted() -> None:
@@ -192,7 +155,7 @@ def test_long_sequence(implementation: str) -> None:
 @pytest.mark.cuda
 @pytest.mark.vram(24)
 @pytest.mark.isolate
-@pytest.mark.parametrize("stride", [2**30, 2**31 - 1, 2**31, 2**31 + 1])
+@pytest.mark.parametrize("stride", STRIDES_AROUND)
 def test_distant_sequences(stride: int) -> None:
     """A sequence gives the same bits wherever it lies: three this far apart."""
     inputs = random_heads(1, 100, 2, 64, device="cuda", seed=11)

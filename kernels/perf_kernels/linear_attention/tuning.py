@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from perf_kernels.linear_attention.attend import attend_chunks, choose
 from perf_kernels.linear_attention.inputs import random_heads
-from perf_kernels.linear_attention.kernel import attend_chunks, choose
 from perf_kernels.linear_attention.launch import MAX_SEGMENTS, LaunchConfig
 from perf_kernels.target import DEVICE_TYPE
 from perfgate.tune.check import close

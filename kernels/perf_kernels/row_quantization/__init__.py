@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from perf_kernels.row_quantization.kernel import quantize_rows
-from perf_kernels.row_quantization.launch import LaunchConfig, bytes_moved, launch_config
+from perf_kernels.row_launch import LaunchConfig
+from perf_kernels.row_quantization.launch import bytes_moved, launch_config
+from perf_kernels.row_quantization.ops import quantize_rows
 from perf_kernels.row_quantization.reference import dequantize, quantize_rows_reference
 
 __all__ = [

@@ -19,10 +19,7 @@ def naive_kernel(x_ptr, q_ptr, scale_ptr, width, row_stride, TILE: tl.constexpr)
     tl.store(q_ptr + row * row_stride + column, q, mask=column < width)
 
 
-def quantize_rows_naively(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Quantise each row of ``x``: [M, K], contiguous, to INT8 codes [M, K] and scales [M]."""
+def quantize_rows_naively(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> None:
+    """Launch the twin on contiguous ``x: [M, K]``, ``q: [M, K]`` int8 and ``scale: [M]`` fp32."""
     rows, width = x.shape
-    q = torch.empty(rows, width, dtype=torch.int8, device=x.device)
-    scale = torch.empty(rows, dtype=torch.float32, device=x.device)
     naive_kernel[(rows,)](x, q, scale, width, x.stride(0), triton.next_power_of_2(width))
-    return q, scale

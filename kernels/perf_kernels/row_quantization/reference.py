@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import torch
 
-#: Q, the largest code of each output type.
-LARGEST_CODE = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
-#: S_MIN, the smallest normal fp32: its inverse is finite, and a row that small keeps its values to half of it.
-SMALLEST_SCALE = 2.0**-126
+from perf_kernels.rows import LARGEST_CODE, SMALLEST_SCALE
 
 
 def quantize_rows_reference(x: torch.Tensor, dtype: torch.dtype = torch.int8) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from perf_kernels.row_quantization.kernel import quantize_rows
 from perf_kernels.row_quantization.naive_twin import quantize_rows_naively
+from perf_kernels.row_quantization.ops import quantize_rows
 
 _CODES = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
 
@@ -23,7 +23,8 @@ def _strided(width: int, rows: int) -> object:
 
 
 def _naive(width: int, rows: int) -> object:
-    return quantize_rows_naively(torch.empty(rows, width, dtype=torch.bfloat16, device="cuda"))
+    x = torch.empty(rows, width, dtype=torch.bfloat16, device="cuda")
+    return quantize_rows_naively(x, torch.empty_like(x, dtype=torch.int8), torch.empty(rows, device="cuda"))
 
 
 #: Named by codes, width and rows, and by what is special.

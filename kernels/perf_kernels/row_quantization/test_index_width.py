@@ -2,156 +2,36 @@
 
 from __future__ import annotations
 
-import pytest
-import torch
+from collections.abc import Mapping
 
-from perf_kernels.child import run
-from perf_kernels.row_quantization import quantize_rows, quantize_rows_reference
-from perf_kernels.row_quantization.inputs import random_rows
+import pytest
+
+from perf_kernels.index_width_tests import QuantizerIndexWidthTests
 from perfgate.static.answers import Answer
 from perfgate.static.figures import Figures
 from perfgate.static.pool import compile_all, shared
 from perfgate.static.targets import TARGETS
 
-#: Gate and up projection of Qwen2.5-7B: 2 x 18944 columns.
-ROWS, WIDTH = 65_536, 37_888
-#: The first row whose offset is past 2**31 - 1.
-FIRST_WRAPPED_ROW = 56_680
-
-PLACE = "perf_kernels.row_quantization.specialisations"
-TWIN = "naive-3584-65536"
-
-INTERPRET = """
-import resource, sys
-import torch, triton
-from perf_kernels.index_width import interpreted
-from perf_kernels.interpreter import round_as_a_gpu
-from perf_kernels.row_quantization import quantize_rows, quantize_rows_reference
-from perf_kernels.row_quantization.naive_twin import naive_kernel
-
-which, rows, width = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-round_as_a_gpu()
-# Memory is committed only where it is touched: 7.5 GB are reserved, the last rows are used.
-x = torch.empty(rows, width, dtype=torch.bfloat16)
-q, scale = torch.empty(rows, width, dtype=torch.int8), torch.empty(rows)
-last = range(rows - 2, rows)
-x[last.start :] = torch.randn(2, width, generator=torch.Generator().manual_seed(0))
-with interpreted(last, grid=rows):
-    if which == "kernel":
-        quantize_rows(x, out=(q, scale))
-    else:
-        naive_kernel[(rows,)](x, q, scale, width, x.stride(0), triton.next_power_of_2(width))
-expected_q, expected_scale = quantize_rows_reference(x[last.start :])
-assert torch.equal(q[last.start :], expected_q)
-assert torch.equal(scale[last.start :], expected_scale)
-print("equals the reference", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**20, "GiB")
-"""
+_NO_FP8 = "quantize_rows: torch.float8_e4m3fn needs compute capability 8.9 or more; this device has 8.0"
 
 
-@pytest.fixture(scope="module")
-def answers() -> dict[tuple[str, str], Answer]:
-    """Compile every launch of the kernel, in another process: in this one it may be interpreted."""
-    others = f"{PLACE}:MODEL_LAUNCHES"
-    return {
-        **compile_all(PLACE, list(shared().launches(PLACE).code), list(TARGETS)),
-        **compile_all(others, list(shared().launches(others).code), ["sm90"]),
-    }
+class TestRowQuantization(QuantizerIndexWidthTests):
+    package = "perf_kernels.row_quantization"
+    twin = "naive-3584-65536"
+    twin_operations = ("arith.muli", "tt.addptr", "tt.addptr")
+    unsupported = (("fp8-3584-65536", "sm80", _NO_FP8), ("fp8-18944-65536", "sm80", _NO_FP8))
+    kernels_compiled = 67
 
+    @pytest.fixture
+    def answers(self) -> Mapping[tuple[str, str], Answer]:
+        """Compile every launch for every target, and those of all models for one."""
+        others = f"{self.place}:MODEL_LAUNCHES"
+        return {
+            **compile_all(self.place, list(shared().launches(self.place).code), list(TARGETS)),
+            **compile_all(others, list(shared().launches(others).code), ["sm90"]),
+        }
 
-@pytest.fixture(scope="module")
-def kernels(answers: dict[tuple[str, str], Answer]) -> dict[str, Figures]:
-    """Give the compiled kernels by launch and target."""
-    return {" ".join(where): kernel for where, answer in answers.items() for kernel in answer.kernels}
-
-
-@pytest.fixture(scope="module")
-def twin() -> Figures:
-    """Compile the deliberate mistake."""
-    return compile_all(f"{PLACE}:TWIN_LAUNCHES", [TWIN], ["sm90"])[TWIN, "sm90"].kernels[0]
-
-
-def test_every_launch_compiles_for_every_target(answers: dict[tuple[str, str], Answer]) -> None:
-    left = {where: (answer.status, answer.reason) for where, answer in answers.items() if answer.status != "compiled"}
-    no_fp8 = "quantize_rows: torch.float8_e4m3fn needs compute capability 8.9 or more; this device has 8.0"
-    launches = ("fp8-3584-65536", "fp8-18944-65536")
-    assert left == {(launch, "sm80"): ("unsupported", no_fp8) for launch in launches}
-
-
-def test_compiled_offsets_are_wide(kernels: dict[str, Figures]) -> None:
-    assert {name: found.narrow_offsets for name, found in kernels.items() if found.narrow_offsets} == {}
-
-
-def test_compiled_code_does_not_spill(kernels: dict[str, Figures]) -> None:
-    assert {name: found.code.spills for name, found in kernels.items() if found.code.spills} == {}
-
-
-def test_loads_are_16_bytes_wide(kernels: dict[str, Figures]) -> None:
-    # Every other element of an odd width or of a stride is misaligned for anything wider than itself.
-    narrow = {name for name, found in kernels.items() if found.load_width < 16}
-    assert narrow == {name for name in kernels if "-odd" in name or "-strided" in name}
-
-
-def test_compile_check_catches_the_naive_twin(twin: Figures) -> None:
-    found = [line.split(" = ")[1].split(" ")[0] for line in twin.narrow_offsets]
-    assert found == ["arith.muli", "tt.addptr", "tt.addptr"]
-
-
-def test_interpreted_at_the_real_shape() -> None:
-    done = run(INTERPRET, "kernel", ROWS, WIDTH, interpret=True)
-    assert done.returncode == 0, done.stderr
-    # Resident memory: the tensors are 14.9 GB of address space. torch alone takes 1 GiB where it is built for CUDA.
-    assert done.stdout in ("equals the reference 0 GiB\n", "equals the reference 1 GiB\n")
-
-
-def test_interpreter_check_catches_the_naive_twin() -> None:
-    done = run(INTERPRET, "twin", ROWS, WIDTH, interpret=True)
-    assert done.returncode == 1
-    assert "int32 overflow detected for operation mul" in done.stderr
-
-
-def test_interpreter_check_lets_the_naive_twin_pass_below_the_limit() -> None:
-    # Otherwise the twin might be caught for another reason than its offsets.
-    done = run(INTERPRET, "twin", 4, 512, interpret=True)
-    assert "int32 overflow" not in done.stderr
-
-
-@pytest.mark.cuda
-@pytest.mark.vram(24)
-@pytest.mark.isolate
-@pytest.mark.parametrize("rows", [FIRST_WRAPPED_ROW + 1, ROWS])
-def test_real_shape(rows: int) -> None:
-    """Every code of a matrix past 2**31 elements, between canary rows."""
-    assert rows * WIDTH > 2**31
-    x = random_rows(rows, WIDTH, torch.bfloat16, "cuda", seed=5)
-    canary = 0x55
-    room = torch.full((rows + 2, WIDTH), canary, dtype=torch.int8, device="cuda")
-    scales = torch.full((rows + 2,), torch.nan, device="cuda")
-    q, scale = quantize_rows(x, out=(room[1:-1], scales[1:-1]))
-    torch.cuda.synchronize()
-    for start in range(0, rows, 2048):
-        part = slice(start, start + 2048)
-        expected_q, expected_scale = quantize_rows_reference(x[part])
-        assert torch.equal(q[part], expected_q)
-        assert torch.equal(scale[part], expected_scale)
-    assert (room[0] == canary).all()
-    assert (room[-1] == canary).all()
-    assert scales[[0, -1]].isnan().all()
-
-
-@pytest.mark.cuda
-@pytest.mark.vram(24)
-@pytest.mark.isolate
-@pytest.mark.parametrize("stride", [2**30, 2**31 - 1, 2**31, 2**31 + 1])
-def test_distant_rows(stride: int) -> None:
-    """A row gives the same bits wherever it lies: three rows this far apart, and a storage offset of as much."""
-    width = 3584
-    row = random_rows(1, width, torch.bfloat16, "cuda", seed=6)
-    alone_q, alone_scale = quantize_rows(row)
-    room = torch.empty(2 * stride + width + 16, dtype=torch.bfloat16, device="cuda")
-    x = room.as_strided((3, width), (stride, 1))
-    x.copy_(row.expand(3, width))
-    q, scale = quantize_rows(x)
-    assert torch.equal(q, alone_q.expand(3, width))
-    assert torch.equal(scale, alone_scale.expand(3))
-    q, _ = quantize_rows(room[stride : stride + width].view(1, width))
-    assert torch.equal(q, alone_q)
+    def test_loads_are_16_bytes_wide(self, kernels: dict[str, Figures]) -> None:
+        # Every other element of an odd width or of a stride is misaligned for anything wider than itself.
+        narrow = {name for name, found in kernels.items() if found.load_width < 16}
+        assert narrow == {name for name in kernels if "-odd" in name or "-strided" in name}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from perf_kernels.silu_mul_quantization.kernel import silu_mul_quantize
-from perf_kernels.silu_mul_quantization.launch import LaunchConfig, bytes_moved, launch_config
+from perf_kernels.row_launch import LaunchConfig
+from perf_kernels.silu_mul_quantization.launch import bytes_moved, launch_config
+from perf_kernels.silu_mul_quantization.ops import silu_mul_quantize
 from perf_kernels.silu_mul_quantization.reference import product, silu_mul_quantize_reference
 
 __all__ = [

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import torch
 
-from perf_kernels.silu_mul_quantization.kernel import silu_mul_quantize
 from perf_kernels.silu_mul_quantization.naive_twin import naive_silu_mul_quantize
+from perf_kernels.silu_mul_quantization.ops import silu_mul_quantize
 
 
 def _launch(dtype: torch.dtype, width: int, rows: int = 65536, values: torch.dtype = torch.bfloat16) -> object:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from perf_kernels.slide_quantization.kernel import slide_quantize_rows
 from perf_kernels.slide_quantization.launch import LaunchConfig, bytes_moved, launch_config, padded_rows, slid_width
+from perf_kernels.slide_quantization.ops import slide_quantize_rows
 from perf_kernels.slide_quantization.reference import slide, slide_quantize_rows_reference
 
 __all__ = [

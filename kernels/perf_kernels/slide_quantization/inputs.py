@@ -1,10 +1,10 @@
-"""Which inputs is slide quantisation timed and checked on? Rows are those of row quantisation."""
+"""Which inputs is slide quantisation timed and checked on? Rows are those of every kernel of rows."""
 
 from __future__ import annotations
 
 import torch
 
-from perf_kernels.row_quantization.inputs import AWKWARD, FINITE, awkward_rows, random_rows
+from perf_kernels.row_inputs import AWKWARD, FINITE, awkward_rows, random_rows
 
 __all__ = ["AWKWARD", "FINITE", "awkward_rows", "random_rows", "sparse_weight", "weight_windows"]
 

@@ -1,6 +1,6 @@
 """How does one pass over memory quantise the rows of a matrix and slide them for 2:4 hardware?
 
-Row quantisation (:mod:`perf_kernels.row_quantization.kernel`), and then every window of 4 codes at stride 2 within a
+Row quantisation (:mod:`perf_kernels.rows`), and then every window of 4 codes at stride 2 within a
 group of L columns is written out: ``q[4 (g W + w) + l] = code[g L + 2 w + l]``, W = L / 2 - 1 windows a group.
 
 - A window starts at an even column, so codes travel as pairs, 16 bits: pairs w and w + 1 of a group are its window w,
@@ -14,27 +14,10 @@ group of L columns is written out: ``q[4 (g W + w) + l] = code[g L + 2 w + l]``,
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 
-from perf_kernels.row_quantization.kernel import _codes, _magnitude, _scale_and_inverse
-from perf_kernels.row_quantization.reference import LARGEST_CODE, SMALLEST_SCALE
-from perf_kernels.slide_quantization.launch import (
-    GROUPS,
-    WIDTH_MULTIPLE,
-    LaunchConfig,
-    cut,
-    launch_config,
-    padded_rows,
-    shape_class,
-    slid_width,
-)
-from perf_kernels.target import DEVICE_HINT, DEVICE_TYPE, current_target
-from perf_kernels.tuned import Chooser
-
-#: Wider rows would overflow 32-bit offsets within a row of the result, which has 5 bytes for 3 columns where L = 12.
-MAX_WIDTH = 2**29
+from perf_kernels.rows import magnitude, scale_and_inverse, to_codes
 
 
 @triton.jit
@@ -209,18 +192,18 @@ def _one_pass_kernel(
         for i in tl.static_range(TILES):
             parts = parts + _load_unit(x_row, x_column_stride, width, i * UNITS + unit, columns, VECTOR, i >= WHOLE)
 
-        top = _magnitude(parts[0])
+        top = magnitude(parts[0])
         for i in tl.static_range(1, TILES * loads):
-            top = tl.maximum(top, _magnitude(parts[i]))
+            top = tl.maximum(top, magnitude(parts[i]))
         largest = tl.max(tl.max(top, axis=1), axis=0).to(top.dtype).to(input_type, bitcast=True).to(tl.float32)
 
         if largest < float("inf"):
-            scale, inverse, lack = _scale_and_inverse(largest, LARGEST, code_type == tl.int8)
+            scale, inverse, lack = scale_and_inverse(largest, LARGEST, code_type == tl.int8)
             tl.store(scale_ptr + row, scale)
             for i in tl.static_range(TILES):
                 pairs = ()
                 for j in tl.static_range(loads):
-                    pairs = pairs + _pairs(_codes(parts[i * loads + j], inverse, lack, code_type))
+                    pairs = pairs + _pairs(to_codes(parts[i * loads + j], inverse, lack, code_type))
                 _store_unit(q_row, q_width, i * UNITS + unit, pairs, GROUPS, ACROSS, PARTS, LANES, i >= WHOLE)
         else:
             _store_zeros(q_row, q_width, scale_ptr + row, largest, UNITS, zeros)
@@ -263,164 +246,21 @@ def _two_pass_kernel(
         x_row = x_ptr + row * x_row_stride
         unit = _unit_of_each_thread(UNITS, PARTS, LANES)
 
-        top = _magnitude(tl.zeros([UNITS, VECTOR], input_type))
+        top = magnitude(tl.zeros([UNITS, VECTOR], input_type))
         for i in range(TILES):
             parts = _load_unit(x_row, x_column_stride, width, i * UNITS + unit, columns, VECTOR, True)
             for j in tl.static_range(loads):
-                top = tl.maximum(top, _magnitude(parts[j]))
+                top = tl.maximum(top, magnitude(parts[j]))
         largest = tl.max(tl.max(top, axis=1), axis=0).to(top.dtype).to(input_type, bitcast=True).to(tl.float32)
 
         if largest < float("inf"):
-            scale, inverse, lack = _scale_and_inverse(largest, LARGEST, code_type == tl.int8)
+            scale, inverse, lack = scale_and_inverse(largest, LARGEST, code_type == tl.int8)
             tl.store(scale_ptr + row, scale)
             for i in range(TILES):
                 parts = _load_unit(x_row, x_column_stride, width, i * UNITS + unit, columns, VECTOR, True)
                 pairs = ()
                 for j in tl.static_range(loads):
-                    pairs = pairs + _pairs(_codes(parts[j], inverse, lack, code_type))
+                    pairs = pairs + _pairs(to_codes(parts[j], inverse, lack, code_type))
                 _store_unit(q_row, q_width, i * UNITS + unit, pairs, GROUPS, ACROSS, PARTS, LANES, True)
         else:
             _store_zeros(q_row, q_width, scale_ptr + row, largest, UNITS, zeros)
-
-
-def slide_quantize_rows(
-    x: torch.Tensor,
-    group: int,
-    dtype: torch.dtype = torch.int8,
-    *,
-    config: LaunchConfig | None = None,
-    out: tuple[torch.Tensor, torch.Tensor] | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Quantise each row of ``x`` with a scale of its own and slide it: overlapping windows of 4 within groups of L.
-
-    Codes and scales are those of :func:`perf_kernels.row_quantization.quantize_rows`, bit for bit. With
-    W = L / 2 - 1, ``q[m, 4 (g W + w) + l]`` is the code of ``x[m, g L + 2 w + l]``, so that a weight row with at most
-    L - 2 non-zeros a group, slid likewise, gives the same products as before and has at most 2 of 4 non-zeros. Padding
-    columns and rows hold code 0, padding rows the scale 1. L = 4 leaves a row as it is and only pads it.
-
-    Under ``torch.compile`` this is the operator ``perf_kernels::slide_quantize_rows``.
-
-    Args:
-        x: [M, K] bf16, fp16 or fp32, any strides. Unit column stride and rows that start at multiples of 16 elements
-            are fast; other strides are correct.
-        group: L, one of 4, 6, 8, 10 and 12.
-        dtype: ``torch.int8`` or ``torch.float8_e4m3fn``.
-        config: how to launch; by default what was tuned for this GPU, else what :func:`launch_config` chooses.
-        out: tensors to write to, ``q`` of ``dtype`` and ``scale`` fp32, both contiguous, as returned.
-
-    Returns:
-        ``q``: [M', K'] ``dtype`` with M' = :func:`padded_rows` (M) and K' = :func:`slid_width` (K, L), and
-        ``scale``: [M'] fp32.
-
-    Raises:
-        TypeError: a data type that is not supported.
-        ValueError: a shape, group size, device or ``out`` that cannot be used.
-    """
-    if torch.compiler.is_compiling() and config is None and out is None:
-        return torch.ops.perf_kernels.slide_quantize_rows(x, group, dtype)
-    _check(x, group, dtype)
-    if x.device.type != DEVICE_TYPE:
-        raise ValueError(f"slide_quantize_rows: x is on {x.device}; {DEVICE_HINT}")
-    target = current_target()
-    if dtype is torch.float8_e4m3fn and not target.has_fp8:
-        raise ValueError(
-            f"slide_quantize_rows: torch.float8_e4m3fn needs compute capability 8.9 or more; this device has "
-            f"{int(target.arch) / 10}"
-        )
-    q, scale = _empty(x, group, dtype) if out is None else _checked_out(out, x, group, dtype)
-    rows, width = x.shape
-    if rows == 0:
-        return q, scale
-    if width == 0:
-        scale[:rows].fill_(SMALLEST_SCALE)
-        scale[rows:].fill_(1.0)
-        return q, scale
-    if x.is_cuda and x.device.index != torch.cuda.current_device():
-        with torch.cuda.device(x.device):
-            _launch(x, group, q, scale, config)
-    else:
-        _launch(x, group, q, scale, config)
-    return q, scale
-
-
-@torch.library.custom_op(
-    "perf_kernels::slide_quantize_rows",
-    mutates_args=(),
-    schema="(Tensor x, int group, ScalarType dtype) -> (Tensor, Tensor)",
-)
-def _operator(x: torch.Tensor, group: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    return slide_quantize_rows(x, group, dtype)
-
-
-@_operator.register_fake
-def _(x: torch.Tensor, group: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    _check(x, group, dtype)
-    return _empty(x, group, dtype)
-
-
-_INPUT_TYPES = frozenset({torch.bfloat16, torch.float16, torch.float32})
-
-
-def _check(x: torch.Tensor, group: int, dtype: torch.dtype) -> None:
-    if x.dtype not in _INPUT_TYPES:
-        raise TypeError(
-            f"slide_quantize_rows: x is {x.dtype}; it must be torch.bfloat16, torch.float16 or torch.float32"
-        )
-    if dtype not in LARGEST_CODE:
-        raise TypeError(f"slide_quantize_rows: dtype is {dtype}; it must be torch.int8 or torch.float8_e4m3fn")
-    if group not in GROUPS:
-        raise ValueError(f"slide_quantize_rows: group is {group}; it must be 4, 6, 8, 10 or 12")
-    if x.ndim != 2:
-        raise ValueError(f"slide_quantize_rows: x has {x.ndim} dimensions; it must have 2, rows and columns")
-    if x.shape[1] > MAX_WIDTH:
-        raise ValueError(f"slide_quantize_rows: x has rows of {x.shape[1]} elements; at most {MAX_WIDTH} are supported")
-
-
-def _empty(x: torch.Tensor, group: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    rows = padded_rows(x.shape[0])
-    q = torch.empty((rows, slid_width(x.shape[1], group)), dtype=dtype, device=x.device)
-    return q, torch.empty((rows,), dtype=torch.float32, device=x.device)
-
-
-def _checked_out(
-    out: tuple[torch.Tensor, torch.Tensor], x: torch.Tensor, group: int, dtype: torch.dtype
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give ``out`` if it can take the result for ``x``, else raise ValueError."""
-    rows = padded_rows(x.shape[0])
-    shapes = ((rows, slid_width(x.shape[1], group)), (rows,))
-    for i, (tensor, shape, wanted) in enumerate(zip(out, shapes, (dtype, torch.float32), strict=True)):
-        fits = tensor.shape == shape and tensor.dtype == wanted and tensor.device == x.device
-        # Windows are stored as 32-bit words.
-        if not fits or not tensor.is_contiguous() or tensor.storage_offset() * tensor.element_size() % 4:
-            raise ValueError(
-                f"slide_quantize_rows: out[{i}] must be {list(shape)} {wanted} on {x.device}, contiguous and aligned "
-                f"to 4 bytes; it is {list(tensor.shape)} {tensor.dtype} on {tensor.device} with strides "
-                f"{list(tensor.stride())} and offset {tensor.storage_offset()}"
-            )
-    return out
-
-
-def _fallback(rows: int, width: int, group: int, itemsize: int, integer: bool) -> LaunchConfig:
-    return launch_config(rows, width, group, itemsize, current_target().lanes)
-
-
-choose = Chooser("slide_quantization", _fallback, shape_class)
-
-
-def _launch(x: torch.Tensor, group: int, q: torch.Tensor, scale: torch.Tensor, config: LaunchConfig | None) -> None:
-    rows, width = x.shape
-    lanes = current_target().lanes
-    if config is None:
-        config = choose(rows, width, group, x.element_size(), q.dtype == torch.int8)
-    shape = cut(config, width, group, x.element_size(), lanes)
-    stores = config.groups * (group // 2 - 1) // shape.across
-    parts = triton.next_power_of_2(stores) if config.trade else 1
-    code = tl.int8 if q.dtype is torch.int8 else tl.float8e4nv
-    arguments = (x, q.view(torch.int32), scale, rows, width, q.shape[1] // WIDTH_MULTIPLE, *x.stride())
-    constants = (code, LARGEST_CODE[q.dtype], group, config.groups, shape.vector, shape.across, parts, lanes)
-    if config.one_pass:
-        _one_pass_kernel[(len(q),)](
-            *arguments, *constants, shape.units, shape.tiles, shape.whole, num_warps=config.num_warps
-        )
-    else:
-        _two_pass_kernel[(len(q),)](*arguments, *constants, shape.units, shape.tiles, num_warps=config.num_warps)

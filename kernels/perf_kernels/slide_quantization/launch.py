@@ -23,6 +23,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
+from perf_kernels.row_launch import FILLING_WARPS, MAX_THREADS
 from perf_kernels.tuned import rows_class
 
 #: Bytes of one access, at most.
@@ -35,9 +36,6 @@ ROW_MULTIPLE = 16
 MAX_HELD_BYTES = 160
 #: Warps are added until a thread holds at most this much, which is 36 registers.
 COMFORTABLE_HELD_BYTES = 144
-#: Below this many warps a launch does not fill a large GPU: then rows are spread over more threads, for latency.
-FILLING_WARPS = 4096
-MAX_THREADS = 1024
 #: Groups of a unit, by L.
 GROUPS = {4: 2, 6: 2, 8: 2, 10: 1, 12: 2}
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import torch
 
-from perf_kernels.slide_quantization.kernel import slide_quantize_rows
 from perf_kernels.slide_quantization.launch import padded_rows, slid_width
 from perf_kernels.slide_quantization.naive_twin import naive_slide
+from perf_kernels.slide_quantization.ops import slide_quantize_rows
 
 
 def _launch(

@@ -11,36 +11,35 @@ from dataclasses import replace
 import torch
 
 from perf_kernels.model_shapes import WIDTHS
+from perf_kernels.row_launch import MAX_THREADS
+from perf_kernels.row_tuning import ITEMSIZE, code_kinds, code_type, warp_counts
 from perf_kernels.slide_quantization.inputs import random_rows
-from perf_kernels.slide_quantization.kernel import choose, slide_quantize_rows
-from perf_kernels.slide_quantization.launch import GROUPS, MAX_THREADS, LaunchConfig, cut
+from perf_kernels.slide_quantization.launch import GROUPS, LaunchConfig, cut
+from perf_kernels.slide_quantization.ops import choose, slide_quantize_rows
 from perf_kernels.target import DEVICE_TYPE, current_target
 from perf_kernels.tuned import ROWS
 from perfgate.tune.tunable import Tunable
 
 #: Bytes of a row that a thread may hold: more do not fit into its registers.
 _MOST_HELD_BYTES = 256
-_ITEMSIZE = 2
 
 Shape = tuple[int, int, int, int, bool]
 
 
 def _shapes() -> Iterator[Shape]:
     """Give the widths of the served models in bf16 for each L, to INT8 and, where the GPU has it, to FP8."""
-    for integer in (True, False) if current_target().has_fp8 else (True,):
+    for integer in code_kinds():
         for group in GROUPS:
             for width in WIDTHS:
                 for rows in ROWS:
-                    yield rows, width, group, _ITEMSIZE, integer
+                    yield rows, width, group, ITEMSIZE, integer
 
 
 def _candidates(rows: int, width: int, group: int, itemsize: int, integer: bool) -> Iterator[LaunchConfig]:
     """Give every number of warps, with the usual units."""
-    num_warps = 1
-    while num_warps * current_target().lanes <= MAX_THREADS:
+    for num_warps in warp_counts():
         if _fits(config := LaunchConfig(num_warps, GROUPS[group]), width, group, itemsize):
             yield config
-        num_warps *= 2
 
 
 def _neighbours(
@@ -66,8 +65,7 @@ def _fits(config: LaunchConfig, width: int, group: int, itemsize: int) -> bool:
 
 
 def _inputs(rows: int, width: int, group: int, itemsize: int, integer: bool) -> tuple[torch.Tensor, int, torch.dtype]:
-    codes = torch.int8 if integer else torch.float8_e4m3fn
-    return random_rows(rows, width, torch.bfloat16, DEVICE_TYPE), group, codes
+    return random_rows(rows, width, torch.bfloat16, DEVICE_TYPE), group, code_type(integer)
 
 
 def _launch(config: LaunchConfig, x: torch.Tensor, group: int, codes: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from perfgate.errors import SettingError
+from perfgate.measure.unprofiled import unprofiled
 from perfgate.model import METHOD_VERSION, Device, Limit, Metric, Noise
 from perfgate.plan import Plan
 
@@ -49,16 +50,15 @@ def measure(
     """Measure one call on a device.
 
     Raises:
-        SettingError: the plan asks for the device clock on a CPU.
+        SettingError: the plan asks for the device clock on a CPU, or torch's profiler runs meanwhile.
     """
-    if device.kind == "cpu":
-        if plan.clock in ("device", "both"):
-            raise SettingError(
-                f"perf marker: clock={plan.clock!r} needs a GPU, and this case runs on {device.name}",
-                hint="mark the case cuda, rocm or sm80, or take clock='wall'",
-            )
-        return _on_cpu(fn, args, kwargs, plan)
-    return _on_device(fn, args, kwargs, plan)
+    if device.kind == "cpu" and plan.clock in ("device", "both"):
+        raise SettingError(
+            f"perf marker: clock={plan.clock!r} needs a GPU, and this case runs on {device.name}",
+            hint="mark the case cuda, rocm or sm80, or take clock='wall'",
+        )
+    with unprofiled():
+        return (_on_cpu if device.kind == "cpu" else _on_device)(fn, args, kwargs, plan)
 
 
 def _on_cpu(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], plan: Plan) -> Taken:

@@ -38,7 +38,7 @@ class DeviceTiming:
         launch: "graph", or "queue" where capture is impossible.
         cache: "rotated" or "flushed" (cold L2), or "warm".
         calls: calls in one sample.
-        result: what a timed call returned, on pristine inputs.
+        result: what a timed call returned, on pristine inputs; Python values in it are those of the capture.
     """
 
     median_s: float
@@ -63,7 +63,7 @@ def time_device(
     """Time a call on the current device.
 
     Args:
-        fn: the call; tensors among its arguments are rotated, tensors it closes over are not.
+        fn: the call. Tensors among its arguments are rotated, unless it carries further ones with it.
         args: positional arguments.
         kwargs: keyword arguments.
         budget_s: seconds of sampling.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 from typing import Any
@@ -27,19 +28,20 @@ class DeviceConditions:
     def __init__(self, nvml: Any = None, handle: Any = None) -> None:
         self._nvml, self._handle = nvml, handle
         self._clocks: list[int] = []
-        self._reasons: set[str] = set()
+        #: None until the driver has told them once.
+        self._reasons: set[str] | None = None
 
     def watch(self) -> None:
         """Take one reading; call it while the device is busy."""
         if self._nvml is None:
             return
         nvml = self._nvml
-        try:
+        # A MIG slice or an older driver answers some questions and not others.
+        with contextlib.suppress(nvml.NVMLError):
             self._clocks.append(nvml.nvmlDeviceGetClockInfo(self._handle, nvml.NVML_CLOCK_SM))
+        with contextlib.suppress(nvml.NVMLError):
             bits = nvml.nvmlDeviceGetCurrentClocksEventReasons(self._handle)
-            self._reasons |= {word for bit, word in _THROTTLE.items() if bits & bit}
-        except nvml.NVMLError:
-            self._nvml = None
+            self._reasons = (self._reasons or set()) | {word for bit, word in _THROTTLE.items() if bits & bit}
 
     def speeds(self) -> dict[str, float]:
         """Give the median SM clock in hertz, as ``Metric.speeds`` wants it."""
@@ -52,15 +54,16 @@ class DeviceConditions:
         nvml, seen = self._nvml, dict[str, Any]()
         if self._clocks:
             seen["sm_clock_mhz"] = [min(self._clocks), max(self._clocks)]
-        seen["throttle_reasons"] = sorted(self._reasons)
-        try:
+        if self._reasons is not None:
+            seen["throttle_reasons"] = sorted(self._reasons)
+        with contextlib.suppress(nvml.NVMLError):
             seen["temperature_c"] = nvml.nvmlDeviceGetTemperature(self._handle, nvml.NVML_TEMPERATURE_GPU)
+        with contextlib.suppress(nvml.NVMLError):
             seen["power_w"] = round(nvml.nvmlDeviceGetPowerUsage(self._handle) / 1000)
+        with contextlib.suppress(nvml.NVMLError):
             # Inside a container process ids differ from NVML's, so one process is taken to be this one.
             others = len(nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)) - 1
             seen["other_processes"] = max(others, 0)
-        except nvml.NVMLError:
-            pass
         return seen
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from perfgate.measure.held import holds_tensors
+
 #: A graph holds so many calls that its replay takes about this long. Starting it costs some 3 us on an H200, which is
 #: part of every sample: 0.6 % at this length, and the same from process to process as long as the calls are.
 REPLAY_S = 500e-6
@@ -31,19 +33,29 @@ def _tensors(tree: Any) -> list[torch.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor) and leaf.is_cuda]
 
 
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is strided memory on the current device, and nothing else: not sparse, not a subclass."""
+    here = tensor.device.index == torch.cuda.current_device()
+    return here and tensor.layout == torch.strided and type(tensor) in (torch.Tensor, torch.nn.Parameter)
+
+
 def _storage(tensor: torch.Tensor) -> int:
     """Give what tells one piece of memory from another."""
     return int(tensor.untyped_storage().data_ptr())
 
 
 def _input_bytes(tensors: Sequence[torch.Tensor]) -> int:
-    """Give the memory behind arguments; views that share memory count once."""
-    return sum({_storage(tensor): tensor.untyped_storage().nbytes() for tensor in tensors}.values())
+    """Give the memory behind plain arguments; views that share memory count once."""
+    return sum(
+        {_storage(tensor): tensor.untyped_storage().nbytes() for tensor in tensors if _is_plain(tensor)}.values()
+    )
 
 
 def _rotatable(tensors: Sequence[torch.Tensor]) -> bool:
     """Whether arguments can be replaced by copies: it changes nothing, and there is room."""
-    if not tensors or any(tensor.requires_grad or tensor.grad_fn is not None for tensor in tensors):
+    if not tensors or not all(map(_is_plain, tensors)):
+        return False
+    if any(tensor.requires_grad or tensor.grad_fn is not None for tensor in tensors):
         return False
     return _input_bytes(tensors) <= MEMORY_SHARE * _free_bytes()
 
@@ -170,7 +182,8 @@ class Graph:
         cold: bool,
     ) -> None:
         tensors = _tensors((args, kwargs))
-        self.rotates = cold and _rotatable(tensors)
+        # What is not among the arguments would be warm from the second call of a replay on.
+        self.rotates = cold and _rotatable(tensors) and not holds_tensors(fn, args, kwargs)
         call_bytes = _input_bytes(tensors) + warm.fresh_bytes
         l2_bytes = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
         wanted = math.ceil(REPLAY_S / warm.call_s)
@@ -192,7 +205,7 @@ class Graph:
         self.results: list[Any] = []
         # What the warm-up returned is still there, so memory at the same place is no output of the captured call but
         # something that it returns as it is: a buffer of a model, or an input that it wrote to.
-        self._kept = frozenset(map(_storage, [*_tensors(warm.result), *tensors]))
+        self._kept = frozenset(map(_storage, filter(_is_plain, [*_tensors(warm.result), *tensors])))
         self._graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
         with torch.cuda.graph(self._graph):
@@ -210,9 +223,8 @@ class Graph:
 
     @property
     def returns_tensors(self) -> bool:
-        """Whether the result of a replay is in tensors (and not, say, a Python number from the capture)."""
-        leaves = pytree.tree_leaves(self.results[0])
-        return bool(leaves) and all(isinstance(leaf, torch.Tensor) and leaf.is_cuda for leaf in leaves)
+        """Whether a replay writes what the call returns. What else is returned is that of the captured call."""
+        return bool(_tensors(self.results[0]))
 
     def replay(self) -> None:
         """Queue one replay."""
@@ -227,7 +239,7 @@ class Graph:
         """Replay on pristine inputs (if they are rotated) and poisoned outputs; give the result of the first call."""
         if self.copies is not None:
             self.copies.restore()
-        for tensor in _tensors(self.results[0]):
+        for tensor in filter(_is_plain, _tensors(self.results[0])):
             if not (_storage(tensor) in self._kept or (self.copies is not None and self.copies.own(tensor))):
                 _poison(tensor)
         self.replay()

@@ -7,7 +7,6 @@ code. With one thread the scheduler has somewhere to go. More is a statement abo
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +19,7 @@ DEFAULT_THREADS = 1
 def pinned(threads: int = DEFAULT_THREADS) -> Iterator[dict[str, int]]:
     """Let torch, BLAS and OpenMP use this many threads inside the block.
 
-    torch is set if it is imported, BLAS and OpenMP libraries if threadpoolctl is installed. Without threadpoolctl a
-    BLAS of its own (numpy's) keeps its threads; ``OMP_NUM_THREADS=1`` in the environment pins it as well.
+    torch is set if it is imported, and with it every BLAS and OpenMP library that is loaded.
 
     Args:
         threads: at least 1.
@@ -29,24 +27,20 @@ def pinned(threads: int = DEFAULT_THREADS) -> Iterator[dict[str, int]]:
     Returns:
         A context; it gives the threads of each library that was set, by name.
     """
+    import threadpoolctl
+
     if threads < 1:
         raise ValueError(f"a call needs at least 1 thread, not {threads}")
     torch = sys.modules.get("torch")
     before = torch.get_num_threads() if torch else 0
-    try:
-        threadpoolctl: Any = importlib.import_module("threadpoolctl")
-    except ImportError:
-        limits, found = None, {}
-    else:
-        limits = threadpoolctl.threadpool_limits(threads)
-        found = {library: threads for library, had in limits.get_original_num_threads().items() if had is not None}
+    limits: Any = threadpoolctl.threadpool_limits(threads)
+    found = {library: threads for library, had in limits.get_original_num_threads().items() if had is not None}
     try:
         if torch:
             torch.set_num_threads(threads)
             found["torch"] = threads
         yield found
     finally:
-        if limits is not None:
-            limits.restore_original_limits()
+        limits.restore_original_limits()
         if torch:
             torch.set_num_threads(before)

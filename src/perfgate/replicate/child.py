@@ -19,6 +19,9 @@ from perfgate.replicate.wire import Task, measurement_to_json
 #: Builds the measurement of a finished case from the reports of its phases.
 Finish = Callable[[pytest.Item, list[pytest.TestReport]], Measurement]
 
+#: Options that name files of the whole run, or stop it: the ini file's ``addopts`` give them to a fresh process too.
+WITHHELD = ("xmlpath", "htmlpath", "report_log", "stepwise", "stepwise_skip", "usepdb", "trace")
+
 
 class ChildPlugin:
     """Pytest hooks of a fresh process: select, run, tell.
@@ -37,6 +40,7 @@ class ChildPlugin:
         self._file = os.open(task.events, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._case = ""
         self._reports: list[pytest.TestReport] = []
+        self._collected: list[pytest.Item] = []
         _die_with_parent()
 
     def tell(self, event: str, case: str, **values: Any) -> None:
@@ -46,11 +50,15 @@ class ChildPlugin:
         while data:
             data = data[os.write(self._file, data) :]
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Keep the named cases, in the order of the task."""
-        found = {case_of(item): item for item in items}
-        items[:] = [found[case] for case in self.task.cases if case in found]
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Note each test before anything is deselected."""
+        self._collected.append(item)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Keep the named cases, in the order of the task, whatever else was deselected: they were selected once."""
+        found = {case_of(item): item for item in self._collected}
+        session.items[:] = [found[case] for case in self.task.cases if case in found]
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
@@ -60,6 +68,11 @@ class ChildPlugin:
         self.tell("start", self._case)
         # A protocol left by an exception (pytest.exit, say) tells nothing: the parent sees a case that did not end.
         done = yield
+        if self.task.reports:
+            from perfgate import finish
+            from perfgate.replicate import rounds
+
+            self.tell("rounds", self._case, rounds=rounds.to_json(item.stash.get(finish.FIXTURE, None)))
         self.tell("measurement", self._case, measurement=measurement_to_json(self.finish(item, self._reports)))
         return done
 

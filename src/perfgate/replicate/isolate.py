@@ -6,22 +6,24 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from _pytest.skipping import evaluate_xfail_marks
 
 from perfgate.errors import ReplicaError
 from perfgate.model import Measurement, Outcome
 from perfgate.naming import case_of
 from perfgate.outcomes import words
-from perfgate.replicate import process
+from perfgate.replicate import process, rounds
 from perfgate.replicate.command import Launch
+from perfgate.selection import MISUSED
 
 #: Seconds that an isolated case may take unless its marker says otherwise.
 TIMEOUT_S = 600.0
 
 
 def timeout_of(item: pytest.Item) -> float | None:
-    """Give the seconds that an isolated test may take; None when it is not marked ``isolate``."""
+    """Give the seconds that an isolated test may take; None when it is not marked ``isolate`` as can be."""
     marker = item.get_closest_marker("isolate")
-    if marker is None:
+    if marker is None or MISUSED in item.stash:
         return None
     return float(marker.kwargs.get("timeout", TIMEOUT_S))
 
@@ -56,8 +58,13 @@ def run(
     if case in findings.deaths:
         outcome, reason, output = findings.deaths[case]
         reports = [report for report in reports if report.when == "setup" and report.passed]
-        reports.append(_death(item, outcome, reason, output))
+        report = _death(item, outcome, reason, output)
+        reports.append(report)
+        if report.skipped:
+            outcome = Outcome.SKIPPED
         return reports, Measurement(case=case, key="", outcome=outcome, reason=reason)
+    if case in findings.rounds:
+        rounds.replay(item, findings.rounds[case])
     return reports, findings.measurements[case]
 
 
@@ -77,7 +84,7 @@ def _death(item: pytest.Item, outcome: Outcome, reason: str, output: str) -> pyt
     text = f"{words(outcome)}: {reason}"
     if output:
         text += f"\nThe end of what its process printed:\n{output}"
-    return pytest.TestReport(
+    report = pytest.TestReport(
         nodeid=item.nodeid,
         location=item.location,
         keywords=dict.fromkeys(item.keywords, 1),
@@ -85,3 +92,8 @@ def _death(item: pytest.Item, outcome: Outcome, reason: str, output: str) -> pyt
         longrepr=text,
         when="call",
     )
+    # As pytest does with an exception; that of a process that died has no type.
+    expected = None if item.config.getoption("runxfail", False) else evaluate_xfail_marks(item)
+    if expected is not None and expected.raises is None:
+        report.outcome, report.wasxfail = "skipped", expected.reason
+    return report

@@ -36,6 +36,8 @@ class Findings:
     measurements: dict[str, Measurement] = field(default_factory=dict)
     #: pytest's own reports by case, serialised, when the task asked for them.
     reports: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    #: What pytest-benchmark shows of a case, for those that it timed, when the task asked for reports.
+    rounds: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: For a case that did not come back: how its process ended, and the end of what it printed.
     deaths: dict[str, tuple[Outcome, str, str]] = field(default_factory=dict)
 
@@ -54,6 +56,7 @@ def run(
     *,
     reports: bool = False,
     active: bool = True,
+    profile: str = "",
     patience_s: Callable[[str], float] = lambda case: MINIMUM_S,
     progress: Progress = lambda case: None,
 ) -> Findings:
@@ -64,6 +67,7 @@ def run(
         launch: how to start a process.
         reports: also bring back pytest's reports.
         active: whether the gate is on in this run.
+        profile: folder to write profiles to instead of measuring, or "".
         patience_s: seconds that a case may take.
         progress: told which case is running.
 
@@ -73,9 +77,9 @@ def run(
     findings = Findings()
     remaining = list(cases)
     while remaining:
-        with tempfile.TemporaryDirectory(prefix="perfgate-") as folder:
+        with tempfile.TemporaryDirectory(prefix="perfgate-", ignore_cleanup_errors=True) as folder:
             scratch = Path(folder)
-            task = Task(tuple(remaining), str(scratch / "events"), reports, active)
+            task = Task(tuple(remaining), str(scratch / "events"), reports, active, profile)
             task.save(scratch / "task.json")
             ended = _run_child(task, launch, scratch, patience_s, progress)
             started = _collect(task, findings)
@@ -90,7 +94,7 @@ def run(
                     + (f" and {len(remaining) - 1} more" if len(remaining) > 1 else "")
                     + f": it ended with exit code {ended.code}",
                     ended.output,
-                    f"run it by hand: {' '.join(['pytest', *launch.arguments, repr(remaining[0])])}",
+                    f"run it by hand: {launch.by_hand(remaining[0])}",
                 )
     return findings
 
@@ -125,6 +129,8 @@ def _collect(task: Task, findings: Findings) -> str | None:
             running = case
         elif event["event"] == "report":
             findings.reports.setdefault(case, []).append(event["report"])
+        elif event["event"] == "rounds" and event["rounds"] is not None:
+            findings.rounds[case] = event["rounds"]
         elif event["event"] == "measurement":
             findings.measurements[case] = measurement_from_json(event["measurement"])
             running = None

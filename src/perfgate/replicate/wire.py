@@ -31,12 +31,14 @@ class Task:
         events: file that the child appends one JSON object a line to.
         reports: whether the child also hands over pytest's own reports (an isolated case).
         active: whether the gate is on in the run that started it; otherwise the child measures nothing for it.
+        profile: folder to write profiles of the cases to, which are then not measured; "" to measure them.
     """
 
     cases: tuple[str, ...]
     events: str
     reports: bool = False
     active: bool = True
+    profile: str = ""
 
     def save(self, path: Path) -> None:
         """Write the task where the child will look for it."""
@@ -46,7 +48,7 @@ class Task:
     def load(path: str) -> Task:
         """Read the task that this process was started for."""
         data = json.loads(Path(path).read_text(encoding="utf-8"))
-        return Task(tuple(data["cases"]), data["events"], data["reports"], data["active"])
+        return Task(tuple(data["cases"]), data["events"], data["reports"], data["active"], data["profile"])
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:

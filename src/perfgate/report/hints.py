@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from perfgate.model import FAILING, SEVERITY, CaseResult, Outcome, Run, Verdict
-from perfgate.report.words import broke, module
+from perfgate.report.words import broke, from_folder, module
 
 #: How a line with the next step starts.
 HINT = "hint: "
@@ -21,27 +21,35 @@ _EXPECTED_TO_RUN = frozenset({Verdict.OUTCOME_CHANGED, Verdict.NEW, Verdict.STAL
 _REMOVE = "list and remove unused baselines: perfgate prune"
 
 
-def for_run(run: Run) -> list[str]:
-    """Give the next steps of a run, the most severe first."""
+def for_run(run: Run, folder: str = ".") -> list[str]:
+    """Give the next steps of a run, the most severe first.
+
+    Args:
+        run: the run.
+        folder: path of pytest's root from where the user will type.
+    """
     done = set(run.recorded)
     open_cases = [result for result in run.results if result.case not in done]
     hints = []
     for verdict in SEVERITY if run.compared else (Verdict.CORRUPT, Verdict.OUTCOME_CHANGED):
         group = [result for result in open_cases if result.verdict is verdict]
         if group:
-            hints += for_cases(verdict, group, open_cases)
+            hints += for_cases(verdict, group, open_cases, folder)
     if run.unused and _REMOVE not in hints:
         hints.append(_REMOVE)
     return list(dict.fromkeys(hints))
 
 
-def for_cases(verdict: Verdict, group: Sequence[CaseResult], everything: Sequence[CaseResult] = ()) -> list[str]:
+def for_cases(
+    verdict: Verdict, group: Sequence[CaseResult], everything: Sequence[CaseResult] = (), folder: str = "."
+) -> list[str]:
     """Give the next steps for cases of one verdict.
 
     Args:
         verdict: what they share.
         group: the cases.
         everything: all cases of the run; a file that is recorded again takes the others in it along.
+        folder: path of pytest's root from where the user will type.
     """
     if verdict is Verdict.CORRUPT and (own := _own_hints(group)):
         return own
@@ -50,8 +58,12 @@ def for_cases(verdict: Verdict, group: Sequence[CaseResult], everything: Sequenc
     hints = []
     if broken:
         what = "it alone to see its error" if len(broken) == 1 else "them alone to see their errors"
-        hints.append(f"run {what}: pytest{_selection(broken)}")
-    if rest and (step := _step(verdict, rest, everything)):
+        hints.append(f"run {what}: pytest{_selection(broken, folder)}")
+    if verdict is Verdict.REMOVED and (less := [result for result in rest if _lacks_a_figure(result)]):
+        again = f"pytest --perf-update=all{_selection(less, folder)}"
+        hints.append(f"if that figure is no longer wanted, record the baseline without it: {again}")
+        rest = [result for result in rest if result not in less]
+    if rest and (step := _step(verdict, rest, everything, folder)):
         hints.append(step)
     return hints
 
@@ -69,8 +81,13 @@ def _own_hints(group: Sequence[CaseResult]) -> list[str]:
     return list(dict.fromkeys(lines))[:_MANY]
 
 
-def _step(verdict: Verdict, group: Sequence[CaseResult], everything: Sequence[CaseResult]) -> str:
-    where = _selection(group)
+def _lacks_a_figure(result: CaseResult) -> bool:
+    """Tell whether a case is there and only some figure of its baseline is not."""
+    return any(metric.verdict is Verdict.REMOVED for metric in result.metrics)
+
+
+def _step(verdict: Verdict, group: Sequence[CaseResult], everything: Sequence[CaseResult], folder: str) -> str:
+    where = _selection(group, folder)
     match verdict:
         case Verdict.REGRESSED:
             return f"if the change is intended, record it: pytest --perf-update=all{where}"
@@ -94,14 +111,15 @@ def _step(verdict: Verdict, group: Sequence[CaseResult], everything: Sequence[Ca
             return ""
 
 
-def _selection(group: Sequence[CaseResult]) -> str:
+def _selection(group: Sequence[CaseResult], folder: str) -> str:
     """Name the cases as pytest arguments, with a leading space: ids, else files, else the folder they share."""
     ids = list(dict.fromkeys(result.case for result in group))
     if len(ids) > _MANY:
         ids = list(dict.fromkeys(map(module, ids)))
     if len(ids) > _MANY:
         ids = [os.path.commonpath(ids)]
-    return "".join(f" {shlex.quote(name)}" for name in ids if name)
+    names = [from_folder(name, folder) for name in ids]
+    return "".join(f" {shlex.quote(name)}" for name in names if name != os.curdir)
 
 
 def _once_clean(group: Sequence[CaseResult], everything: Sequence[CaseResult]) -> str:

@@ -18,7 +18,7 @@ from perfgate.model import CaseResult, Device, Hardware, MetricVerdict, Outcome,
 from perfgate.report import conform, words
 
 #: Version of the file format.
-SCHEMA = 1
+SCHEMA = 2
 SCHEMA_FILE = "run.schema.json"
 
 _AGAIN = "write it again with: pytest --benchmark-compare --perf-json=FILE"
@@ -106,7 +106,7 @@ def read(path: Path) -> Run:
         reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
         raise RunFileError(f"{path}: not a stored run: {reason}", "A stored run is JSON.", _AGAIN) from error
     version = document.get("schema") if isinstance(document, dict) else None
-    if isinstance(version, int) and version != SCHEMA:
+    if isinstance(version, int) and not isinstance(version, bool) and version != SCHEMA:
         raise RunFileError(
             f"{path}: the run has format version {version}",
             f"perfgate {perfgate.__version__} reads version {SCHEMA}.",

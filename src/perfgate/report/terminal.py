@@ -59,13 +59,14 @@ class _Group:
         return {"green": True, "bold": True} if self.verdict is Verdict.IMPROVED else {"yellow": True, "bold": True}
 
 
-def lines(run: Run, verbosity: int = 0, strict: bool = False) -> Iterator[Line]:
+def lines(run: Run, verbosity: int = 0, strict: bool = False, folder: str = ".") -> Iterator[Line]:
     """Tell a finished run: one line when nothing changed, otherwise what did.
 
     Args:
         run: the run.
         verbosity: from 1 up every case is shown with its throughput, from 2 up with its method and conditions.
         strict: whether the run was judged under ``--perf-strict``.
+        folder: path of pytest's root from where the user will type what is hinted at.
     """
     groups = list(_groups(run, verbosity, strict))
     if run.compared:
@@ -82,7 +83,7 @@ def lines(run: Run, verbosity: int = 0, strict: bool = False) -> Iterator[Line]:
     yield from (Line(f"unused baseline: {file}", {"yellow": True}) for file in shown)
     if len(run.unused) > len(shown):
         yield Line(_more(len(run.unused) - len(shown)))
-    yield from (Line(f"{hints.HINT}{hint}") for hint in hints.for_run(run))
+    yield from (Line(f"{hints.HINT}{hint}") for hint in hints.for_run(run, folder))
 
 
 def _groups(run: Run, verbosity: int, strict: bool) -> Iterator[_Group]:

@@ -45,6 +45,17 @@ def module(case: str) -> str:
     return case.split("::", 1)[0]
 
 
+def from_folder(case: str, folder: str) -> str:
+    """Give a node id, or a path, as pytest finds it from another folder than its root.
+
+    Args:
+        case: the node id.
+        folder: path of the root from there.
+    """
+    path, colons, name = case.partition("::")
+    return os.path.normpath(os.path.join(folder, path)) + colons + name
+
+
 def counts(results: Iterable[CaseResult]) -> dict[Verdict, int]:
     """Count cases by verdict, the most severe first; verdicts that nobody has are left out."""
     found = Counter(result.verdict for result in results)

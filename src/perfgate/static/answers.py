@@ -1,4 +1,4 @@
-"""What does one compilation answer? What travels between this process and the one that compiles."""
+"""What does one compilation answer? What travels between this process and the ones that compile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Question:
 
     Attributes:
         place: module and name of the launches, e.g. ``kernels.rows.specialisations:LAUNCHES``.
-        launch: name of the launch.
+        launch: name of the launch; empty to ask for the names of all.
         target: name of the target.
         code: also give the code: "sass", "ptx", "ttir", "ttgir", "llir" or "amdgcn".
     """
@@ -42,7 +42,8 @@ class Answer:
         kernels: the kernels that the launch launched, in order; each compiled form once.
         launches: how many times it launched one.
         environment: the compiler, and settings of it that are not the default.
-        code: by kernel, where it was asked for.
+        code: by kernel, where it was asked for; by launch (and empty), where the names were asked for.
+        tuned: where the names were asked for, the target of each launch with a tuned configuration, by its name.
     """
 
     status: Status
@@ -52,6 +53,11 @@ class Answer:
     launches: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
+    tuned: Mapping[str, str] = field(default_factory=dict)
+
+    def names(self, target: str) -> list[str]:
+        """List the launches to compile for a target, where the names were asked for."""
+        return [*self.code, *(name for name, only in self.tuned.items() if only == target)]
 
 
 def answer_from_json(data: Mapping[str, Any]) -> Answer:

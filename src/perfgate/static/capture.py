@@ -19,7 +19,8 @@ import torch
 from triton.runtime.autotuner import Autotuner
 from triton.runtime.jit import JITFunction
 
-from perfgate.static import pretend
+from perfgate.errors import PerfgateError
+from perfgate.static import cache_key, pretend
 from perfgate.static.targets import Target
 
 #: An address that every allocation of a GPU divides by.
@@ -51,37 +52,62 @@ class CompileFailed(Exception):
     """A kernel of the launch does not compile; the cause says why."""
 
 
+class InputsFailed(Exception):
+    """The arguments of a launch cannot be made without memory; the cause says why."""
+
+
 class OutOfResources(Exception):
     """A kernel needs more than its target has. Triton sees it only when a GPU loads the kernel."""
 
 
-def run(launch: Callable[[], object], target: Target) -> list[Any]:
+def run(
+    launch: Callable[..., object], target: Target, inputs: Callable[[], tuple[Any, ...]] | None = None
+) -> list[Any]:
     """Run a launcher and give what it would have launched, compiled, in order.
+
+    Args:
+        launch: calls the launcher.
+        target: the GPU that it is to run on.
+        inputs: gives the arguments of ``launch``. Kernels that it launches are left out.
 
     Raises:
         CompileFailed: a kernel does not compile.
+        InputsFailed: there are no arguments to launch with.
         Exception: whatever the launcher itself raises.
     """
     compiled: list[Any] = []
-    with (
-        pretend.gpu(target),
-        _compiling(compiled, target),
-        _first_configuration(),
-        pretend.NoMemory(),
-        pretend.Indexing(),
-    ):
-        launch()
+    with pretend.gpu(target), _first_configuration(), pretend.NoMemory():
+        with _launched_by(lambda kernel, *args, **kwargs: None):
+            arguments = _made(inputs) if inputs is not None else ()
+        with _launched_by(_compiler(compiled, target)):
+            launch(*arguments)
     return compiled
 
 
+def _made(inputs: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
+    try:
+        return inputs()
+    except PerfgateError:
+        raise
+    except Exception as error:
+        raise InputsFailed from error
+
+
 @contextlib.contextmanager
-def _compiling(compiled: list[Any], target: Target) -> Iterator[None]:
-    """Compile where a kernel is launched."""
+def _launched_by(run: Callable[..., Any]) -> Iterator[None]:
+    """Do something else where a kernel is launched."""
+    with mock.patch.object(JITFunction, "run", run):
+        yield
+
+
+def _compiler(compiled: list[Any], target: Target) -> Callable[..., Any]:
+    """Give what compiles a kernel instead of launching it, and adds it to the list."""
     original = JITFunction.run
 
     def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
         named = {name: _pointers(value) for name, value in kwargs.items()}
         try:
+            cache_key.complete(self)
             kernel = original(self, *map(_pointers, args), grid=grid, warmup=True, **named)
             _check_resources(kernel, target)
         except Exception as error:
@@ -89,8 +115,7 @@ def _compiling(compiled: list[Any], target: Target) -> Iterator[None]:
         compiled.append(kernel)
         return kernel
 
-    with mock.patch.object(JITFunction, "run", compile_only):
-        yield
+    return compile_only
 
 
 def _pointers(value: Any) -> Any:
@@ -126,13 +151,3 @@ def _first_configuration() -> Iterator[None]:
         stack.enter_context(mock.patch.object(Autotuner, "_bench", take_time))
         stack.enter_context(mock.patch.object(Autotuner, "check_disk_cache", without_disk))
         yield
-
-
-def warm_up() -> None:
-    """Do once what every process that compiles would do first."""
-    from triton.runtime.cache import triton_key
-
-    with pretend.NoMemory():
-        torch.empty(1, device="meta")
-    # Hashes the whole compiler, which takes a second.
-    triton_key()

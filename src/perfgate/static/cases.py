@@ -92,14 +92,15 @@ def generate(metafunc: pytest.Metafunc) -> None:
     if answer.status != "compiled":
         unusable = SettingError(f"{definition.nodeid}: static marker: {answer.reason}", answer.detail.rstrip())
         raise pytest.Collector.CollectError(str(unusable))
+    pairs = itertools.product(answer.code, wish.targets)
+    tuned = ((launch, target) for launch, target in answer.tuned.items() if target in wish.targets)
     wanted = [
         pytest.param(
             Wanted(wish.place, launch, target, wish.limits),
             id=f"{launch}-{target}",
             marks=getattr(pytest.mark, TARGETS[target].marker),
         )
-        for launch in answer.code
-        for target in wish.targets
+        for launch, target in itertools.chain(pairs, tuned)
     ]
     metafunc.parametrize("compiled", wanted, indirect=True)
 

@@ -66,11 +66,20 @@ def run(options: argparse.Namespace) -> Iterator[str]:
         raise PerfgateError(known.reason, "Kernels cannot be compiled without it.", "pip install torch triton")
     if known.status != "compiled":
         raise SettingError(f"{place}: {known.reason}", known.detail.rstrip())
-    launches = options.launch or list(known.code)
-    for launch in launches:
-        if launch not in known.code:
-            raise SettingError(f"{place} has no launch {launch!r}", hint=f"launches are {', '.join(known.code)}")
-    questions = [Question(place, launch, target.name, options.code) for launch in launches for target in chosen]
+    for launch in options.launch or ():
+        if launch not in {**known.code, **known.tuned}:
+            names = ", ".join([*known.code, *known.tuned])
+            raise SettingError(f"{place} has no launch {launch!r}", hint=f"launches are {names}")
+    questions = [
+        Question(place, launch, target.name, options.code)
+        for launch in options.launch or [*known.code, *known.tuned]
+        for target in chosen
+        # A tuned configuration is for the hardware that it was found on.
+        if known.tuned.get(launch, target.name) == target.name
+    ]
+    if not questions:
+        only = ", ".join(f"{launch} is for {known.tuned[launch]}" for launch in options.launch)
+        raise SettingError(f"nothing to compile: {only}", hint="give another --target, or none")
     pool.submit(questions)
     answers = {question: pool.ask(question) for question in questions}
     yield from _code(options.code, answers) if options.code else _table(answers)

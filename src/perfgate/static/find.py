@@ -14,6 +14,8 @@ from perfgate.errors import SettingError
 
 #: The module of a kernel's folder that declares its launches.
 MODULE = "specialisations"
+#: The name in it.
+LAUNCHES = "LAUNCHES"
 _DEEPEST = 4
 
 

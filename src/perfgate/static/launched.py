@@ -22,7 +22,7 @@ from perfgate.static.words import differences
 #: One launched kernel: its figures, and under FORM, FUNCTION and TARGET what it was compiled for.
 Record = Mapping[str, "float | str"]
 
-FORM, FUNCTION, TARGET, DIGEST = "form", "function", "target", "code"
+FORM, FUNCTION, TARGET, DIGEST = "form", "function", "target", "digest"
 _SEPARATOR = "; "
 _UNITS = {spec.name: spec.unit for spec in SPECS}
 
@@ -110,10 +110,11 @@ def compared(before: Mapping[str, Record], now: Mapping[str, Record]) -> list[st
         told += _form_changes(str(before[name].get(FORM, "")), str(record.get(FORM, "")))
         if told:
             lines.append(f"kernel {name}: {', '.join(told)}")
-        elif before[name].get(DIGEST) != record.get(DIGEST):
+        elif before[name].get(DIGEST, record.get(DIGEST)) != record.get(DIGEST):
             lines.append(f"kernel {name}: other instructions, the same figures")
     lines += [f"kernel {name}: no longer launched" for name in before if name not in now]
-    return lines or ["the compiled kernels are identical"]
+    alike = "are identical" if all(DIGEST in record for record in before.values()) else "have the same figures"
+    return lines or [f"the compiled kernels {alike}"]
 
 
 def _figures(record: Record) -> dict[str, tuple[str, float]]:
@@ -177,7 +178,7 @@ def _declared_forms(place: str, function: str, target: str, pool: Pool) -> list[
     launches = pool.launches(place)
     if launches.status != "compiled":
         return None
-    questions = [Question(place, launch, target) for launch in launches.code]
+    questions = [Question(place, launch, target) for launch in launches.names(target)]
     pool.submit(questions)
     answers = [pool.ask(question) for question in questions]
     if all(answer.status == "no_target" for answer in answers):

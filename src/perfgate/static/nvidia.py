@@ -1,19 +1,24 @@
-"""What does compiled code for an NVIDIA GPU say? Reads a cubin with the tools that come inside triton."""
+"""What does compiled code for an NVIDIA GPU say? Reads cubins with the tools that come inside triton."""
 
 from __future__ import annotations
 
+import bisect
+import hashlib
+import itertools
 import os
 import re
+import struct
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from perfgate.errors import PerfgateError
-from perfgate.static.figures import Code, by_width, digest_of
+from perfgate.static.figures import Code, by_width
 
 _USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)")
-_INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)(.*)$", re.MULTILINE)
+_INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)", re.MULTILINE)
 _BITS = {"8": 1, "16": 2, "32": 4, "64": 8, "128": 16, "256": 32}
 _WIDTH = re.compile(r"\.[USF]?(8|16|64|128|256)(?=\.|$)")
 #: HMMA, IMMA, DMMA, QMMA, OMMA; HGMMA and its like of Hopper; UTCHMMA and its like of Blackwell.
@@ -22,32 +27,68 @@ _TENSOR_CORE = re.compile(r"(?:UTC)?[A-Z]G?MMA(?=\.|$)")
 _BULK_LOADS = ("UTMALDG", "UBLKCP")
 _BULK_STORES = ("UTMASTG", "UTMAREDG")
 _INSTRUCTION_BYTES = 16
+#: Triton compiles for the variant of an architecture that has all of its instructions, from this one on.
+_FIRST_WITH_VARIANTS = 90
 
 
-def read(cubin: bytes) -> Code:
-    """Read a kernel's compiled code.
+def read(cubins: Sequence[bytes], arch: int) -> list[Code]:
+    """Read the compiled code of kernels, each a cubin of its own.
+
+    The disassembler takes longer to start than to work: it is given the instructions of all kernels in one file.
+
+    Args:
+        cubins: compiled for one architecture.
+        arch: compute capability times ten.
 
     Raises:
-        PerfgateError: the tools do not understand it.
+        PerfgateError: the tools do not understand one of them.
     """
-    with tempfile.TemporaryDirectory(prefix="perfgate-") as folder:
-        path = Path(folder) / "kernel.cubin"
-        path.write_bytes(cubin)
-        usage = _tool("cuobjdump", "--dump-resource-usage", str(path))
-        sass = _tool("nvdisasm", "-c", "--no-dataflow", str(path))
-    return parse(usage, sass)
+    codes = [instructions_of(cubin) for cubin in cubins]
+    starts = [0, *itertools.accumulate(map(len, codes))]
+    kernels: list[list[str]] = [[] for _ in codes]
+    for address, opcode in opcodes(_disassembled(b"".join(codes), arch)):
+        kernels[bisect.bisect_right(starts, address) - 1].append(opcode)
+    return [
+        parse(_usage(cubin), found, digest=hashlib.sha256(code).hexdigest()[:12])
+        for cubin, code, found in zip(cubins, codes, kernels, strict=True)
+    ]
+
+
+def instructions_of(cubin: bytes) -> bytes:
+    """Give the instructions of a cubin, which is an ELF file: its sections ``.text.<function>``.
+
+    Raises:
+        PerfgateError: it has none.
+    """
+    try:
+        (table,) = struct.unpack_from("<Q", cubin, 0x28)
+        size, number, names_at = struct.unpack_from("<HHH", cubin, 0x3A)
+        sections = [struct.unpack_from("<I20xQQ", cubin, table + size * index) for index in range(number)]
+        names = sections[names_at][1]
+        found = [cubin[at : at + length] for name, at, length in sections if cubin.startswith(b".text.", names + name)]
+    except (struct.error, IndexError):
+        found = []
+    if not found:
+        raise PerfgateError("the cubin holds no instructions", "It is no ELF file with a section .text.<function>.")
+    return b"".join(found)
 
 
 def sass(cubin: bytes) -> str:
     """Give the machine code as text."""
-    with tempfile.TemporaryDirectory(prefix="perfgate-") as folder:
-        path = Path(folder) / "kernel.cubin"
-        path.write_bytes(cubin)
-        return _tool("nvdisasm", "-c", "--no-dataflow", str(path))
+    return _with_file(cubin, "nvdisasm", "-c", "--no-dataflow")
 
 
-def parse(usage: str, sass: str) -> Code:
-    """Read the outputs of ``cuobjdump --dump-resource-usage`` and ``nvdisasm -c``."""
+def opcodes(sass: str) -> Iterable[tuple[int, str]]:
+    """Give the address and the opcode of each instruction that ``nvdisasm`` printed."""
+    return ((int(match[1], 16), match[2]) for match in _INSTRUCTION.finditer(sass))
+
+
+def parse(usage: str, opcodes: Iterable[str], digest: str = "") -> Code:
+    """Count the opcodes of a kernel, and read the output of ``cuobjdump --dump-resource-usage``.
+
+    Raises:
+        PerfgateError: the output tells no resources.
+    """
     found = _USAGE.search(usage)
     if found is None:
         raise PerfgateError("cuobjdump: no resource usage in what it printed", usage.strip()[:500])
@@ -55,8 +96,7 @@ def parse(usage: str, sass: str) -> Code:
     loads: Counter[int] = Counter()
     stores: Counter[int] = Counter()
     tensor_core = traffic = spills = barriers = number = 0
-    instructions = [(match[1], match[2]) for match in _INSTRUCTION.finditer(sass)]
-    for opcode, _ in instructions:
+    for opcode in opcodes:
         name = opcode.split(".", 1)[0]
         if name == "NOP":
             continue
@@ -88,7 +128,7 @@ def parse(usage: str, sass: str) -> Code:
         barriers=barriers,
         # Padding to the next multiple of 128 bytes is not the kernel's.
         code_size=number * _INSTRUCTION_BYTES,
-        digest=digest_of(f"{opcode}{operands.rstrip()}" for opcode, operands in instructions),
+        digest=digest,
     )
 
 
@@ -98,21 +138,40 @@ def _width(opcode: str) -> int:
     return _BITS[match[1]] if match else 4
 
 
-def _tool(name: str, *arguments: str) -> str:
+def _disassembled(instructions: bytes, arch: int) -> str:
+    variant = "a" if arch >= _FIRST_WITH_VARIANTS else ""
+    return _with_file(instructions, "nvdisasm", "--no-dataflow", "--binary", f"SM{arch}{variant}")
+
+
+def _usage(cubin: bytes) -> str:
+    return _with_file(cubin, "cuobjdump", "--dump-resource-usage")
+
+
+def _with_file(contents: bytes, name: str, *arguments: str) -> str:
+    """Give what a tool of NVIDIA's prints of a file.
+
+    Raises:
+        PerfgateError: the tool is not there, or does not understand the file.
+    """
     import triton
 
     own = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name
-    command = [str(own) if own.exists() else name, *arguments]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=120, env={**os.environ, "LC_ALL": "C"}, check=False
-        )
-    except OSError as error:
-        raise PerfgateError(
-            f"{name} cannot be started: {error.strerror}",
-            "It comes inside triton and with the CUDA toolkit; without it compiled code cannot be read.",
-            "install a triton wheel of the registry, or put the CUDA toolkit's bin folder on PATH",
-        ) from None
+    with tempfile.TemporaryDirectory(prefix="perfgate-") as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(contents)
+        command = [str(own) if own.exists() else name, *arguments, str(path)]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=120, env={**os.environ, "LC_ALL": "C"}, check=False
+            )
+        except OSError as error:
+            raise PerfgateError(
+                f"{name} cannot be started: {error.strerror}",
+                "It comes inside triton and with the CUDA toolkit; without it compiled code cannot be read.",
+                "install a triton wheel of the registry, or put the CUDA toolkit's bin folder on PATH",
+            ) from None
+        except subprocess.TimeoutExpired:
+            raise PerfgateError(f"{name} took more than 120 s") from None
     if done.returncode:
         raise PerfgateError(f"{name} ended with exit code {done.returncode}", done.stderr.strip()[-500:])
     return done.stdout

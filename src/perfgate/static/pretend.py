@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -12,11 +14,14 @@ import torch
 import triton
 from torch._library.custom_ops import OPDEFS
 from torch._subclasses import fake_tensor
-from torch.overrides import TorchFunctionMode
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from perfgate.static.targets import TARGETS, Target
+
+#: torch's table of what switches between devices, by the number of the kind of device.
+_GUARDS = "_ZN3c104impl26device_guard_impl_registryE"
+_CUDA, _META = (int(getattr(torch._C._autograd.DeviceType, name).value) for name in ("CUDA", "Meta"))
 
 
 class PretendedDriver:
@@ -64,7 +69,8 @@ class NoMemory(fake_tensor.FakeTensorMode):  # type: ignore[misc]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operator that was defined in Python; leave all others to fake tensors."""
         definition = OPDEFS.get(func._schema.name) if isinstance(func, torch._ops.OpOverload) else None
-        if definition is None:
+        # torch's own primitives are such operators too.
+        if definition is None or func.namespace == "prims":
             return super().__torch_dispatch__(func, types, args, kwargs)
         implementations = definition._backend_fns
         implementation = implementations.get("cuda", implementations.get(None, definition._init_fn))
@@ -72,33 +78,26 @@ class NoMemory(fake_tensor.FakeTensorMode):  # type: ignore[misc]
             return implementation(*args, **(kwargs or {}))
 
 
-class Indexing(TorchFunctionMode):  # type: ignore[misc]
-    """Slices tensors without memory: in a build of torch for CPUs, indexing asks for the device's own code."""
+class Generator(torch.Generator):  # type: ignore[misc]
+    """A source of random numbers for any device: where there is no memory, none are drawn."""
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Take plain slices over, and leave everything else alone."""
-        if func is torch.Tensor.__getitem__ and args[0].is_cuda:
-            index = args[1] if isinstance(args[1], tuple) else (args[1],)
-            if all(part is None or part is ... or isinstance(part, int | slice) for part in index):
-                return _sliced(args[0], index)
-        return func(*args, **(kwargs or {}))
+    def __new__(cls, device: Any = None) -> Any:
+        """Make one of the CPU, whatever device is asked for."""
+        return super().__new__(cls, "cpu")
 
 
-def _sliced(tensor: torch.Tensor, index: tuple[Any, ...]) -> torch.Tensor:
-    """Index with numbers, slices, ``None`` and ``...`` alone."""
-    rest = tensor.ndim - sum(isinstance(part, int | slice) for part in index)
-    at = index.index(...) if ... in index else len(index)
-    dimension = 0
-    for part in (*index[:at], *(slice(None),) * rest, *index[at + 1 :]):
-        if part is None:
-            tensor = tensor.unsqueeze(dimension)
-        elif isinstance(part, slice):
-            tensor = torch.ops.aten.slice.Tensor(tensor, dimension, part.start, part.stop, part.step or 1)
-        else:
-            tensor = torch.ops.aten.select.int(tensor, dimension, part)
-            continue
-        dimension += 1
-    return tensor
+def allow_gpu_tensors() -> None:
+    """Let a build of torch for CPUs handle tensors on a GPU as one for GPUs does that finds none.
+
+    Copying and indexing switch to the tensor's device, and what does that is missing from a build for CPUs. One for
+    GPUs puts something in its place that does nothing (``torch._C._ensureCUDADeviceGuardSet``), and so does this, with
+    what tensors without memory ("meta") have there. Where torch has no such table, everything stays as it is: launchers
+    that copy or index cannot be run then.
+    """
+    library = Path(torch.__file__).parent / "lib" / "libc10.so"
+    with contextlib.suppress(OSError, ValueError):
+        table = (ctypes.c_void_p * (_META + 1)).in_dll(ctypes.CDLL(str(library)), _GUARDS)
+        table[_CUDA] = table[_CUDA] or table[_META]
 
 
 @contextlib.contextmanager
@@ -130,6 +129,7 @@ def gpu(target: Target) -> Iterator[None]:
         versions = (None, "6.4.0") if target.backend == "hip" else ("12.8", None)
         for name, version in zip(("cuda", "hip"), versions, strict=True):
             stack.enter_context(mock.patch.object(torch.version, name, version))
+        stack.enter_context(mock.patch.object(torch, "Generator", Generator))
         driver.set_active(PretendedDriver(target))
         try:
             yield

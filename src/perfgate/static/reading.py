@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,19 @@ _THREADS = re.compile(r"\.(?:reqntid|maxntid)\s+(\d+)")
 _OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg", "waves_per_eu", "matrix_instr_nonkdim", "kpack")
 
 
-def figures_of(kernel: Any, target: Target) -> Figures:
+def figures_of(kernel: Any, target: Target, code: Code | None = None) -> Figures:
     """Give the figures of a ``CompiledKernel``.
+
+    Args:
+        kernel: Triton's record.
+        target: what it was compiled for.
+        code: what :func:`codes_of` read, where it did already.
 
     Raises:
         PerfgateError: its code cannot be read.
     """
-    code = _code(kernel)
+    if code is None:
+        code = codes_of([kernel])[kernel.hash]
     warps = _warps(kernel, target)
     shared = int(kernel.metadata.shared)
     return Figures(
@@ -46,23 +52,53 @@ def figures_of(kernel: Any, target: Target) -> Figures:
     )
 
 
-def _code(kernel: Any) -> Code:
-    """Read the code of a kernel, or what was stored when it was read before."""
-    binary = kernel.asm.get("cubin") or kernel.asm["amdgcn"].encode()
-    name = f"perfgate-{VERSION}-{hashlib.sha256(binary).hexdigest()[:16]}.json"
-    cache = None
-    # A cache that cannot be used costs time, nothing else.
-    with contextlib.suppress(Exception):
-        from triton.runtime.cache import get_cache_manager
+def codes_of(kernels: Sequence[Any]) -> dict[str, Code]:
+    """Read the code of kernels of one target, by their hashes; what was read before comes from Triton's cache.
 
-        cache = get_cache_manager(kernel.hash)
-        if (stored := cache.get_file(name)) is not None:
-            return code_from_json(json.loads(Path(stored).read_text(encoding="utf-8")))
-    code = nvidia.read(binary) if "cubin" in kernel.asm else amd.parse(kernel.asm["amdgcn"])
-    if cache is not None:
+    Raises:
+        PerfgateError: the code of one of them cannot be read.
+    """
+    caches = {kernel.hash: _Cached(kernel) for kernel in kernels}
+    found = {name: code for name, cached in caches.items() if (code := cached.get()) is not None}
+    unread = {kernel.hash: kernel for kernel in kernels if kernel.hash not in found}
+    nvidias = [kernel for kernel in unread.values() if "cubin" in kernel.asm]
+    if nvidias:
+        codes = nvidia.read([kernel.asm["cubin"] for kernel in nvidias], nvidias[0].metadata.target.arch)
+        read = {kernel.hash: code for kernel, code in zip(nvidias, codes, strict=True)}
+    else:
+        read = {name: amd.parse(kernel.asm["amdgcn"]) for name, kernel in unread.items()}
+    for name, code in read.items():
+        caches[name].put(code)
+    return found | read
+
+
+class _Cached:
+    """What is stored of a kernel's code beside it in Triton's cache. One that cannot be used costs time, nothing else.
+
+    Args:
+        kernel: Triton's record.
+    """
+
+    def __init__(self, kernel: Any) -> None:
+        binary = kernel.asm.get("cubin") or kernel.asm["amdgcn"].encode()
+        self._name = f"perfgate-code-{VERSION}-{hashlib.sha256(binary).hexdigest()[:16]}.json"
+        self._manager: Any = None
         with contextlib.suppress(Exception):
-            cache.put(json.dumps(asdict(code)), name, binary=False)
-    return code
+            from triton.runtime.cache import get_cache_manager
+
+            self._manager = get_cache_manager(kernel.hash)
+
+    def get(self) -> Code | None:
+        """Give what was stored."""
+        with contextlib.suppress(Exception):
+            stored = self._manager.get_file(self._name)
+            return code_from_json(json.loads(Path(stored).read_text(encoding="utf-8")))
+        return None
+
+    def put(self, code: Code) -> None:
+        """Store it."""
+        with contextlib.suppress(Exception):
+            self._manager.put(json.dumps(asdict(code)), self._name, binary=False)
 
 
 def _warps(kernel: Any, target: Target) -> int:

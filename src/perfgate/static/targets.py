@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -140,3 +141,20 @@ def of_device(backend: str, arch: int | str) -> Target | None:
     """Give the target that Triton's name of a GPU stands for, or None."""
     plain = arch.split(":")[0] if isinstance(arch, str) else arch
     return next((each for each in TARGETS.values() if (each.backend, each.arch) == (backend, plain)), None)
+
+
+#: The models of each target, as the hardware keys of their cards begin.
+_MODELS = {
+    "sm80": r"nvidia-(a100|a30|a800)",
+    "sm89": r"nvidia-(l4|l40|l40s|geforce-rtx-40\d\d|rtx-\d+-ada)",
+    "sm90": r"nvidia-(h100|h200|h800|h20|gh200)",
+    "sm100": r"nvidia-(b100|b200|gb200)",
+    "gfx90a": r"amd-instinct-mi2[15]0x?",
+    "gfx942": r"amd-instinct-mi3(00[ax]|25x)",
+    "gfx1100": r"amd-radeon-(rx-7900|pro-w7[89]00)",
+}
+
+
+def of_key(key: str) -> Target | None:
+    """Give the target that the card of a hardware key is compiled for, or None: ``nvidia-h200-500w`` is sm90."""
+    return next((TARGETS[name] for name, models in _MODELS.items() if re.match(f"{models}(-|$)", key)), None)

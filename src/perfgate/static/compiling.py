@@ -1,0 +1,224 @@
+"""What does a launch compile to? Answers questions about one target. Heavy: imports torch and triton."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import triton
+from triton._C.libtriton import get_cache_invalidating_env_vars
+from triton.backends.nvidia.compiler import get_ptxas
+from triton.runtime.cache import triton_key
+
+from perfgate.errors import PerfgateError, SettingError
+from perfgate.static import capture, nvidia, pretend, reading, tuned
+from perfgate.static.answers import Answer, Question
+from perfgate.static.figures import Code
+from perfgate.static.find import LAUNCHES
+from perfgate.static.targets import Target
+
+#: Settings of the compiler that change what it gives, and are not told by the compiler itself.
+_SETTINGS = ("TRITON_DEFAULT_FP_FUSION",)
+
+
+def answers(
+    questions: Sequence[Question], target: Target, unsupported: str = "", tell: Callable[[], None] = lambda: None
+) -> list[Answer]:
+    """Answer some questions; what was compiled is read together, which is quicker by far.
+
+    Args:
+        questions: about one target.
+        target: that target.
+        unsupported: why the compiler at hand cannot compile for it.
+        tell: called after each question whose launch is compiled.
+    """
+    done: list[Answer | _Compiled] = []
+    for question in questions:
+        if not question.launch:
+            done.append(_list(question.place))
+        elif unsupported:
+            done.append(Answer("no_target", unsupported))
+        else:
+            done.append(_compile(question, target))
+        tell()
+    codes = _read([kernel for each in done if isinstance(each, _Compiled) for kernel in each.kernels])
+    return [
+        each if isinstance(each, Answer) else _told(each, question, target, codes)
+        for question, each in zip(questions, done, strict=True)
+    ]
+
+
+def warm_up() -> None:
+    """Do once what every process that compiles would do first."""
+    pretend.allow_gpu_tensors()
+    # The first tensor without memory imports a lot.
+    with pretend.NoMemory():
+        torch.empty(1, device="meta")
+    # Hashes the whole compiler, which takes a second.
+    triton_key()
+
+
+def _read(kernels: Sequence[Any]) -> Mapping[str, Code]:
+    """Read the code of kernels, by their hashes; of none where it fails for one, which is then found one by one."""
+    try:
+        return reading.codes_of(kernels)
+    except PerfgateError:
+        return {}
+
+
+def _launches(place: str) -> Mapping[str, Callable[[], object]]:
+    """Import the launches of a place.
+
+    Raises:
+        SettingError: there are none.
+        Exception: whatever the import raises.
+    """
+    module, _, name = place.partition(":")
+    found = getattr(importlib.import_module(module), name or LAUNCHES, None)
+    if found is None:
+        raise SettingError(f"{module} has no {name or LAUNCHES}")
+    if not isinstance(found, Mapping) or not all(isinstance(each, str) and callable(found[each]) for each in found):
+        raise SettingError(f"{module}.{name or LAUNCHES} must map names to functions")
+    if not found:
+        raise SettingError(f"{module}.{name or LAUNCHES} is empty")
+    return found
+
+
+def _list(place: str) -> Answer:
+    """Name the launches of a place, as the names of ``code``, and those with tuned configurations."""
+    try:
+        return Answer("compiled", code=dict.fromkeys(_launches(place), ""), tuned=tuned.names(place))
+    except Exception as error:
+        return _failed(error)
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """What a launch was compiled to.
+
+    Attributes:
+        kernels: each compiled form once.
+        launches: how many times the launch launched one.
+        environment: the compiler.
+    """
+
+    kernels: Sequence[Any]
+    launches: int
+    environment: Mapping[str, str]
+
+
+def _compile(question: Question, target: Target) -> Answer | _Compiled:
+    """Compile one launch for a target."""
+    environment = environment_of(target)
+    try:
+        launch, inputs = _launch(question)
+    except Exception as error:
+        return _failed(error)
+    try:
+        compiled = capture.run(launch, target, inputs)
+    except capture.CompileFailed as failure:
+        cause = failure.__cause__
+        assert cause is not None
+        reason = f"{failure}: {type(cause).__name__}: {_core(cause)}"
+        return Answer("compile_error", reason, _text(cause), environment=environment)
+    except capture.InputsFailed as failure:
+        cause = failure.__cause__
+        assert cause is not None
+        reason = f"its inputs cannot be made without memory: {type(cause).__name__}: {_first_line(cause)}"
+        return Answer("failed", reason, _text(cause), environment=environment)
+    except (ValueError, NotImplementedError) as refusal:
+        # Said before any kernel is launched, by the launcher: it knows that this target cannot do it.
+        return Answer("unsupported", _first_line(refusal), _text(refusal), environment=environment)
+    except Exception as error:
+        return _failed(error)
+    if not compiled:
+        return Answer("failed", f"the launch {question.launch!r} launched no Triton kernel", environment=environment)
+    return _Compiled(list({kernel.hash: kernel for kernel in compiled}.values()), len(compiled), environment)
+
+
+def _launch(question: Question) -> tuple[Callable[..., object], Callable[[], tuple[Any, ...]] | None]:
+    """Give the launch that a question is about, and what makes its arguments.
+
+    Raises:
+        SettingError: there is none of this name.
+        Exception: whatever the import of the launches raises.
+    """
+    launches = _launches(question.place)
+    if question.launch in launches:
+        return launches[question.launch], None
+    found = tuned.launch_of(question.place, question.launch)
+    if found is None:
+        raise SettingError(f"{question.place} has no launch {question.launch!r}; it has {', '.join(launches)}")
+    return found.call, found.inputs
+
+
+def _told(compiled: _Compiled, question: Question, target: Target, codes: Mapping[str, Code]) -> Answer:
+    """Give the figures of what was compiled, and its code where it was asked for."""
+    kernels = compiled.kernels
+    names = _names([kernel.metadata.name for kernel in kernels])
+    try:
+        figures = [
+            replace(reading.figures_of(kernel, target, codes.get(kernel.hash)), name=name)
+            for kernel, name in zip(kernels, names, strict=True)
+        ]
+        shown = {name: code_of(kernel, question.code) for name, kernel in zip(names, kernels, strict=True)}
+    except Exception as error:
+        return _failed(error)
+    code = shown if question.code else {}
+    return Answer("compiled", "", "", tuple(figures), compiled.launches, compiled.environment, code)
+
+
+def _names(names: list[str]) -> list[str]:
+    """Tell kernels of one name apart: ``k``, ``k#2``, ``k#3``."""
+    return [
+        name if names.index(name) == index else f"{name}#{names[: index + 1].count(name)}"
+        for index, name in enumerate(names)
+    ]
+
+
+def code_of(kernel: Any, kind: str) -> str:
+    """Give the code of a kernel in one of its forms; empty where the target has none of it."""
+    if kind == "sass" and "cubin" in kernel.asm:
+        return nvidia.sass(kernel.asm["cubin"])
+    text = dict(kernel.asm).get(kind, "")
+    return text if isinstance(text, str) else ""
+
+
+def environment_of(target: Target) -> dict[str, str]:
+    """Give the versions and settings that compiled code depends on."""
+    environment = {"triton": str(triton.__version__)}
+    if target.backend == "cuda":
+        assert isinstance(target.arch, int)
+        environment["ptxas"] = str(get_ptxas(target.arch).version)
+    settings = {name: os.environ[name] for name in _SETTINGS if name in os.environ}
+    settings |= {str(name): str(value) for name, value in get_cache_invalidating_env_vars().items()}
+    if settings:
+        environment["settings"] = " ".join(f"{name}={settings[name]}" for name in sorted(settings))
+    return environment
+
+
+def _failed(error: Exception) -> Answer:
+    """Say what is wrong with a launch; what perfgate itself says is told without a traceback."""
+    if isinstance(error, PerfgateError):
+        reason, _, detail = str(error).partition("\n")
+        return Answer("failed", reason, detail)
+    return Answer("failed", f"{type(error).__name__}: {_first_line(error)}", _text(error))
+
+
+def _core(error: BaseException) -> str:
+    """Give the line that says what is wrong: Triton's errors show the source first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if type(error).__name__ == "CompilationError" else lines[0]) if lines else ""
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+
+
+def _text(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))

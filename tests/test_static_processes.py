@@ -1,0 +1,211 @@
+"""Do the processes that compile survive whatever a launch does? With real launches of small kernels.
+
+Everything is asked in one go, as a run of pytest does: launches of one target are compiled by one process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from perfgate.static.answers import Answer, Question
+from perfgate.static.pool import Pool
+
+pytest.importorskip("torch")
+pytest.importorskip("triton")
+
+LAUNCHES = """
+import os
+import signal
+import time
+
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def copy(x_ptr, y_ptr, TILE: tl.constexpr):
+    offsets = tl.arange(0, TILE)
+    tl.store(y_ptr + offsets, tl.load(x_ptr + offsets))
+
+
+def launch(x):
+    copy[(1,)](x, torch.empty_like(x), 1024, num_warps=4)
+
+
+def rows():
+    return torch.empty(4, 4096, device="cuda")
+
+
+def copied():
+    x = rows()
+    x[1] = 0.0
+    x.copy_(x * 2)
+    launch(x[:, ::2].contiguous())
+    launch(x[torch.arange(2, device="cuda"), 1:])
+    launch(torch.ones(4096).to("cuda"))
+    launch(torch.rand(4096, device="cuda", generator=torch.Generator("cuda").manual_seed(1)))
+    launch(torch.empty(4096, device="cuda", requires_grad=True) * 2)
+
+
+def refused():
+    raise ValueError("rows must be even")
+
+
+def reads():
+    launch(rows()[: int(rows().sum())])
+
+
+def killed():
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def loud():
+    print("not an answer", flush=True)
+    os.write(1, b"nor is this")
+    launch(rows())
+
+
+LAUNCHES = {
+    "plain": lambda: launch(rows()),
+    "copied": copied,
+    "refused": refused,
+    "nothing": rows,
+    "reads": reads,
+    "killed": killed,
+    "exits": lambda: os._exit(3),
+    "loud": loud,
+    "last": lambda: launch(rows()[0]),
+}
+SLOW = {"slow": lambda: time.sleep(60), "plain": lambda: launch(rows())}
+EMPTY = {}
+WRONG = {"a": 1}
+"""
+PLACE = "processes_launches"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder on the path with launches, and a compile cache of its own."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / f"{PLACE}.py").write_text(LAUNCHES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        patch.setenv("TRITON_CACHE_DIR", str(folder / "cache"))
+        # As in a test run of kernels that are interpreted.
+        patch.setenv("TRITON_INTERPRET", "1")
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def answers(project: Path) -> Iterator[dict[str, Answer]]:
+    """Ask for everything at once, by "launch" on sm90 and "launch-gfx942"."""
+    pool = Pool(2)
+    names = [*pool.launches(PLACE).code]
+    questions = {name: Question(PLACE, name, "sm90") for name in names}
+    questions |= {"plain-gfx942": Question(PLACE, "plain", "gfx942"), "gone": Question(PLACE, "gone", "sm90")}
+    questions |= {name: Question(f"{PLACE}:{name}", "", "sm90") for name in ("EMPTY", "WRONG", "ABSENT")}
+    pool.submit(questions.values())
+    yield {name: pool.ask(question) for name, question in questions.items()}
+    pool.close()
+
+
+def test_launches_are_compiled_whatever_others_do(answers: dict[str, Answer]) -> None:
+    for name in ("plain", "copied", "loud", "last", "plain-gfx942"):
+        assert (answers[name].status, answers[name].reason) == ("compiled", "")
+    (kernel,) = answers["plain"].kernels
+    assert (kernel.name, kernel.target, kernel.code.loads[16], kernel.code.stores[16]) == ("copy", "sm90", 2, 2)
+    assert answers["plain-gfx942"].kernels[0].code.loads[16] == 1
+    assert answers["last"].kernels == answers["plain"].kernels
+
+
+def test_launchers_may_copy_slice_and_index(answers: dict[str, Answer]) -> None:
+    answer = answers["copied"]
+    assert answer.launches == 5
+    hints = [kernel.form.arguments["x_ptr"] for kernel in answer.kernels]
+    # Columns from the second one on are copied by the index, so that they are aligned again.
+    assert hints == ["*fp32:16"]
+
+
+@pytest.mark.parametrize(("name", "how"), [("killed", "SIGSEGV"), ("exits", "exit code 3")])
+def test_a_compiler_that_ends_its_process_is_told_with_its_launch(
+    answers: dict[str, Answer], name: str, how: str
+) -> None:
+    assert answers[name] == Answer("crashed", f"the compiler ended its process with {how}")
+
+
+def test_what_is_wrong_with_a_launch_is_told(answers: dict[str, Answer]) -> None:
+    told = {name: (answers[name].status, answers[name].reason) for name in ("refused", "nothing", "gone")}
+    assert told == {
+        "refused": ("unsupported", "rows must be even"),
+        "nothing": ("failed", "the launch 'nothing' launched no Triton kernel"),
+        "gone": (
+            "failed",
+            "processes_launches has no launch 'gone'; it has plain, copied, refused, nothing, reads, killed, exits, "
+            "loud, last",
+        ),
+    }
+    assert answers["reads"].status == "failed"
+    assert answers["reads"].reason.startswith("DataDependentOutputException: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("EMPTY", "processes_launches.EMPTY is empty"),
+        ("WRONG", "processes_launches.WRONG must map names to functions"),
+        ("ABSENT", "processes_launches has no ABSENT"),
+    ],
+)
+def test_launches_that_cannot_be_used(answers: dict[str, Answer], name: str, reason: str) -> None:
+    assert answers[name] == Answer("failed", reason)
+
+
+def test_a_launch_that_takes_too_long_holds_up_no_other(project: Path) -> None:
+    pool = Pool(1, patience_s=20.0)
+    slow, plain = (Question(f"{PLACE}:SLOW", name, "sm90") for name in ("slow", "plain"))
+    pool.submit([slow, plain])
+    assert pool.ask(slow) == Answer("crashed", "the compiler took more than 20 s")
+    assert pool.ask(plain).status == "compiled"
+    pool.close()
+
+
+def test_without_a_compiler(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torch.py").write_text("import not_there\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    pool = Pool(1)
+    missing = "torch cannot be imported: No module named 'not_there'"
+    assert pool.launches(PLACE) == Answer("no_compiler", missing)
+    pool.close()
+
+
+def test_a_parent_that_cannot_start_is_told_with_what_it_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('no room left')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    pool = Pool(1)
+    told = "the compiling process ended with exit code 1\nno room left"
+    assert pool.launches(PLACE) == Answer("crashed", told)
+    pool.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_nothing_is_left_behind(project: Path) -> None:
+    pool = Pool(1)
+    assert pool.launches(PLACE).status == "compiled"
+    (child,) = pool._parent._children
+    parent = pool._parent._process
+    assert parent is not None
+    pool.close()
+    assert parent.returncode == -9
+    # A signal takes a moment, and whoever adopts the child may take a while to ask how it ended.
+    state = Path(f"/proc/{child._pid}/stat")
+    deadline = time.monotonic() + 10
+    while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline, "the child lives on"
+        time.sleep(0.05)
