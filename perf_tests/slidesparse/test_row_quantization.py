@@ -104,7 +104,7 @@ def code_type(torch: ModuleType, codes: str) -> Any:
 def assert_quantized(torch: ModuleType, x: Any, q: Any, scale: Any) -> Any:
     """Compare with the reference: all codes of some rows, the scale and the largest code of all. Give those rows."""
     from perf_kernels.row_quantization import quantize_rows_reference
-    from perf_kernels.row_quantization.reference import LARGEST_CODE
+    from perf_kernels.rows import LARGEST_CODE
 
     drawn = torch.randint(len(x), (CHECKED_ROWS - 2,), generator=torch.Generator().manual_seed(SEED)).tolist()
     rows = torch.tensor(sorted({0, len(x) - 1, *drawn}), device=x.device)

@@ -157,7 +157,7 @@ def code_type(torch: ModuleType, codes: str) -> Any:
 
 def assert_quantized_and_slid(torch: ModuleType, x: Any, group: int, q: Any, scale: Any) -> None:
     """Compare with the reference: all codes of some rows, the scale and the largest code of all."""
-    from perf_kernels.row_quantization.reference import LARGEST_CODE
+    from perf_kernels.rows import LARGEST_CODE
     from perf_kernels.slide_quantization import padded_rows, slid_width, slide_quantize_rows_reference
 
     rows = len(x)

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 
 from perf_kernels.hbv.day import one_day
-from perf_kernels.hbv.kernel import _load_parameters, _load_states
+from perf_kernels.hbv.loads import load_parameters, load_states
 from perf_kernels.target import current_target
 
 
@@ -28,8 +28,8 @@ def naive_kernel(
     column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = column < basins
     column = tl.minimum(column, basins - 1)
-    parameters = _load_parameters(parameters_ptr, column, basins)
-    s, m, sm, suz, slz = _load_states(None, column, basins)
+    parameters = load_parameters(parameters_ptr, column, basins)
+    s, m, sm, suz, slz = load_states(None, column, basins)
     for day in range(days):
         offset = column + basins * day
         p, t, pet = tl.load(p_ptr + offset), tl.load(t_ptr + offset), tl.load(pet_ptr + offset)

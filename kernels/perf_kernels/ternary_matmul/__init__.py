@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from perf_kernels.ternary_matmul.kernel import ternary_matmul
 from perf_kernels.ternary_matmul.launch import LaunchConfig, bytes_moved, flops, launch_config
+from perf_kernels.ternary_matmul.ops import ternary_matmul
 from perf_kernels.ternary_matmul.reference import (
     pack_ternary,
     packed_bytes,

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from perf_kernels.ternary_matmul.kernel import ternary_matmul
 from perf_kernels.ternary_matmul.naive_twin import ternary_matvec_naively
+from perf_kernels.ternary_matmul.ops import ternary_matmul
 from perf_kernels.ternary_matmul.reference import packed_bytes
 
 

@@ -9,8 +9,8 @@ import torch
 
 from perf_kernels.target import DEVICE_TYPE
 from perf_kernels.ternary_matmul.inputs import LAYERS, random_layer, random_tokens
-from perf_kernels.ternary_matmul.kernel import choose, ternary_matmul
 from perf_kernels.ternary_matmul.launch import MAX_OUTPUTS, MAX_SLICES, MAX_WARPS, OUTPUTS, LaunchConfig
+from perf_kernels.ternary_matmul.ops import choose, ternary_matmul
 from perfgate.tune.tunable import Tunable
 
 #: Numbers of tokens: decoding one sequence, and small batches.

@@ -1,11 +1,25 @@
-"""HBV rainfall-runoff model as users write it in torch, and the drivers that run it in parts.
+"""HBV rainfall-runoff model as users write it in torch, the drivers that run it in parts, and a fit to measured data.
 
-Importing this package does not import torch; calling it does.
+Importing this package does not import torch; calling it does. :mod:`perf_workloads.hbv.fit` imports it.
 """
 
 from __future__ import annotations
 
-from perf_workloads.hbv.drivers import backward, forward, graphed, step
-from perf_workloads.hbv.models import MODELS, Model, compiled, eager, torchscript
+from perf_workloads.hbv.drivers import Step, a_day_at_a_time, basins_first, graphed, routed, step, warm_up
+from perf_workloads.hbv.models import MODELS, Model, compiled, eager, fused, torchscript
 
-__all__ = ["MODELS", "Model", "backward", "compiled", "eager", "forward", "graphed", "step", "torchscript"]
+__all__ = [
+    "MODELS",
+    "Model",
+    "Step",
+    "a_day_at_a_time",
+    "basins_first",
+    "compiled",
+    "eager",
+    "fused",
+    "graphed",
+    "routed",
+    "step",
+    "torchscript",
+    "warm_up",
+]

@@ -1,0 +1,49 @@
+"""Do launches cover the product, whatever its shape and the GPU, and is the work counted right?"""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perf_kernels.target import Target
+from perf_kernels.ternary_matmul import bytes_moved, flops, launch_config, packed_bytes
+from perf_kernels.ternary_matmul.inputs import LAYERS
+from perf_kernels.ternary_matmul.launch import quantize_tile
+
+H200 = Target("cuda", 90, 32)
+examples = settings.get_profile("perf_kernels")
+
+
+@examples
+@given(
+    st.integers(1, 200),
+    st.integers(1, 2**18),
+    st.integers(1, 2**17),
+    st.sampled_from([H200, Target("cuda", 80, 32), Target("hip", "gfx942", 64), Target("hip", "gfx1100", 32)]),
+)
+def test_launch_covers_the_product(tokens: int, outputs: int, width: int, target: Target) -> None:
+    config = launch_config(tokens, outputs, width, target)
+    assert 1 <= config.step <= config.outputs <= 64
+    blocks = -(-width // 256)
+    assert (config.tiles(width) - 1) * config.slices < blocks <= config.tiles(width) * config.slices
+    assert config.num_warps <= config.slices, "a warp without a slice would repeat another's work"
+    for number in (config.num_warps, config.outputs, config.slices, config.tokens):
+        assert number.bit_count() == 1
+    tile, warps = quantize_tile(width)
+    assert tile % 256 == 0
+    assert warps * 32 * 8 <= max(tile, 256)
+
+
+def test_layers_of_the_model_take_one_pass() -> None:
+    for inputs, outputs in LAYERS.values():
+        config = launch_config(1, outputs, inputs, H200)
+        assert config.tiles(inputs) == 1
+        # One program on each multiprocessor of a large GPU, with equal shares.
+        assert -(-outputs // config.step) == 128
+
+
+def test_work() -> None:
+    assert packed_bytes(6912) == 1728
+    assert bytes_moved(1, 2560, 6912, 2) == 2560 * 1728 + (6912 + 2560) * 2 + 4
+    assert bytes_moved(2, 6912, 2560, 4, bias=True) == 6912 * 640 + 2 * (2560 + 6912) * 4 + 6912 * 4 + 4
+    assert flops(2, 6912, 2560) == 2 * 2 * 2560 * 6912

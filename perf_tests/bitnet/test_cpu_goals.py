@@ -1,0 +1,96 @@
+"""What the forms of ternary weights gain and cost on a CPU: the better call of each pair, and both in turns.
+
+In turns means in one process and one thread, by its CPU time, so that neither neighbours nor a changing clock decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from perf_workloads.bitnet import LAYERS
+from perf_workloads.bitnet.compare import median_times
+
+pytestmark = [pytest.mark.cpu, pytest.mark.perf(time="15%", budget=0.2)]
+SEED = 23
+
+
+@pytest.fixture(autouse=True)
+def one_thread(torch: ModuleType) -> Iterator[None]:
+    """Let torch use one thread without gradients, as timed cases do."""
+    from perfgate.measure.threads import pinned
+
+    with pinned(1), torch.inference_mode():
+        yield
+
+
+@pytest.mark.parametrize(("tokens", "goal"), [(1, 1.5), (32, 3.0)])
+@pytest.mark.parametrize("layer", ["up", "down"])
+def test_int8_is_faster_than_fp32(benchmark: Any, torch: ModuleType, layer: str, tokens: int, goal: float) -> None:
+    """The goal: int8 weights, quantised once, against fp32 weights, quantised once."""
+    from perf_workloads.bitnet.layers import ternary_linear
+
+    master = draw(torch, layer)
+    x = torch.randn((tokens, master.shape[1]), generator=torch.Generator().manual_seed(SEED))
+    layers = {method: ternary_linear(method, master) for method in ("fp32", "int8")}
+    assert torch.equal(layers["fp32"](x), layers["int8"](x))
+
+    speedup = compare(benchmark, {method: lambda layer=layer: layer(x) for method, layer in layers.items()})
+
+    assert speedup >= goal, f"{speedup:.2f} times as fast, and {goal:g} times is the goal"
+
+
+def test_online_quantisation_is_an_anti_pattern(benchmark: Any, torch: ModuleType) -> None:
+    """Quantising the weights in every call takes most of the call; the result is the same."""
+    from perf_workloads.bitnet.layers import ternary_linear
+
+    master = draw(torch, "key")
+    x = torch.randn((1, master.shape[1]), generator=torch.Generator().manual_seed(SEED))
+    layers = {method: ternary_linear(method, master) for method in ("online", "fp32")}
+    assert torch.equal(layers["online"](x), layers["fp32"](x))
+
+    slowdown = compare(benchmark, {method: lambda layer=layer: layer(x) for method, layer in layers.items()})
+
+    assert slowdown > 3, f"online takes {slowdown:.1f} times as long: is it still quantising in every call?"
+
+
+def test_weights_are_not_copied_into_columns(benchmark: Any, torch: ModuleType) -> None:
+    """``torch._int_mm`` takes rows of weights through a transposed view; a contiguous [K, N] copy is slower."""
+    from perf_workloads.bitnet.layers import ternary_linear
+
+    layer = ternary_linear("int8", draw(torch, "up"))
+    assert layer.codes.is_contiguous()
+    assert layer.codes.shape == (6912, 2560)
+    q = torch.randint(-127, 128, (1, 2560), dtype=torch.int8, generator=torch.Generator().manual_seed(SEED))
+    columns = layer.codes.t().contiguous()
+    assert torch.equal(torch._int_mm(q, layer.codes.t()), torch._int_mm(q, columns))
+
+    calls = {
+        "columns": lambda: torch._int_mm(q, columns),
+        "rows": lambda: torch._int_mm(q, layer.codes.t()),
+    }
+    slowdown = compare(benchmark, calls)
+
+    assert slowdown > 1.5, f"the copy takes {slowdown:.2f} times as long"
+
+
+def draw(torch: ModuleType, layer: str) -> Any:
+    """Draw the master weights [N, K] of a layer."""
+    from perf_workloads.bitnet.weights import RandomWeights
+
+    inputs, outputs = LAYERS[layer]
+    return RandomWeights(SEED, inputs**-0.5, "cpu", torch.bfloat16)(layer, (outputs, inputs))
+
+
+def compare(benchmark: Any, calls: dict[str, Callable[[], object]]) -> float:
+    """Measure the second of two calls, then time both in turns; give how many times as long the first takes."""
+    benchmark(list(calls.values())[1])
+    times = median_times(calls)
+    for name, seconds in times.items():
+        benchmark.report(f"{name}_time", seconds, unit="s")
+    first, second = times.values()
+    benchmark.report("ratio", first / second)
+    return first / second

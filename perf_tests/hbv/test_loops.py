@@ -1,0 +1,178 @@
+"""HBV as a loop over days, in four implementations that the fused kernels are compared with.
+
+Eager torch, TorchScript, ``torch.compile`` of a day, and the eager model captured in CUDA graphs: what each of them
+gains over the one before says what the fused kernels owe to fewer launches, and what to fewer passes over memory. A
+call is a training step, its parts timed apart; the first published figures are of a loop like these.
+
+Steps of 1461 days take seconds. A series of ten days warms up, a few rounds follow, and the allocator's peak over
+them is read: it counts whether or not anybody looks.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable
+from statistics import median
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from perf_workloads.hbv import MODELS, Step, basins_first, graphed, step, warm_up
+
+BASINS = (32, 64, 128, 256, 512, 1024)
+DAYS = (100, 365, 730, 1461)
+#: Times that a step of so many days is taken.
+ROUNDS = {100: 4, 365: 2, 730: 2, 1461: 2}
+#: Basins change little in a loop that waits for launches, and compiling or capturing takes long: other sizes are slow.
+SHORT = {"eager": BASINS, "torchscript": BASINS, "compile": (1024,), "cudagraph": (32, 1024)}
+GRID = [
+    pytest.param(
+        implementation,
+        basins,
+        days,
+        id=f"{implementation}-hard-{basins}-{days}",
+        marks=[] if basins in short else [pytest.mark.slow],
+    )
+    for implementation, short in SHORT.items()
+    for basins, days in itertools.product(BASINS, DAYS)
+]
+#: The corner of the grid that a CPU gets through in seconds.
+CORNER = [
+    pytest.param(*case, id="-".join(map(str, case)))
+    for case in (
+        ("eager", "hard", 32, 100),
+        ("eager", "hard", 32, 365),
+        ("eager", "smooth", 32, 100),
+        ("torchscript", "hard", 32, 100),
+        ("compile", "hard", 32, 100),
+    )
+]
+
+
+@pytest.mark.sm80
+@pytest.mark.perf(time="10%", clock="wall")
+@pytest.mark.parametrize(("implementation", "basins", "days"), GRID)
+def test_loop(benchmark: Any, torch: ModuleType, published: Any, implementation: str, basins: int, days: int) -> None:
+    inputs = published.inputs(days, basins, "cuda")
+
+    taken = measure(benchmark, torch, implementation, inputs)
+
+    assert_right(benchmark, published, taken, "hard")
+
+
+@pytest.mark.sm80
+@pytest.mark.perf(time="10%", clock="wall")
+@pytest.mark.parametrize("implementation", ["eager", "torchscript"])
+def test_basins_first(benchmark: Any, torch: ModuleType, published: Any, implementation: str) -> None:
+    """The layout of the published loops, ``[basins, days]``: a day's forcings are strided."""
+    inputs = basins_first(published.inputs(365, 1024, "cuda"))
+
+    taken = measure(benchmark, torch, implementation, inputs)
+
+    assert_right(benchmark, published, taken, "hard")
+
+
+@pytest.mark.cpu
+@pytest.mark.perf(clock="wall", budget=0.3)
+@pytest.mark.parametrize(("implementation", "model", "basins", "days"), CORNER)
+def test_cpu_loop(benchmark: Any, corner: Any, implementation: str, model: str, basins: int, days: int) -> None:
+    inputs = corner.inputs(days, basins, "cpu")
+
+    taken = measure_on_cpu(benchmark, implementation, model, inputs)
+
+    assert_right(benchmark, corner, taken, model)
+
+
+@pytest.mark.cpu
+@pytest.mark.perf(clock="wall", budget=0.3)
+def test_cpu_basins_first(benchmark: Any, corner: Any) -> None:
+    """The layout of the published loops, ``[basins, days]``: a day's forcings are strided."""
+    taken = measure_on_cpu(benchmark, "eager", "hard", basins_first(corner.inputs(100, 32, "cpu")))
+
+    assert_right(benchmark, corner, taken, "hard")
+
+
+def measure(benchmark: Any, torch: ModuleType, implementation: str, inputs: Any) -> Step:
+    """Measure steps of the hard model on a GPU: both parts, and the peak memory from nothing."""
+    model = None if implementation == "cudagraph" else warmed_up(implementation, "hard", inputs)
+    memory = PeakMemory(torch)
+    # What graphs need is allocated while they are captured.
+    call = graphed(inputs) if model is None else step(model, inputs)
+    taken = Taken(call)
+    benchmark.pedantic(taken, rounds=ROUNDS[len(inputs[0])])
+    for name, seconds in taken.medians().items():
+        # Processes differ by how fast their CPU launches.
+        benchmark.record(name, seconds, unit="s", limit="15%", noise="5%")
+    peak = memory.peak_bytes() + sum(tensor.nbytes for tensor in inputs)
+    benchmark.record("step_memory", peak, unit="B", limit="1%")
+    return taken.last
+
+
+def measure_on_cpu(benchmark: Any, implementation: str, model: str, inputs: Any) -> Step:
+    """Measure steps on the CPU, where perfgate's own passes take time and memory of the whole step."""
+    taken = Taken(step(warmed_up(implementation, model, inputs), inputs))
+    benchmark(taken)
+    for name, seconds in taken.medians().items():
+        # In seconds, where the time of the step is judged in cycles of the machine.
+        benchmark.report(name, seconds, unit="s")
+    return taken.last
+
+
+class Taken:
+    """A call whose last result stays, but not while the next one is made, and whose times add up.
+
+    Args:
+        call: gives a step.
+    """
+
+    def __init__(self, call: Callable[[], Step]) -> None:
+        self._call = call
+        self._seconds: list[tuple[float, float]] = []
+        self.last: Any = None
+
+    def __call__(self) -> None:
+        self.last = None
+        self.last = self._call()
+        self._seconds.append((self.last.forward_s, self.last.backward_s))
+
+    def medians(self) -> dict[str, float]:
+        """Give the seconds of both parts."""
+        forward, backward = zip(*self._seconds, strict=True)
+        return {"forward_time": median(forward), "backward_time": median(backward)}
+
+
+class PeakMemory:
+    """The peak of what was requested of the GPU's allocator since this was made, less what was there then."""
+
+    def __init__(self, torch: ModuleType) -> None:
+        self._memory = torch.cuda
+        self._memory.synchronize()
+        self._before = self._memory.memory_stats()["requested_bytes.all.current"]
+        self._memory.reset_peak_memory_stats()
+
+    def peak_bytes(self) -> int:
+        """Give the peak so far."""
+        self._memory.synchronize()
+        return int(self._memory.memory_stats()["requested_bytes.all.peak"] - self._before)
+
+
+def warmed_up(implementation: str, model: str, inputs: Any) -> Any:
+    """Give a loop that has run a few days of such inputs."""
+    loop = _loop(implementation, model, inputs[3].shape[1], inputs[3].device.type)
+    warm_up(loop, inputs)
+    return loop
+
+
+@functools.lru_cache(maxsize=1)
+def _loop(implementation: str, model: str, basins: int, device: str) -> Any:
+    """Keep a loop for as long as it can be used: TorchScript and torch.compile specialise on the number of basins."""
+    return MODELS[implementation](smooth=model == "smooth")
+
+
+def assert_right(benchmark: Any, published: Any, taken: Step, model: str) -> None:
+    """Compare with the reference, and report the error of the discharge as a share of what rounding explains."""
+    smooth = model == "smooth"
+    benchmark.report("discharge_error", published.check_discharge(taken.discharge, smooth=smooth))
+    published.check_gradients(taken.gradient, len(taken.discharge), smooth=smooth)

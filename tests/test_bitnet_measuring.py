@@ -1,0 +1,217 @@
+"""Do recorder, timeline, system and comparison measure what they say they do?"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perf_workloads.bitnet import roofline
+from perf_workloads.bitnet.clocks import WallClock, open_clock
+from perf_workloads.bitnet.compare import median_times
+from perf_workloads.bitnet.procfs import Memory, peak_rss, read_memory, reset_peak
+from perf_workloads.bitnet.recorder import APART, Call, LayerRecorder
+from perf_workloads.bitnet.system import base_frequency, describe, physical_cores
+from perf_workloads.bitnet.timeline import MemoryTimeline
+from perf_workloads.bitnet.tokenizer import ByteTokenizer
+
+torch = pytest.importorskip("torch")
+
+MIB = 1 << 20
+
+
+class ScriptedClock:
+    """Gives one mark after the other; a second passes between two."""
+
+    def __init__(self) -> None:
+        self.marks = 0
+
+    def before(self) -> float:
+        self.marks += 1
+        return float(self.marks)
+
+    def after(self) -> float:
+        return self.before()
+
+    def seconds(self, before: float, after: float) -> float:
+        return after - before
+
+
+def test_calls_are_recorded_with_phase_and_shape_and_the_first_of_each_shape_is_cold():
+    module = torch.nn.Linear(8, 4, bias=False)
+    recorder = LayerRecorder({"model.layers.0.mlp.up_proj": module}, ScriptedClock())
+    with recorder:
+        with recorder.phase("prefill"):
+            module(torch.zeros(1, 5, 8))
+        with recorder.phase("decode"):
+            for _ in range(3):
+                module(torch.zeros(1, 1, 8))
+        with recorder.phase(APART):
+            module(torch.zeros(1, 5, 8))
+    module(torch.zeros(1, 1, 8))
+
+    (figures,) = recorder.figures(4)
+
+    prompt, token = ((1, 5, 8), (1, 5, 4)), ((1, 1, 8), (1, 1, 4))
+    assert figures.calls == [
+        Call("prefill", *prompt, 1.0, True),
+        Call("decode", *token, 1.0, True),
+        Call("decode", *token, 1.0, False),
+        Call("decode", *token, 1.0, False),
+        Call(APART, *prompt, 1.0, False),
+    ]
+    assert (figures.group, figures.ternary, figures.parameters, figures.weight_bytes) == ("mlp.up_proj", False, 32, 128)
+    assert (figures.total_s, figures.cold_s, figures.warm_s, figures.prefill_again_s) == (4.0, 2.0, 1.0, 1.0)
+    assert len(figures.counted) == 4
+
+
+def test_the_clock_of_a_cpu_leaves_out_the_wait_for_a_core():
+    log: list[str] = []
+
+    def script(name: str, values: list[float]) -> Any:
+        left = iter(values)
+        return lambda: log.append(name) or next(left)
+
+    clock = WallClock(script("wait", [5.0, 5.5]), script("wall", [10.0, 13.0]))
+    assert clock.seconds(clock.before(), clock.after()) == 2.5
+    # Otherwise a core lost between two readings would make a time too small, even negative.
+    assert log == ["wall", "wait", "wait", "wall"]
+
+
+def test_the_clock_of_a_cpu_counts_other_waits():
+    with open_clock("cpu") as clock:
+        before = clock.before()
+        time.sleep(0.02)
+        assert 0.01 <= clock.seconds(before, clock.after()) < 5
+
+
+def test_ceilings_are_measured(monkeypatch):
+    monkeypatch.setattr(roofline, "_STREAM_BYTES", 4 * MIB)
+    monkeypatch.setattr(roofline, "_PIECE_BYTES", MIB)
+    monkeypatch.setattr(roofline, "_EDGE", {"cpu": 64})
+    found = roofline.measure("cpu")
+    assert 1e7 < found.bandwidth < 1e12
+    assert all(1e7 < found.rates[name] < 1e13 for name in ("fp32", "bf16", "int8"))
+
+
+def test_memory_is_sampled_between_the_edges_of_a_stage():
+    """Pitfall: a timeline of stage edges has no sample where memory is highest."""
+    with MemoryTimeline(0.005) as timeline:
+        start_s = timeline.now_s()
+        before = timeline.samples[0].memory.rss
+        held = bytearray(os.urandom(64 * MIB))
+        time.sleep(0.1)
+        del held
+        end_s = timeline.now_s()
+    inside = [sample for sample in timeline.samples if start_s < sample.time_s < end_s]
+    assert len(inside) >= 5
+    assert max(sample.memory.rss for sample in inside) >= before + 60 * MIB
+    assert [sample.time_s for sample in timeline.samples] == sorted(sample.time_s for sample in timeline.samples)
+    assert timeline.samples[-1].memory.rss < before + 30 * MIB
+
+
+def test_the_high_water_mark_sees_what_falls_between_samples():
+    with MemoryTimeline(10.0) as timeline:
+        before = timeline.samples[0].memory.rss
+        held = bytearray(os.urandom(64 * MIB))
+        del held
+    assert len(timeline.samples) == 2
+    assert max(sample.memory.rss for sample in timeline.samples) < before + 30 * MIB
+    assert timeline.peak_rss >= before + 60 * MIB
+
+
+def test_the_high_water_mark_can_be_reset():
+    held = bytearray(os.urandom(32 * MIB))
+    del held
+    assert peak_rss() >= read_memory().rss
+    if not reset_peak():
+        pytest.skip("this kernel does not reset the high-water mark")
+    assert peak_rss() < read_memory().rss + 8 * MIB
+
+
+def test_a_timeline_keeps_what_it_is_shown():
+    looks = iter(Memory(number, 2 * number, 3 * number, 100) for number in range(1, 100))
+    with MemoryTimeline(60.0, clock=iter([10.0, 10.0, 12.5, 13.0]).__next__, look=looks.__next__) as timeline:
+        assert timeline.sample().memory == Memory(2, 4, 6, 100)
+    assert [(sample.time_s, sample.memory.rss) for sample in timeline.samples] == [(0.0, 1), (2.5, 2), (3.0, 3)]
+
+
+def test_memory_is_read_in_bytes(tmp_path):
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/statm").write_text("1000 200 30 1 0 40 0\n")
+    (tmp_path / "meminfo").write_text(
+        "MemTotal:  8000 kB\nMemFree:  10 kB\nMemAvailable:  6000 kB\nHugePages_Total: 0\n"
+    )
+    page = os.sysconf("SC_PAGE_SIZE")
+    assert read_memory(tmp_path) == Memory(200 * page, 1000 * page, 2000 * 1024, 8000 * 1024)
+
+
+def test_without_linux_memory_cannot_be_read(tmp_path):
+    with pytest.raises(RuntimeError) as error:
+        read_memory(tmp_path)
+    assert str(error.value) == f"memory is read from Linux's {tmp_path}/self/statm, which is not there"
+
+
+CPUINFO = """\
+processor	: 0
+model name	: Some CPU @ 2.50GHz
+cpu MHz		: 2400.000
+physical id	: 0
+core id		: 0
+
+processor	: 1
+model name	: Some CPU @ 2.50GHz
+cpu MHz		: 2600.000
+physical id	: 0
+core id		: 0
+
+processor	: 2
+model name	: Some CPU @ 2.50GHz
+cpu MHz		: 2800.000
+physical id	: 1
+core id		: 0
+"""
+
+
+def test_the_system_is_described(tmp_path: Path):
+    pytest.importorskip("transformers")
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text(CPUINFO)
+    (tmp_path / "proc/meminfo").write_text("MemTotal:  8000 kB\n")
+    found = describe("cpu", tmp_path)
+    assert (found.cpu, found.cores, found.base_mhz, found.current_mhz) == ("Some CPU @ 2.50GHz", 2, 2500.0, 2600.0)
+    assert (found.memory_bytes, found.accelerator) == (8000 * 1024, None)
+    assert (found.logical, found.threads) == (os.cpu_count(), torch.get_num_threads())
+
+
+def test_unknown_parts_of_the_system_are_said_to_be_unknown(tmp_path: Path):
+    pytest.importorskip("transformers")
+    found = describe("cpu", tmp_path)
+    assert (found.cores, found.base_mhz, found.current_mhz, found.memory_bytes) == (0, None, None, 0)
+    assert physical_cores("") == 0
+
+
+def test_the_kernels_base_frequency_wins_over_the_name():
+    assert base_frequency("CPU @ 2.50GHz", "3800000\n") == 3800.0
+    assert base_frequency("CPU @ 2.50GHz", "") == 2500.0
+    assert base_frequency("CPU", "") is None
+
+
+def test_calls_take_turns_and_the_median_counts():
+    log: list[str] = []
+    # Two calls, three rounds; the second round of "a" was disturbed.
+    clock = iter([0, 1, 1, 3, 3, 13, 13, 15, 15, 16, 16, 18]).__next__
+    calls: dict[str, Any] = {name: lambda name=name: log.append(name) for name in "ab"}
+    assert median_times(calls, rounds=3, clock=clock) == {"a": 1, "b": 2}
+    assert log == ["a", "b"] * 4
+
+
+def test_the_stand_in_tokenizer_undoes_itself():
+    tokenizer = ByteTokenizer()
+    text = "Grüße, 世界!"
+    assert tokenizer.decode(tokenizer.encode("plain")) == "plain"
+    assert len(tokenizer.encode(text)) == len(text.encode())
+    assert tokenizer.decode([72, 105, 4000]) == "Hi<4000>"
