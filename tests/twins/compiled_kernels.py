@@ -31,7 +31,10 @@ def multiply(x_ptr, y_ptr, z_ptr, SIZE: tl.constexpr, SUM: tl.constexpr):
     """Multiply two square tiles; as a sum of products it is done without matrix units."""
     at = tl.arange(0, SIZE)[:, None] * SIZE + tl.arange(0, SIZE)[None, :]
     x, y = tl.load(x_ptr + at), tl.load(y_ptr + at)
-    z = tl.sum(x[:, :, None].to(tl.float32) * y[None, :, :], axis=1) if SUM else tl.dot(x, y)
+    z = tl.dot(x, y)
+    if SUM:
+        # Triton makes a matrix product of a sum of products, but not of this.
+        z = tl.sum(tl.fma(x[:, :, None].to(tl.float32), y[None, :, :].to(tl.float32), 1.0), axis=1)
     tl.store(z_ptr + at, z)
 
 
@@ -65,8 +68,9 @@ def _subtract(values, warps, **options):
 
 def _spill():
     # More warps at a time are asked for than registers allow.
-    crowded = {"cuda": {"maxnreg": 64}, "hip": {"waves_per_eu": 8}}[driver.active.get_current_target().backend]
-    _subtract(512, 4, **crowded if DAMAGED else {})
+    target = driver.active.get_current_target()
+    most = {"maxnreg": 64} if target.backend == "cuda" else {"waves_per_eu": 512 // target.warp_size}
+    _subtract(512, 4, **most if DAMAGED else {})
 
 
 def _copy(x, y, barrier=False, num_warps=4):
