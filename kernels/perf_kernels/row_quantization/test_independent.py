@@ -1,0 +1,48 @@
+"""Do torchao and vLLM, which share no code with ours, give the same codes and scales?
+
+Both multiply by a rounded reciprocal of the scale; ours divides. Quotients that are near a tie may round the other way.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from perf_kernels.row_inputs import random_rows
+from perf_kernels.row_quantization import quantize_rows
+from perf_kernels.row_tests import DEVICE
+
+#: In bf16 one element in a thousand is half the largest of its row: a tie.
+NEAR_A_TIE = 3e-3
+
+
+def assert_agree(q: torch.Tensor, scale: torch.Tensor, theirs: torch.Tensor, their_scale: torch.Tensor) -> None:
+    torch.testing.assert_close(their_scale.flatten().float(), scale, rtol=1e-6, atol=0)
+    steps = (theirs.int() - q.int()).abs()
+    assert steps.max() <= 1
+    assert (steps != 0).float().mean() <= NEAR_A_TIE
+
+
+@pytest.mark.parametrize(("rows", "width"), [(7, 131), (16, 3584)])
+def test_torchao(rows: int, width: int) -> None:
+    primitives = pytest.importorskip(
+        "torchao.quantization.quant_primitives", reason="torchao is not installed: pip install torchao"
+    )
+    x = random_rows(rows, width, torch.bfloat16, DEVICE, seed=31)
+    block, floats = (1, width), x.float()
+    their_scale, zero = primitives.choose_qparams_affine(
+        floats, primitives.MappingType.SYMMETRIC, block, torch.int8, quant_min=-127, quant_max=127
+    )
+    theirs = primitives.quantize_affine(floats, block, their_scale, zero, torch.int8, quant_min=-127, quant_max=127)
+    assert not zero.any()
+
+    assert_agree(*quantize_rows(x), theirs, their_scale)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(("rows", "width"), [(7, 131), (512, 18944)])
+def test_vllm(rows: int, width: int) -> None:
+    operations = pytest.importorskip("vllm._custom_ops", reason="vllm is not installed: pip install vllm")
+    x = random_rows(rows, width, torch.bfloat16, "cuda", seed=32)
+    theirs, their_scale, _ = operations.scaled_int8_quant(x)
+    assert_agree(*quantize_rows(x), theirs, their_scale)
