@@ -22,9 +22,11 @@ INTERPRET = """
 import resource, sys
 import torch, triton
 from perf_kernels.index_width import interpreted
+from perf_kernels.interpreter import round_as_a_gpu
 from perf_kernels.ternary_matmul import LaunchConfig, ternary_matmul, ternary_matmul_reference, unpack_ternary
 from perf_kernels.ternary_matmul.naive_twin import naive_kernel
 
+round_as_a_gpu()
 which, outputs, width, tokens = sys.argv[1], *map(int, sys.argv[2:])
 # Memory is committed only where it is touched: 2 GiB are reserved, the last rows are used.
 packed = torch.empty(outputs, width // 4, dtype=torch.uint8)
