@@ -33,6 +33,16 @@ def copy(x_ptr, y_ptr, TILE: tl.constexpr):
     tl.store(y_ptr + offsets, tl.load(x_ptr + offsets))
 
 
+@triton.jit
+def _mistaken(x_ptr):
+    return tl.arange(0, 3)
+
+
+@triton.jit
+def mistaken(x_ptr):
+    tl.store(x_ptr + _mistaken(x_ptr), 0.0)
+
+
 def launch(x):
     copy[(1,)](x, torch.empty_like(x), 1024, num_warps=4)
 
@@ -79,6 +89,7 @@ LAUNCHES = {
     "killed": killed,
     "exits": lambda: os._exit(3),
     "loud": loud,
+    "mistaken": lambda: mistaken[(1,)](rows()),
     "last": lambda: launch(rows()[0]),
 }
 SLOW = {"slow": lambda: time.sleep(60), "plain": lambda: launch(rows())}
@@ -146,9 +157,12 @@ def test_what_is_wrong_with_a_launch_is_told(answers: dict[str, Answer]) -> None
         "gone": (
             "failed",
             "processes_launches has no launch 'gone'; it has plain, copied, refused, nothing, reads, killed, exits, "
-            "loud, last",
+            "loud, mistaken, last",
         ),
     }
+    # Of a mistake in a function that a kernel calls, not where it is called.
+    assert answers["mistaken"].status == "compile_error"
+    assert answers["mistaken"].reason == "mistaken: CompilationError: arange's range must be a power of 2"
     assert answers["reads"].status == "failed"
     assert answers["reads"].reason.startswith("DataDependentOutputException: ")
 

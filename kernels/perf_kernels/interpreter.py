@@ -2,7 +2,8 @@
 
 Found in Triton 3.6.0 and 3.9.0: a conversion to FP8 takes 1.9375 to 1 instead of 2, ties away from zero and subnormals
 towards zero; one from bf16 to fp32 gets subnormals wrong, and one from fp32 to bf16 cuts off; ``tl.dot`` multiplies the
-bits of a bf16 as integers. Found in 3.6.0: ``fma`` rounds twice.
+bits of a bf16 as integers. Found in 3.6.0: ``fma`` rounds twice; a loop cannot count to a number that NumPy 2.4 holds as
+an array of one element.
 """
 
 from __future__ import annotations
@@ -46,6 +47,13 @@ def round_as_a_gpu() -> None:
         exact = x.data.astype(np.float64) * y.data.astype(np.float64) + z.data.astype(np.float64)
         return interpreter.TensorHandle(exact.astype(z.data.dtype), z.dtype.scalar)
 
+    patch_tensors = interpreter._patch_lang_tensor
+
+    def patch_lang_tensor(tensor: Any, scope: Any) -> None:
+        patch_tensors(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    interpreter._patch_lang_tensor = patch_lang_tensor
     interpreter._convert_float = convert_float
     interpreter.InterpreterBuilder.create_dot = create_dot
     if not hasattr(interpreter._interpreter, "fma_fp32"):

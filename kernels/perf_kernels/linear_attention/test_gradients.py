@@ -45,9 +45,11 @@ def test_gradients(normalize: bool, start: bool, config: LaunchConfig | None, se
         return torch.autograd.grad(loss, ours)
 
     found = gradients(chunk_linear_attention, None, config=config)
+    rounded = gradients(chunked_reference, None, chunk=16, factors=torch.bfloat16)
     expected = gradients(recurrent_reference, FP64, dtype=FP64)
-    for name, one, other in zip(["q", "k", "v", "state", "key_sum"], found, expected, strict=False):
-        assert relative_rms(one, other) <= 0.008, name
+    for name, one, torch_one, exact in zip(["q", "k", "v", "state", "key_sum"], found, rounded, expected, strict=False):
+        # The oracle rule. Gradients of bf16 are rounded to it, wherever they come from.
+        assert relative_rms(one, exact) <= 2 * relative_rms(torch_one, exact) + 2**-8, name
 
 
 def test_gradients_of_the_state_alone() -> None:

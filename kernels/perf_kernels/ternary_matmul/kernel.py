@@ -1,12 +1,13 @@
 """How are int8 activations multiplied by weights of 2 bits, exactly, without unpacking them in memory?
 
+What a batch of tokens takes; a single one has a kernel of its own, in :mod:`~perf_kernels.ternary_matmul.token_kernel`.
+
 - A field of the packed bytes (see :mod:`~perf_kernels.ternary_matmul.reference` for the layout) is masked, not shifted:
   one instruction gives four int8 operands of the tensor cores. Their int32 sums are exact; each field's is a multiple
   of 4**field, shifted at the end.
 - The lower fields hold w + 1. What that adds to every output of a token, the sum of its codes there, is taken off.
 - The slices of a row are the batch of a batched product: the warps of a program share the row, and their sums meet in
   shared memory. No atomics, and integers do not mind the order.
-- One token takes one launch: each program quantises the row for itself while its weights are on their way.
 - ``fma(x, s, 12582912)`` rounds x s to nearest even, without a rounding of the product before; the low byte of its bits
   is the code. No clip is needed: ``|x| s <= 127`` up to one rounding.
 """
@@ -62,26 +63,6 @@ def _field(packed, FIELD: tl.constexpr):
 
 
 @triton.jit
-def _by_field(codes, SLICES: tl.constexpr):
-    """Take codes of ``SLICES`` blocks in the order of their columns apart: four tensors [SLICES, 64]."""
-    even, odd = tl.split(tl.permute(tl.reshape(codes, [SLICES, 2, 2, _BYTES]), [0, 3, 1, 2]))
-    first, third = tl.split(even)
-    second, last = tl.split(odd)
-    return first, second, third, last
-
-
-@triton.jit
-def _block_sums(packed, codes, SLICES: tl.constexpr, OUTPUTS: tl.constexpr, PADDED: tl.constexpr):
-    """Give the sums [SLICES, OUTPUTS, PADDED] int32 of one token, equal along the last axis."""
-    fields = _by_field(codes, SLICES)
-    sums = tl.zeros([SLICES, OUTPUTS, PADDED], tl.int32)
-    for i in tl.static_range(4):
-        q = tl.broadcast_to(fields[i][:, :, None], [SLICES, _BYTES, PADDED])
-        sums += tl.dot(_field(packed, i), q, out_dtype=tl.int32) >> 2 * i
-    return sums
-
-
-@triton.jit
 def _finish(sums, factor, bias_ptr, output, inside, dtype: tl.constexpr):
     """Give what is stored for ``sums``: themselves for int32 (0 for a token that is not finite), else y."""
     if dtype == tl.int32:
@@ -93,63 +74,6 @@ def _finish(sums, factor, bias_ptr, output, inside, dtype: tl.constexpr):
         else:
             y = tl.fma(y, factor, tl.load(bias_ptr + output, mask=inside, other=0.0).to(tl.float32))
         return y.to(dtype)
-
-
-@triton.jit
-def _token_kernel(
-    x_ptr,
-    packed_ptr,
-    gamma_ptr,
-    bias_ptr,
-    y_ptr,
-    width,
-    outputs,
-    blocks,
-    step,
-    x_column_stride,
-    OUTPUTS: tl.constexpr,
-    SLICES: tl.constexpr,
-    TILES: tl.constexpr,
-    PADDED: tl.constexpr,
-):
-    """Quantise one token and give ``step`` of its outputs a program, at most ``OUTPUTS``."""
-    input_type: tl.constexpr = x_ptr.dtype.element_ty
-    row = tl.arange(0, OUTPUTS)
-    output = tl.program_id(0).to(tl.int64) * step + row
-    inside = (row < step) & (output < outputs)
-    row_bytes = tl.cast(blocks, tl.int64) * _BYTES
-    block = tl.arange(0, SLICES)[:, None, None]
-    weights = packed_ptr + output[None, :, None] * row_bytes + block * _BYTES + tl.arange(0, _BYTES)[None, None, :]
-    column = tl.arange(0, SLICES * _COLUMNS)
-    gamma = tl.load(gamma_ptr)
-
-    if TILES == 1:
-        # Weights first: they come from memory while the activations are looked through.
-        packed = tl.load(weights, mask=inside[None, :, None] & (block < blocks), other=0)
-        x = tl.load(x_ptr + column.to(tl.int64) * x_column_stride, mask=column < width, other=0.0)
-        scale, factor = _scales(tl.max(_magnitude(x), axis=0), gamma, input_type)
-        codes, excess = _codes(x, scale, column)
-        sums = _block_sums(packed.to(tl.int8, bitcast=True), codes, SLICES, OUTPUTS, PADDED)
-    else:
-        top = _magnitude(tl.zeros([SLICES * _COLUMNS], input_type))
-        for i in range(TILES):
-            at = i * SLICES * _COLUMNS + column
-            x = tl.load(x_ptr + at.to(tl.int64) * x_column_stride, mask=at < width, other=0.0)
-            top = tl.maximum(top, _magnitude(x))
-        scale, factor = _scales(tl.max(top, axis=0), gamma, input_type)
-        excess = 0
-        sums = tl.zeros([SLICES, OUTPUTS, PADDED], tl.int32)
-        for i in range(TILES):
-            mask = inside[None, :, None] & (i * SLICES + block < blocks)
-            packed = tl.load(weights + i * SLICES * _BYTES, mask=mask, other=0)
-            at = i * SLICES * _COLUMNS + column
-            x = tl.load(x_ptr + at.to(tl.int64) * x_column_stride, mask=at < width, other=0.0)
-            codes, more = _codes(x, scale, at)
-            excess += more
-            sums += _block_sums(packed.to(tl.int8, bitcast=True), codes, SLICES, OUTPUTS, PADDED)
-
-    total = tl.max(tl.sum(sums, axis=0), axis=1) - excess
-    tl.store(y_ptr + output, _finish(total, factor, bias_ptr, output, inside, y_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit

@@ -1,9 +1,8 @@
 """Into which pieces is a ternary matrix product cut?
 
-One token: a program quantises the whole row of activations, which costs as many instructions as some twenty outputs,
-and gives ``step`` outputs; its warps share the row's blocks. So about one program runs on each multiprocessor, with
-equal shares of the weights. All that a program reads is requested before the first of it is used, so that a call takes
-about one latency of memory more than its launch.
+One token: a program quantises the whole row of activations and gives ``step`` outputs. Two programs or so run on each
+multiprocessor, and request all that they read before the first of it is used, so that a call takes little more than its
+launch and one latency of memory.
 
 More tokens: they are quantised once, by a launch of their own (a program that quantised them all would take longer than
 that launch), and a program gives ``outputs`` outputs of ``tokens`` tokens, block after block.
@@ -15,14 +14,17 @@ import functools
 from dataclasses import dataclass
 
 from perf_kernels.target import Target
-from perf_kernels.ternary_matmul.reference import BLOCK_COLUMNS, packed_bytes
+from perf_kernels.ternary_matmul.reference import BLOCK_BYTES, BLOCK_COLUMNS, packed_bytes
 
 #: Rows of the tensor cores' smallest integer product.
 OUTPUTS = 16
-#: More rows would take more than 255 registers.
 MAX_OUTPUTS = 64
-#: Programs for one token: as many as a large GPU has multiprocessors (H100 and H200 132, A100 108, MI300X 304).
-PROGRAMS = 128
+#: Outputs of a program for one token: at least, and at most by default.
+FEWEST, MOST = 8, 32
+#: Programs for one token, at least: some more than a large GPU has multiprocessors (H100 and H200 132, A100 108).
+PROGRAMS = 200
+#: Packed words that a program for one token holds in registers at a time: 64 for each of 128 threads.
+WORDS = 8192
 #: Blocks of a row that are handled at a time: a row of 8192 in one go.
 MAX_SLICES = 32
 MAX_WARPS = 8
@@ -36,11 +38,10 @@ class LaunchConfig:
 
     Attributes:
         num_warps: warps of a program; they share the slices.
-        outputs: rows of a program's product, a power of two from 16.
+        outputs: rows of a program's product, a power of two from 16; from 1 for a single token.
         step: outputs of a program, at most its rows; the rest of them idle.
         slices: blocks of 256 columns handled at a time, a power of two.
-        tokens: tokens of a program, a power of two. For a single token, the columns that the product is padded to:
-            AMD's compiler does not use the matrix cores for a single one.
+        tokens: tokens of a program, a power of two.
         num_stages: tiles of a loop in flight.
     """
 
@@ -67,22 +68,42 @@ def launch_config(tokens: int, outputs: int, width: int, target: Target) -> Laun
         target: the GPU.
     """
     slices = _power_of_two_above(-(-width // BLOCK_COLUMNS))
-    amd = target.backend == "hip"
-    # The operands of RDNA's matrix cores take twice the registers, because both halves of a warp hold them. Below sm_89
-    # the compiler masks byte by byte, and needs as many more for that.
-    rdna = amd and target.lanes == 32
-    cramped = rdna or (target.backend == "cuda" and int(target.arch) < 89)
     if tokens == 1:
-        slices = min(slices, MAX_SLICES // 4 if rdna else MAX_SLICES)
-        # Packed weights in registers: 64 rows of 16 slices, 32 of 32.
-        most = OUTPUTS if rdna else min(MAX_OUTPUTS, 16 * MAX_OUTPUTS // slices) // (2 if cramped else 1)
-        step = min(-(-outputs // PROGRAMS), most)
-        rows = max(_power_of_two_above(step), OUTPUTS)
-        return LaunchConfig(min(slices, MAX_WARPS), rows, step, slices, 16 if amd else 1)
+        slices = MAX_SLICES // 4 if slices <= MAX_SLICES // 2 else MAX_SLICES
+        held = min(LaunchConfig(1, 1, 1, slices, 1).tiles(width), 2) * slices * (BLOCK_BYTES // 4)
+        rows = MOST
+        while rows > FEWEST and (rows * held > WORDS or outputs < rows * PROGRAMS):
+            rows //= 2
+        return LaunchConfig(4, rows, rows, slices, 1)
+    amd = target.backend == "hip"
+    # The operands of RDNA's matrix cores take twice the registers, because both halves of a warp hold them.
+    rdna = amd and target.lanes == 32
     slices = min(slices, 2 if rdna else 4)
     padded = min(max(_power_of_two_above(tokens), 16 if amd else 8), 16 if rdna else 32)
     rows = OUTPUTS if padded <= 16 else 2 * OUTPUTS
     return LaunchConfig(slices, rows, rows, slices, padded, num_stages=2)
+
+
+def check_token_config(config: LaunchConfig) -> None:
+    """Check a launch for a single token.
+
+    Raises:
+        ValueError: a thread would hold fewer than the four neighbouring words that are multiplied together.
+    """
+    words, threads = config.outputs * config.slices * (BLOCK_BYTES // 4), 32 * config.num_warps
+    if words < 4 * threads:
+        raise ValueError(
+            f"ternary_matmul: {config} has {words} words of weights for {threads} threads; one token takes 4 for each"
+        )
+
+
+def dot_instruction(target: Target) -> str:
+    """Name the instruction that multiplies four int8 by four; "" where there is none (in Triton's interpreter)."""
+    if target.backend == "cuda":
+        return "dp4a"
+    if target.backend == "hip":
+        return "dot4_iu8" if target.lanes == 32 else "dot4"
+    return ""
 
 
 def shape_class(tokens: int, outputs: int, width: int) -> str:

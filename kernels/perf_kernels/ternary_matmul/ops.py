@@ -7,9 +7,17 @@ import triton
 
 from perf_kernels.target import current_target, launch_beside
 from perf_kernels.ternary_matmul.arguments import check
-from perf_kernels.ternary_matmul.kernel import _batch_kernel, _quantize_kernel, _token_kernel
-from perf_kernels.ternary_matmul.launch import LaunchConfig, launch_config, quantize_tile, shape_class
+from perf_kernels.ternary_matmul.kernel import _batch_kernel, _quantize_kernel
+from perf_kernels.ternary_matmul.launch import (
+    LaunchConfig,
+    check_token_config,
+    dot_instruction,
+    launch_config,
+    quantize_tile,
+    shape_class,
+)
 from perf_kernels.ternary_matmul.reference import BLOCK_BYTES, BLOCK_COLUMNS
+from perf_kernels.ternary_matmul.token_kernel import _token_kernel
 from perf_kernels.tuned import Chooser
 
 
@@ -90,21 +98,24 @@ def _launch(
     blocks = packed.shape[1] // BLOCK_BYTES
     across = triton.cdiv(outputs, config.step)
     if tokens == 1:
+        check_token_config(config)
+        # Words of 32 bits, 16 bytes a load: a row is a multiple of 64 bytes, where it begins may be any.
+        words = (packed.clone() if packed.data_ptr() % 16 else packed).view(torch.int32)
         _token_kernel[(across,)](
             x,
-            packed,
+            words,
             gamma,
             bias,
             y,
             width,
             outputs,
-            blocks,
+            words.shape[1],
             config.step,
             x.stride(1),
             config.outputs,
             config.slices,
             config.tiles(width),
-            config.tokens,
+            dot_instruction(current_target()),
             num_warps=config.num_warps,
             num_stages=config.num_stages,
         )

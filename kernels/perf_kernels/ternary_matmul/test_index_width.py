@@ -38,7 +38,7 @@ programs = outputs if which == "twin" else outputs // 16
 with interpreted([programs - 1], grid=programs):
     if which == "kernel":
         slices = min(32 if tokens == 1 else 4, width // 256)
-        config = LaunchConfig(num_warps=4, outputs=16, step=16, slices=slices, tokens=1 if tokens == 1 else 8)
+        config = LaunchConfig(num_warps=1, outputs=16, step=16, slices=slices, tokens=1 if tokens == 1 else 8)
         y = ternary_matmul(x, packed, gamma, config=config)
     else:
         y = torch.empty(outputs)
@@ -89,15 +89,16 @@ def test_compiled_code_does_not_spill(kernels: dict[str, Figures]) -> None:
 
 def test_products_are_on_tensor_cores(kernels: dict[str, Figures]) -> None:
     without = {name for name, found in kernels.items() if found.code.tensor_core == 0}
-    assert without == {name for name in kernels if name.endswith("_quantize_kernel")}
+    assert without == {name for name in kernels if not name.endswith("_batch_kernel")}
 
 
-def test_loads_are_16_bytes_wide(kernels: dict[str, Figures]) -> None:
-    """All but those of gamma and bias for one token; for more the scales of tokens are narrow as well."""
+def test_weights_are_loaded_by_16_bytes(kernels: dict[str, Figures]) -> None:
+    """For one token; the four activations that meet a word of weights are 8 bytes, gamma and bias are less."""
     for name, found in kernels.items():
-        if "_token_kernel" in name:
-            few = 5 if "bias" in name else 1
-            assert sum(found.code.loads.values()) - found.code.loads[16] <= few < found.code.loads[16], name
+        if "_token_kernel" in name and "fp32" not in name:
+            few = 9 if "bias" in name else 1
+            assert found.code.loads[16] >= 2, name
+            assert sum(found.code.loads.values()) - found.code.loads[16] - found.code.loads[8] <= few, name
 
 
 def test_compile_check_catches_the_naive_twin(twin: Figures) -> None:

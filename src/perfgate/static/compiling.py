@@ -211,7 +211,9 @@ def _failed(error: Exception) -> Answer:
 
 
 def _core(error: BaseException) -> str:
-    """Give the line that says what is wrong: Triton's errors show the source first."""
+    """Give the line that says what is wrong: Triton's errors show the source first, and of a call only its place."""
+    while type(error).__name__ == "CompilationError" and error.__cause__ is not None:
+        error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if type(error).__name__ == "CompilationError" else lines[0]) if lines else ""
 
