@@ -23,7 +23,7 @@ from perf_kernels.ternary_matmul.ops import choose, ternary_matmul
 from perfgate.tune.tunable import Tunable
 
 #: Numbers of tokens: decoding one sequence, and small batches.
-_TOKENS = (1, 8, 16, 32)
+_TOKENS = (1, 8, 16, 32, 64)
 #: Programs for a single token on each of the multiprocessors of an H200, and its rows in powers of two.
 _PROGRAMS, _MULTIPROCESSORS, _ROWS = (1, 2, 3, 4), 132, (8, 16, 32, 64)
 _MOST_STAGES, _MOST_TOKENS = 4, 64
