@@ -2,8 +2,8 @@
 
 Found in Triton 3.6.0 and 3.9.0: a conversion to FP8 takes 1.9375 to 1 instead of 2, ties away from zero and subnormals
 towards zero; one from bf16 to fp32 gets subnormals wrong, and one from fp32 to bf16 cuts off; ``tl.dot`` multiplies the
-bits of a bf16 as integers. Found in 3.6.0: ``fma`` rounds twice; a loop cannot count to a number that NumPy 2.4 holds as
-an array of one element.
+bits of a bf16 as integers. Found in 3.6.0: ``fma`` rounds twice; a loop cannot count to a number that NumPy 2.4 holds
+as an array of one element.
 """
 
 from __future__ import annotations

@@ -11,6 +11,11 @@ from functools import partial
 
 import torch
 
+from perf_kernels.decode_attention import decode_attention
+from perf_kernels.decode_attention.inputs import random_step
+from perf_kernels.decode_linear import decode_linear
+from perf_kernels.decode_linear.inputs import FORMATS, random_weights
+from perf_kernels.decode_linear.inputs import random_tokens as random_decoded
 from perf_kernels.dequantize_bias import dequantize_bias
 from perf_kernels.dequantize_bias.inputs import random_products
 from perf_kernels.hbv import hbv
@@ -35,6 +40,17 @@ def _rows(call: Callable[..., object], rows: int, width: int, *arguments: object
 def _dequantize(device: str) -> None:
     for dtype in (torch.int32, torch.float32):
         dequantize_bias(*random_products(37, 131, dtype, device=device))
+
+
+def _decode(tokens: int, device: str) -> None:
+    for form in FORMATS:
+        values, scale = random_weights(74, 256, form, device=device)
+        x = random_decoded(tokens, 256, device=device)
+        decode_linear(x, values, scale, norm=torch.ones_like(x[0]), gated=True)
+
+
+def _decode_attention(device: str) -> None:
+    decode_attention(*random_step(2, 4, 2, 64, 71, 37, device=device))
 
 
 def _ternary(tokens: int, device: str) -> None:
@@ -72,6 +88,8 @@ CALLS: Mapping[str, tuple[Callable[..., None], ...]] = {
     ),
     "dequantize_bias": (_dequantize,),
     "ternary_matmul": (partial(_ternary, 1), partial(_ternary, 5)),
+    "decode_linear": (partial(_decode, 1), partial(_decode, 5)),
+    "decode_attention": (_decode_attention,),
     "hbv": (partial(_hbv, False), partial(_hbv, True)),
     "linear_attention": (partial(_attend, False), partial(_attend, True)),
 }

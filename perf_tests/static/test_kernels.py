@@ -1,30 +1,13 @@
-"""What do the kernels compile to, for GPUs that are not here? One case a launch and target."""
+"""What do the kernels compile to, for GPUs that are not here? One case a launch and target.
+
+The dearest come first, so that all processes that compile end at about the same time.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-
-
-@pytest.mark.static("perf_kernels.row_quantization.specialisations")
-def test_row_quantization(compiled: Any) -> None:
-    assert_sound(compiled)
-
-
-@pytest.mark.static("perf_kernels.slide_quantization.specialisations")
-def test_slide_quantization(compiled: Any) -> None:
-    assert_sound(compiled)
-
-
-@pytest.mark.static("perf_kernels.silu_mul_quantization.specialisations")
-def test_silu_mul_quantization(compiled: Any) -> None:
-    assert_sound(compiled)
-
-
-@pytest.mark.static("perf_kernels.dequantize_bias.specialisations")
-def test_dequantize_bias(compiled: Any) -> None:
-    assert_sound(compiled)
 
 
 @pytest.mark.static("perf_kernels.hbv.specialisations")
@@ -37,8 +20,38 @@ def test_ternary_matmul(compiled: Any) -> None:
     assert_sound(compiled)
 
 
+@pytest.mark.static("perf_kernels.slide_quantization.specialisations")
+def test_slide_quantization(compiled: Any) -> None:
+    assert_sound(compiled)
+
+
 @pytest.mark.static("perf_kernels.linear_attention.specialisations")
 def test_linear_attention(compiled: Any) -> None:
+    assert_sound(compiled)
+
+
+@pytest.mark.static("perf_kernels.decode_linear.specialisations")
+def test_decode_linear(compiled: Any) -> None:
+    assert_sound(compiled)
+
+
+@pytest.mark.static("perf_kernels.decode_attention.specialisations")
+def test_decode_attention(compiled: Any) -> None:
+    assert_sound(compiled)
+
+
+@pytest.mark.static("perf_kernels.row_quantization.specialisations")
+def test_row_quantization(compiled: Any) -> None:
+    assert_sound(compiled)
+
+
+@pytest.mark.static("perf_kernels.silu_mul_quantization.specialisations")
+def test_silu_mul_quantization(compiled: Any) -> None:
+    assert_sound(compiled)
+
+
+@pytest.mark.static("perf_kernels.dequantize_bias.specialisations")
+def test_dequantize_bias(compiled: Any) -> None:
     assert_sound(compiled)
 
 

@@ -1,4 +1,4 @@
-"""How long does each token take: greedy generation of a fixed number of tokens, batch 1, every token stamped.
+"""How long does each token take: greedy generation of a fixed number of tokens, every token stamped.
 
 The prompt's pass (prefill) and the passes after it (decode) are kept apart: the first shows as the time to first token,
 the others as one inter-token latency each.
@@ -11,67 +11,71 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
+
+from perf_workloads.text_generation.setups import Cache
+
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
 class Generation:
-    """One finished generation.
+    """One finished generation of one or several sequences of the same length.
 
-    ``latency_s`` runs from the call to its return; ``time_to_first_token_s`` from the call until the first new token is
-    on the CPU; ``inter_token_latencies_s`` holds the time from each new token to the next, one fewer than the tokens.
+    ``tokens`` holds the new tokens of each sequence. ``latency_s`` runs from the call to its return;
+    ``time_to_first_token_s`` from the call until the first new token is on the CPU; ``inter_token_latencies_s`` holds
+    the time from each step to the next, one fewer than the new tokens of a sequence.
     """
 
-    tokens: tuple[int, ...]
+    tokens: tuple[tuple[int, ...], ...]
     time_to_first_token_s: float
     inter_token_latencies_s: tuple[float, ...]
     latency_s: float
 
     @property
     def tokens_per_s(self) -> float:
-        """Give the throughput of the whole call. The prompt's tokens do not count."""
-        return len(self.tokens) / self.latency_s
+        """Give the throughput of the whole call, all sequences together. The prompt's tokens do not count."""
+        return sum(map(len, self.tokens)) / self.latency_s
 
-    @property
-    def p50_s(self) -> float:
-        """Give the median inter-token latency."""
-        return percentile(self.inter_token_latencies_s, 0.50)
 
-    @property
-    def p90_s(self) -> float:
-        """Give the inter-token latency that nine in ten stay within."""
-        return percentile(self.inter_token_latencies_s, 0.90)
+class Line(NamedTuple):
+    """Latency as a straight line over the number of new tokens."""
 
-    @property
-    def p99_s(self) -> float:
-        """Give the inter-token latency that 99 in 100 stay within."""
-        return percentile(self.inter_token_latencies_s, 0.99)
+    first_token_s: float
+    inter_token_s: float
 
 
 def generate(
-    model: Any, input_ids: Any, new_tokens: int, *, clock: Callable[[], float] = time.perf_counter
+    model: Any,
+    input_ids: Any,
+    new_tokens: int,
+    *,
+    cache: Cache = "dynamic",
+    compiled: bool = False,
+    clock: Clock = time.perf_counter,
 ) -> Generation:
-    """Generate exactly ``new_tokens`` tokens greedily and stamp each as it reaches the CPU.
+    """Generate exactly ``new_tokens`` tokens a sequence greedily through transformers; stamp each that reaches the CPU.
 
     A token's way to the CPU waits for the device, so a stamp needs no synchronization of its own. transformers streams
     each token right after its pass, except on Apple's GPUs, where it comes one pass late.
 
     Args:
         model: as :func:`~perf_workloads.text_generation.models.load` gives it.
-        input_ids: [1, n] int64 on the model's device.
+        input_ids: [B, n] int64 on the model's device.
         new_tokens: how many to generate, at least 1.
+        cache: kind of the cache of keys and values.
+        compiled: let transformers compile the forward pass of each token after the first; takes the static cache.
         clock: gives seconds.
 
     Raises:
-        ValueError: the prompt is not one sequence of at least one token, or no token is asked for.
+        ValueError: the prompt is no batch of sequences of at least one token, or no token is asked for.
         RuntimeError: the model streamed another number of tokens than it was asked for.
     """
-    if input_ids.ndim != 2 or input_ids.shape[0] != 1 or input_ids.shape[1] < 1:
-        raise ValueError(f"the prompt must have the shape [1, n], not {list(input_ids.shape)}")
-    if new_tokens < 1:
-        raise ValueError(f"new_tokens must be at least 1, not {new_tokens}")
+    check_request(input_ids, new_tokens)
     stamps = _TokenStamps(clock)
-    _wait_for(input_ids)
+    # A static cache alone would already make transformers compile on a GPU.
+    kind = {"cache_implementation": "static", "disable_compile": not compiled} if cache == "static" else {}
+    wait_for(input_ids)
     start = clock()
     model.generate(
         input_ids,
@@ -80,35 +84,49 @@ def generate(
         max_new_tokens=new_tokens,
         use_cache=True,
         streamer=stamps,
+        **kind,
     )
-    _wait_for(input_ids)
+    wait_for(input_ids)
     end = clock()
     if len(stamps.tokens) != new_tokens:
         raise RuntimeError(f"{new_tokens} tokens were asked for and {len(stamps.tokens)} streamed")
-    times = stamps.times_s
+    return finished(stamps.tokens, start, stamps.times_s, end)
+
+
+def check_request(input_ids: Any, new_tokens: int) -> None:
+    """Raise ValueError for a prompt or a number of tokens that cannot be generated with."""
+    if input_ids.ndim != 2 or min(input_ids.shape) < 1:
+        raise ValueError(f"the prompt must have the shape [B, n], not {list(input_ids.shape)}")
+    if new_tokens < 1:
+        raise ValueError(f"new_tokens must be at least 1, not {new_tokens}")
+
+
+def finished(steps: Sequence[Sequence[int]], start: float, stamps: Sequence[float], end: float) -> Generation:
+    """Make a generation of the tokens of each step and of the clock's readings."""
     return Generation(
-        tokens=tuple(int(token) for token in stamps.tokens),
-        time_to_first_token_s=times[0] - start,
-        inter_token_latencies_s=tuple(later - earlier for earlier, later in pairwise(times)),
+        tokens=tuple(zip(*steps, strict=True)),
+        time_to_first_token_s=stamps[0] - start,
+        inter_token_latencies_s=tuple(later - earlier for earlier, later in pairwise(stamps)),
         latency_s=end - start,
     )
 
 
-def greedy_gap(model: Any, input_ids: Any, tokens: Sequence[int]) -> float:
-    """Tell how far the generated tokens are from the greedy choice, without the cache that generated them.
+def fit_line(latencies_s: Sequence[tuple[int, float]]) -> Line:
+    """Fit latency over the number of new tokens: least squares, its slope and its value at one token.
 
-    One pass over prompt and tokens gives the logits that each token was chosen from. The result is the largest
-    shortfall of a chosen token's logit below the best one, in standard deviations of that step's logits: 0 when every
-    choice agrees, rounding where two logits nearly tie, around 4 for a token chosen at random.
+    Args:
+        latencies_s: new tokens and latency of each generation; at least two different numbers of tokens.
+
+    Raises:
+        ValueError: there are fewer than two lengths.
     """
-    import torch
-
-    chosen = torch.tensor(tokens, device=input_ids.device)
-    with torch.no_grad():
-        logits = model(torch.cat([input_ids[0], chosen[:-1]])[None], use_cache=False).logits[0].float()
-    steps = logits[input_ids.shape[1] - 1 :]
-    shortfall = steps.max(dim=-1).values - steps.gather(-1, chosen[:, None])[:, 0]
-    return float((shortfall / steps.std(dim=-1)).max())
+    if len({tokens for tokens, _ in latencies_s}) < 2:
+        raise ValueError("a line takes generations of at least two lengths")
+    mean_tokens = sum(tokens for tokens, _ in latencies_s) / len(latencies_s)
+    mean_s = sum(latency_s for _, latency_s in latencies_s) / len(latencies_s)
+    spread = sum((tokens - mean_tokens) ** 2 for tokens, _ in latencies_s)
+    slope = sum((tokens - mean_tokens) * (latency_s - mean_s) for tokens, latency_s in latencies_s) / spread
+    return Line(mean_s + slope * (1 - mean_tokens), slope)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -127,27 +145,27 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 class _TokenStamps:
-    """Receive what ``generate`` streams: first the prompt, then every new token; stamp the tokens."""
+    """Receive what ``generate`` streams: first the prompt, then every step's tokens; stamp the steps."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._prompt_seen = False
         self.times_s: list[float] = []
-        self.tokens: list[Any] = []
+        self.tokens: list[list[int]] = []
 
     def put(self, value: Any) -> None:
-        """Take the prompt, [1, n], or a new token, [1], both on the CPU."""
+        """Take the prompt, [B, n], or new tokens, [B], both on the CPU."""
         if not self._prompt_seen:
             self._prompt_seen = True
             return
         self.times_s.append(self._clock())
-        self.tokens.extend(value)
+        self.tokens.append(value.tolist())
 
     def end(self) -> None:
         """Take note that there is no more to come: nothing to do."""
 
 
-def _wait_for(tensor: Any) -> None:
+def wait_for(tensor: Any) -> None:
     """Wait until the tensor's device has nothing left to do: earlier work must not count, late work must."""
     if tensor.device.type != "cpu":
         import torch

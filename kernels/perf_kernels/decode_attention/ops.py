@@ -1,0 +1,130 @@
+"""How does a model call our kernel? By a function that checks and launches."""
+
+from __future__ import annotations
+
+import torch
+
+from perf_kernels.arguments import FLOATS, check_device, check_type, described
+from perf_kernels.decode_attention.kernel import _decode_kernel
+from perf_kernels.decode_attention.launch import ROWS, LaunchConfig, launch_config, power_of_two, shape_class
+from perf_kernels.target import current_target
+from perf_kernels.tuned import Chooser
+
+#: Widths of a head: its halves are operands of tensor cores, and all of it stays in registers.
+_WIDTHS = (32, 64, 128, 256)
+
+
+def decode_attention(
+    qkv: torch.Tensor,
+    q_norm: torch.Tensor,
+    k_norm: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    position: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    *,
+    epsilon: float = 1e-6,
+    config: LaunchConfig | None = None,
+) -> torch.Tensor:
+    """Attend from one new token of each sequence to those before it, and put its key and value into the cache.
+
+    Queries and keys are normed head by head (RMS) and rotated first; scores are scaled by ``D**-0.5``.
+
+    Args:
+        qkv: [B, (H + 2 G) D] bf16, fp16 or fp32: projections of H heads of queries, then of G heads of keys, then of G
+            heads of values; D is 32, 64, 128 or 256.
+        q_norm: [D], weights of the norm of queries.
+        k_norm: [D], of keys.
+        cos: [>= L, D], its second half equal to the first, as transformers makes it.
+        sin: [>= L, D], likewise.
+        position: one int64: how many tokens the cache holds, below L. Read on the device, so it is not checked: from L
+            on nothing is stored.
+        keys: [B, G, L, D], changed in place.
+        values: [B, G, L, D], changed in place.
+        epsilon: of the norms.
+        config: how to launch; by default what was tuned for this GPU, else what :func:`launch_config` chooses.
+
+    Returns:
+        out: [B, H D].
+
+    Raises:
+        TypeError: a data type that is not supported.
+        ValueError: a shape or device that cannot be used.
+    """
+    batch, kv_heads, length, width = _check(qkv, q_norm, k_norm, cos, sin, position, keys, values)
+    heads = qkv.shape[1] // width - 2 * kv_heads
+    out = torch.empty((batch, heads * width), dtype=qkv.dtype, device=qkv.device)
+    if config is None:
+        config = choose(length, width)
+    group = heads // kv_heads
+    arguments = (qkv, q_norm, k_norm, cos, sin, position, keys, values, out, length, width**-0.5, epsilon)
+    constants = (kv_heads, group, max(ROWS, power_of_two(group)), width, config.block)
+    launch = {"num_warps": config.num_warps, "num_stages": config.num_stages}
+    if qkv.is_cuda and qkv.device.index != torch.cuda.current_device():
+        with torch.cuda.device(qkv.device):
+            _decode_kernel[(batch * kv_heads,)](*arguments, *constants, **launch)
+    else:
+        _decode_kernel[(batch * kv_heads,)](*arguments, *constants, **launch)
+    return out
+
+
+def _fallback(length: int, width: int) -> LaunchConfig:
+    target = current_target()
+    return launch_config(length, width, target.backend == "hip" and target.lanes == 32)
+
+
+choose = Chooser("decode_attention", _fallback, shape_class)
+
+
+def _check(
+    qkv: torch.Tensor,
+    q_norm: torch.Tensor,
+    k_norm: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    position: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+) -> tuple[int, int, int, int]:
+    """Give the shape of the cache; raise TypeError or ValueError for what cannot be used."""
+    check_type("decode_attention", "qkv", qkv.dtype, FLOATS)
+    check_device("decode_attention", "qkv", qkv)
+    if keys.ndim != 4 or keys.shape[3] not in _WIDTHS or min(keys.shape) == 0:
+        raise ValueError(
+            f"decode_attention: keys are {list(keys.shape)}; they must be [B, G, L, D] with D one of "
+            f"{', '.join(map(str, _WIDTHS))}"
+        )
+    batch, kv_heads, length, width = keys.shape
+    heads, rest = divmod(qkv.shape[-1], width)
+    if qkv.ndim != 2 or qkv.shape[0] != batch or rest or heads <= 2 * kv_heads or heads % kv_heads:
+        raise ValueError(
+            f"decode_attention: qkv is {list(qkv.shape)}; for keys {list(keys.shape)} it must be "
+            f"[{batch}, (H + {2 * kv_heads}) * {width}], H a multiple of {kv_heads}"
+        )
+    wanted = {
+        "qkv": (qkv, list(qkv.shape)),
+        "q_norm": (q_norm, [width]),
+        "k_norm": (k_norm, [width]),
+        "keys": (keys, list(keys.shape)),
+        "values": (values, list(keys.shape)),
+    }
+    for name, table in (("cos", cos), ("sin", sin)):
+        wanted[name] = (table, [max(table.shape[0], length) if table.ndim else length, width])
+    for name, (tensor, shape) in wanted.items():
+        if (
+            list(tensor.shape) != shape
+            or tensor.dtype != qkv.dtype
+            or tensor.device != qkv.device
+            or not tensor.is_contiguous()
+        ):
+            raise ValueError(
+                f"decode_attention: {name} must be {shape} {qkv.dtype} on {qkv.device}, contiguous; it is "
+                f"{described(tensor)}"
+            )
+    if position.numel() != 1 or position.dtype != torch.int64 or position.device != qkv.device:
+        raise ValueError(
+            f"decode_attention: position must be one torch.int64 on {qkv.device}; it is {list(position.shape)} "
+            f"{position.dtype} on {position.device}"
+        )
+    return batch, kv_heads, length, width

@@ -1,0 +1,44 @@
+"""What must one step of attention over a static cache compute? Plain torch, readable, in fp64."""
+
+from __future__ import annotations
+
+import torch
+
+
+def normed_and_rotated(
+    x: torch.Tensor, norm: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, epsilon: float
+) -> torch.Tensor:
+    """Norm each head of ``x: [..., D]`` and rotate it: ``x cos + (-x2, x1) sin`` for its halves x1 and x2."""
+    x = x.double()
+    x = x * (x.square().mean(dim=-1, keepdim=True) + epsilon).rsqrt() * norm.double()
+    first, second = x.chunk(2, dim=-1)
+    return x * cos.double() + torch.cat([-second, first], dim=-1) * sin.double()
+
+
+def decode_attention_reference(
+    qkv: torch.Tensor,
+    q_norm: torch.Tensor,
+    k_norm: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    position: int,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    *,
+    epsilon: float = 1e-6,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Attend in fp64; see ``decode_attention``. The cache is left as it is.
+
+    Returns:
+        Outputs [B, H D], and the new token's key [B, G, D] and value [B, G, D].
+    """
+    batch, kv_heads, _, width = keys.shape
+    heads = qkv.shape[1] // width - 2 * kv_heads
+    query, key, value = qkv.double().view(batch, -1, width).split([heads, kv_heads, kv_heads], dim=1)
+    query = normed_and_rotated(query, q_norm, cos[position], sin[position], epsilon)
+    key = normed_and_rotated(key, k_norm, cos[position], sin[position], epsilon)
+    all_keys = torch.cat([keys[:, :, :position].double(), key[:, :, None]], dim=2)
+    all_values = torch.cat([values[:, :, :position].double(), value[:, :, None]], dim=2)
+    grouped = query.view(batch, kv_heads, heads // kv_heads, width)
+    weights = (grouped @ all_keys.transpose(2, 3) * width**-0.5).softmax(dim=-1)
+    return (weights @ all_values).reshape(batch, -1), key, value

@@ -1,0 +1,38 @@
+"""Which launches cover every compiled form of the kernel that users get? Compiled without a GPU by the static gate."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+
+import torch
+
+from perf_kernels.decode_attention.naive_twin import scores_naively
+from perf_kernels.decode_attention.ops import decode_attention
+
+
+def _launch(batch: int, length: int, dtype: torch.dtype = torch.bfloat16) -> object:
+    """One step of Qwen3-4B: 32 heads of queries, 8 of keys and values, 128 columns each."""
+
+    def empty(*shape: int) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device="cuda")
+
+    position = torch.empty((), dtype=torch.int64, device="cuda")
+    cache = empty(batch, 8, length, 128), empty(batch, 8, length, 128)
+    tables = empty(length, 128), empty(length, 128)
+    return decode_attention(empty(batch, 48 * 128), empty(128), empty(128), *tables, position, *cache)
+
+
+def _naive() -> object:
+    q = torch.empty(8, 128, dtype=torch.bfloat16, device="cuda")
+    return scores_naively(q, torch.empty(8, 640, 128, dtype=torch.bfloat16, device="cuda"), 600)
+
+
+#: Named by type, sequences and length of the cache.
+LAUNCHES: Mapping[str, Callable[[], object]] = {
+    "bf16-1-640": functools.partial(_launch, 1, 640),
+    # Triton makes no assumption about a length that is not a multiple of 16.
+    "fp16-8-613-odd": functools.partial(_launch, 8, 613, torch.float16),
+}
+#: The deliberate mistake, which the index check must find.
+TWIN_LAUNCHES: Mapping[str, Callable[[], object]] = {"naive-640": _naive}

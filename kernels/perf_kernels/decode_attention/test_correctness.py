@@ -1,0 +1,170 @@
+"""Does a step of attention give what the reference gives, and change the cache where it should, and only there?"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perf_kernels.decode_attention import (
+    LaunchConfig,
+    bytes_moved,
+    decode_attention,
+    decode_attention_reference,
+    launch_config,
+)
+from perf_kernels.decode_attention.inputs import Step, random_step
+from perf_kernels.target import DEVICE_HINT, DEVICE_TYPE, INTERPRETED
+
+DEVICE = DEVICE_TYPE
+FLOATS = [torch.bfloat16, torch.float16, torch.float32]
+#: Rounding of queries, keys and weights of the softmax to their type; in fp32 that of the sums.
+ROUNDING = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-20}
+
+examples = settings.get_profile("perf_kernels")
+few = settings(examples, max_examples=min(examples.max_examples, 10) if INTERPRETED else examples.max_examples)
+
+
+def assert_equals_the_reference(step: Step, position: int, config: LaunchConfig | None = None) -> torch.Tensor:
+    before = step.keys.clone(), step.values.clone()
+    expected, key, value = decode_attention_reference(*step[:5], position, *before)
+    y = decode_attention(*step, config=config)
+    rounding = ROUNDING[y.dtype]
+    assert y.dtype == step.qkv.dtype
+    error = (y.double() - expected).square().mean().sqrt() / expected.square().mean().sqrt()
+    assert error <= 2 * rounding
+    torch.testing.assert_close(step.keys[:, :, position].double(), key, rtol=2 * rounding, atol=4 * rounding)
+    assert torch.equal(step.values[:, :, position].double(), value)
+    for cache, old in zip((step.keys, step.values), before, strict=True):
+        rest = torch.arange(cache.shape[2], device=cache.device) != position
+        assert torch.equal(cache[:, :, rest].nan_to_num(9.0), old[:, :, rest].nan_to_num(9.0))
+    return y
+
+
+@few
+@given(
+    st.sampled_from(FLOATS),
+    st.integers(1, 2),
+    st.integers(1, 2),
+    st.integers(1, 5),
+    st.sampled_from([32, 64, 128]),
+    st.integers(1, 90),
+    st.sampled_from([16, 32, 64]),
+    st.integers(0, 2**31 - 1),
+)
+def test_equals_the_reference(
+    dtype: torch.dtype, batch: int, kv_heads: int, group: int, width: int, length: int, block: int, seed: int
+) -> None:
+    position = seed % length
+    step = random_step(batch, kv_heads * group, kv_heads, width, length, position, dtype, DEVICE, seed)
+    assert_equals_the_reference(step, position, LaunchConfig(block, num_warps=4, num_stages=2))
+
+
+@pytest.mark.parametrize("position", [0, 1, 63, 64, 65, 129])
+def test_default_launch_around_the_ends_of_blocks(position: int) -> None:
+    """What is read behind the last token is NaN, and would show."""
+    assert_equals_the_reference(random_step(1, 4, 1, 128, 130, position, torch.bfloat16, DEVICE, position), position)
+
+
+def test_more_queries_than_rows_of_a_product() -> None:
+    assert_equals_the_reference(random_step(1, 24, 1, 32, 40, 20, torch.float32, DEVICE), 20)
+
+
+def test_scores_far_apart_do_not_overflow() -> None:
+    step = random_step(1, 2, 1, 32, 40, 30, torch.float32, DEVICE)
+    step.k_norm.mul_(1e3)
+    step.keys.mul_(1e3)
+    assert assert_equals_the_reference(step, 30).isfinite().all()
+
+
+def test_sequences_do_not_depend_on_each_other() -> None:
+    step = random_step(3, 4, 2, 32, 20, 11, torch.float16, DEVICE)
+    one = Step(step.qkv[1:2], *step[1:6], step.keys[1:2].clone(), step.values[1:2].clone())
+    assert torch.equal(decode_attention(*step)[1:2], decode_attention(*one))
+
+
+def test_steps_follow_each_other() -> None:
+    """The key and the value that one step stores are those that the next one reads."""
+    first = random_step(1, 4, 2, 32, 8, 3, torch.float32, DEVICE)
+    decode_attention(*first)
+    second = first._replace(qkv=first.qkv.flip(1).contiguous(), position=first.position + 1)
+    expected, _, _ = decode_attention_reference(*second[:5], 4, second.keys, second.values)
+    torch.testing.assert_close(decode_attention(*second).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_nothing_is_stored_behind_the_cache() -> None:
+    step = random_step(1, 2, 1, 32, 16, 16, torch.float32, DEVICE)
+    room = torch.full((3, 16, 32), 7.0, device=DEVICE)
+    room[1] = step.keys[0, 0]
+    # One position past the end: the tables have it, the cache does not.
+    cos, sin = torch.ones(17, 32, device=DEVICE), torch.zeros(17, 32, device=DEVICE)
+    decode_attention(*step[:3], cos, sin, step.position, room[1:2][None], step.values)
+    assert (room[[0, 2]] == 7).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (
+            {"qkv": torch.zeros(1, 128, dtype=torch.float64, device=DEVICE)},
+            TypeError,
+            "qkv is torch.float64; it must be torch.bfloat16, torch.float16 or torch.float32",
+        ),
+        (
+            {"keys": torch.zeros(1, 1, 8, 48, device=DEVICE)},
+            ValueError,
+            "keys are [1, 1, 8, 48]; they must be [B, G, L, D] with D one of 32, 64, 128, 256",
+        ),
+        (
+            {"qkv": torch.zeros(1, 64, device=DEVICE)},
+            ValueError,
+            "qkv is [1, 64]; for keys [1, 1, 8, 32] it must be [1, (H + 2) * 32], H a multiple of 1",
+        ),
+        (
+            {"values": torch.zeros(1, 1, 9, 32, device=DEVICE)},
+            ValueError,
+            "values must be [1, 1, 8, 32] torch.float32 on {device}, contiguous; it is [1, 1, 9, 32] torch.float32 on "
+            "{device} with strides [288, 288, 32, 1]",
+        ),
+        (
+            {"cos": torch.zeros(7, 32, device=DEVICE)},
+            ValueError,
+            "cos must be [8, 32] torch.float32 on {device}, contiguous; it is [7, 32] torch.float32 on {device} with "
+            "strides [32, 1]",
+        ),
+        (
+            {"position": torch.zeros(2, dtype=torch.int64, device=DEVICE)},
+            ValueError,
+            "position must be one torch.int64 on {device}; it is [2] torch.int64 on {device}",
+        ),
+    ],
+    ids=["type", "width", "heads", "values", "tables", "position"],
+)
+def test_errors(change: dict[str, torch.Tensor], error: type[Exception], message: str) -> None:
+    step = random_step(1, 2, 1, 32, 8, 3, torch.float32, DEVICE)._replace(**change)
+    with pytest.raises(error) as caught:
+        decode_attention(*step)
+    assert str(caught.value) == "decode_attention: " + message.format(device=step.q_norm.device)
+
+
+def test_wrong_device() -> None:
+    step = random_step(1, 2, 1, 32, 8, 3, torch.float32, DEVICE)
+    with pytest.raises(ValueError) as caught:
+        decode_attention(step.qkv.to("meta"), *step[1:])
+    assert str(caught.value) == f"decode_attention: qkv is on meta; {DEVICE_HINT}"
+
+
+@examples
+@given(st.integers(1, 2**20), st.sampled_from([32, 64, 128, 256]))
+def test_launch_fits_into_shared_memory(length: int, width: int) -> None:
+    config = launch_config(length, width)
+    assert config.block.bit_count() == 1
+    assert config.block >= 16
+    # Keys and values of 4 bytes; 99 KiB is what every GPU from compute capability 8.0 on has.
+    assert 2 * config.block * width * 4 <= 99 * 1024
+
+
+def test_work() -> None:
+    # Queries, keys and values of the new token, outputs; 11 tokens of the cache, one of them written.
+    assert bytes_moved(2, 32, 8, 128, 10, 2) == 2 * 128 * 2 * (32 + 8 + 8 + 32 + 2 * 8 * 11)

@@ -1,0 +1,126 @@
+"""Are offsets into the cache 64 bits wide? Checked on the compiled code, in the interpreter, and on a GPU for real."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from perf_kernels.child import run
+from perf_kernels.decode_attention import decode_attention, decode_attention_reference
+from perf_kernels.decode_attention.inputs import random_step
+from perfgate.static.figures import Figures
+from perfgate.static.pool import compile_all, shared
+
+#: So many sequences of so long caches that the last one starts past 2**31 elements.
+SEQUENCES, LENGTH, WIDTH = 34, 2**19, 128
+
+PLACE = "perf_kernels.decode_attention.specialisations"
+TWIN = "naive-640"
+
+INTERPRET = """
+import resource, sys
+import torch
+from perf_kernels.decode_attention import decode_attention, decode_attention_reference
+from perf_kernels.decode_attention.inputs import random_step
+from perf_kernels.decode_attention.naive_twin import naive_kernel
+from perf_kernels.index_width import interpreted
+
+which, sequences, length, width = sys.argv[1], *map(int, sys.argv[2:])
+small = random_step(1, 2, 1, width, 64, 20, torch.float16)
+
+
+def check(sequences, length):
+    # Memory is committed only where it is touched: 4.5 GiB are reserved for each, the end is used.
+    keys, values = (torch.empty(sequences, 1, length, width, dtype=torch.float16) for _ in range(2))
+    keys[-1, :, :64], values[-1, :, :64] = small.keys[0], small.values[0]
+    with interpreted([sequences - 1], grid=sequences):
+        if which == "kernel":
+            qkv = torch.zeros(sequences, 4 * width, dtype=torch.float16)
+            qkv[-1] = small.qkv[0]
+            # The tables are longer than they are read.
+            cos, sin = (torch.empty(length, width, dtype=torch.float16) for _ in range(2))
+            cos[:64], sin[:64] = small.cos, small.sin
+            y = decode_attention(qkv, small.q_norm, small.k_norm, cos, sin, small.position, keys, values)
+            expected, _, _ = decode_attention_reference(*small[:5], 20, small.keys, small.values)
+            found = y[-1:].double()
+        else:
+            q = torch.zeros(sequences, width, dtype=torch.float16)
+            q[-1] = small.qkv[0, :width]
+            scores = torch.empty(sequences, 20)
+            naive_kernel[(sequences,)](q, keys, scores, length, 20, width, 64)
+            found, expected = scores[-1].double(), small.keys[0, 0, :20].double() @ small.qkv[0, :width].double()
+    torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
+    print("equals the reference", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**20, "GiB")
+
+
+if which == "twin":
+    # Below the limit it must pass: otherwise it might be caught for another reason than its offsets.
+    check(3, 64)
+check(sequences, length)
+"""
+
+
+@pytest.fixture(scope="module")
+def kernels() -> dict[str, Figures]:
+    """Compile every launch for one target, in another process: in this one kernels may be interpreted.
+
+    The static gate compiles all of them for all targets.
+    """
+    answers = compile_all(PLACE, list(shared().launches(PLACE).code), ["sm90"])
+    assert {where: answer.reason for where, answer in answers.items() if answer.status != "compiled"} == {}
+    return {" ".join([*where, kernel.name]): kernel for where, answer in answers.items() for kernel in answer.kernels}
+
+
+@pytest.fixture(scope="module")
+def twin() -> Figures:
+    """Compile the deliberate mistake."""
+    return compile_all(f"{PLACE}:TWIN_LAUNCHES", [TWIN], ["sm90"])[TWIN, "sm90"].kernels[0]
+
+
+def test_compiled_offsets_are_wide(kernels: dict[str, Figures]) -> None:
+    assert {name: found.narrow_offsets for name, found in kernels.items() if found.narrow_offsets} == {}
+
+
+def test_compiled_code_does_not_spill(kernels: dict[str, Figures]) -> None:
+    assert {name: found.code.spills for name, found in kernels.items() if found.code.spills} == {}
+
+
+def test_products_are_on_tensor_cores(kernels: dict[str, Figures]) -> None:
+    assert [name for name, found in kernels.items() if found.code.tensor_core == 0] == []
+
+
+def test_compile_check_catches_the_naive_twin(twin: Figures) -> None:
+    assert any("tt.addptr" in line for line in twin.narrow_offsets)
+
+
+def test_interpreted_at_a_large_shape() -> None:
+    assert (SEQUENCES - 1) * LENGTH * WIDTH > 2**31 - 1
+    done = run(INTERPRET, "kernel", SEQUENCES, LENGTH, WIDTH, interpret=True)
+    assert done.returncode == 0, done.stderr
+    # Resident memory: torch alone takes 1 GiB where it is built for CUDA.
+    assert done.stdout in ("equals the reference 0 GiB\n", "equals the reference 1 GiB\n")
+
+
+def test_interpreter_check_catches_the_naive_twin_past_the_limit() -> None:
+    done = run(INTERPRET, "twin", SEQUENCES, LENGTH, WIDTH, interpret=True)
+    assert done.returncode == 1
+    assert done.stdout in ("equals the reference 0 GiB\n", "equals the reference 1 GiB\n")
+    assert "int32 overflow detected for operation mul" in done.stderr
+
+
+@pytest.mark.cuda
+@pytest.mark.vram(24)
+@pytest.mark.isolate
+def test_last_sequence_of_a_large_cache() -> None:
+    """Caches of 2.3 billion elements each; the last sequence must give what it gives alone."""
+    step = random_step(1, 8, 2, WIDTH, 128, 100, torch.bfloat16, "cuda")
+    sequences, length = 18, 2**19
+    keys, values = (torch.zeros(sequences, 2, length, WIDTH, dtype=torch.bfloat16, device="cuda") for _ in range(2))
+    assert keys[-1].data_ptr() - keys.data_ptr() > 2**31
+    keys[-1, :, :128], values[-1, :, :128] = step.keys[0], step.values[0]
+    tables = [torch.zeros(length, WIDTH, dtype=torch.bfloat16, device="cuda") for _ in range(2)]
+    for table, small in zip(tables, (step.cos, step.sin), strict=True):
+        table[:128] = small
+    expected, _, _ = decode_attention_reference(*step[:5], 100, step.keys, step.values)
+    y = decode_attention(step.qkv.repeat(sequences, 1), step.q_norm, step.k_norm, *tables, step.position, keys, values)
+    torch.testing.assert_close(y[-1:].double(), expected, rtol=2e-2, atol=2e-2)

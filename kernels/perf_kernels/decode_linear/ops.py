@@ -1,0 +1,165 @@
+"""How do models call our kernels? By a function that checks and launches, and is one operator to ``torch.compile``."""
+
+from __future__ import annotations
+
+import torch
+import triton
+
+from perf_kernels.decode_linear.arguments import check
+from perf_kernels.decode_linear.kernel import (
+    AS_THEY_ARE,
+    DENSE,
+    PACKED,
+    SCALED,
+    TO_FP8,
+    TO_INT8,
+    _batch_kernel,
+    _token_kernel,
+)
+from perf_kernels.decode_linear.launch import MAX_TOKENS, WORD, LaunchConfig, launch_config, piece, shape_class
+from perf_kernels.target import current_target
+from perf_kernels.tuned import Chooser
+
+_CODES = {None: AS_THEY_ARE, torch.int8: TO_INT8, torch.float8_e4m3fn: TO_FP8}
+
+
+def decode_linear(
+    x: torch.Tensor,
+    values: torch.Tensor,
+    scale: torch.Tensor | None = None,
+    *,
+    norm: torch.Tensor | None = None,
+    epsilon: float = 1e-6,
+    residual: torch.Tensor | None = None,
+    gated: bool = False,
+    codes: torch.dtype | None = None,
+    out_dtype: torch.dtype | None = None,
+    config: LaunchConfig | None = None,
+) -> torch.Tensor:
+    """Multiply a few tokens by the weights of a linear layer, stored in 16, 8 or 4 bits, each weight read once.
+
+    ``y = rms_norm(x) W^T + residual``, or, gated, ``silu(rms_norm(x) Wg^T) * (rms_norm(x) Wu^T)``. Sums are fp32; y is
+    rounded once. Works under ``torch.compile``, as the operator ``perf_kernels::decode_linear``.
+
+    Args:
+        x: [..., K] bf16, fp16 or fp32, 1 to 16 tokens; other strides than those of contiguous rows cost a copy.
+        values: [N, K] of x's type, int8 or FP8 e4m3, or [N, K / 8] int32, packed by :func:`pack_int4`; contiguous.
+        scale: None, [N] fp32 for int8 and FP8, or [N, K / G] int32, packed, for 4 bits.
+        norm: [K], weights of an RMS norm before the product.
+        epsilon: of that norm.
+        residual: [..., N], added.
+        gated: values hold gates [N / 2, K] and then the rows that they are multiplied with.
+        codes: round the activations of each token to int8 or FP8 e4m3, by its largest magnitude.
+        out_dtype: bf16, fp16 or fp32; by default x's.
+        config: how to launch; by default what was tuned for this GPU, else what :func:`launch_config` chooses.
+            Not under ``torch.compile``.
+
+    Returns:
+        y: [..., N], gated [..., N / 2].
+
+    Raises:
+        TypeError: a data type that is not supported.
+        ValueError: a shape or device that cannot be used.
+    """
+    out_dtype = out_dtype or x.dtype
+    check(x, values, scale, norm, residual, gated, codes, out_dtype)
+    if torch.compiler.is_compiling():
+        return torch.ops.perf_kernels.decode_linear(x, values, scale, norm, epsilon, residual, gated, codes, out_dtype)
+    return _multiply(x, values, scale, norm, epsilon, residual, gated, codes, out_dtype, config)
+
+
+def _multiply(
+    x: torch.Tensor,
+    values: torch.Tensor,
+    scale: torch.Tensor | None,
+    norm: torch.Tensor | None,
+    epsilon: float,
+    residual: torch.Tensor | None,
+    gated: bool,
+    codes: torch.dtype | None,
+    out_dtype: torch.dtype,
+    config: LaunchConfig | None = None,
+) -> torch.Tensor:
+    outputs = values.shape[0] // (2 if gated else 1)
+    y = torch.empty((*x.shape[:-1], outputs), dtype=out_dtype, device=x.device)
+    arguments = (x.reshape(-1, x.shape[-1]).contiguous(), values, scale, norm, residual, y, epsilon, gated, codes)
+    if x.is_cuda and x.device.index != torch.cuda.current_device():
+        with torch.cuda.device(x.device):
+            _launch(*arguments, config)
+    else:
+        _launch(*arguments, config)
+    return y
+
+
+def _fallback(tokens: int, outputs: int, stride: int, itemsize: int, packed: bool, gated: bool) -> LaunchConfig:
+    target = current_target()
+    cramped = target.backend == "hip" and target.lanes == 32
+    return launch_config(tokens, outputs, stride, itemsize, packed, gated, cramped)
+
+
+choose = Chooser("decode_linear", _fallback, shape_class)
+
+
+def _launch(
+    x: torch.Tensor,
+    values: torch.Tensor,
+    scale: torch.Tensor | None,
+    norm: torch.Tensor | None,
+    residual: torch.Tensor | None,
+    y: torch.Tensor,
+    epsilon: float,
+    gated: bool,
+    codes: torch.dtype | None,
+    config: LaunchConfig | None,
+) -> None:
+    (tokens, width), outputs, stride = x.shape, y.shape[-1], values.shape[1]
+    packed = values.dtype == torch.int32
+    if config is None:
+        config = choose(tokens, outputs, stride, values.element_size(), packed, gated)
+    group = width // scale.shape[1] if packed else WORD
+    kind = PACKED if packed else DENSE if scale is None else SCALED
+    pointers = (x, values, scale, norm, residual, y)
+    sizes = (outputs, width, stride, epsilon, kind, group, _CODES[codes], gated)
+    grid = (triton.cdiv(outputs, config.rows),)
+    launch = {"num_warps": config.num_warps, "num_stages": config.num_stages}
+    tiles = config.tiles(stride)
+    if tokens == 1:
+        _token_kernel[grid](*pointers, *sizes, config.rows, config.tile, tiles, piece(values.element_size()), **launch)
+    else:
+        _batch_kernel[grid](*pointers, tokens, *sizes, MAX_TOKENS, config.rows, config.tile, tiles, **launch)
+
+
+@torch.library.custom_op(
+    "perf_kernels::decode_linear",
+    mutates_args=(),
+    schema="(Tensor x, Tensor values, Tensor? scale, Tensor? norm, float epsilon, Tensor? residual, bool gated, "
+    "ScalarType? codes, ScalarType out_dtype) -> Tensor",
+)
+def _operator(
+    x: torch.Tensor,
+    values: torch.Tensor,
+    scale: torch.Tensor | None,
+    norm: torch.Tensor | None,
+    epsilon: float,
+    residual: torch.Tensor | None,
+    gated: bool,
+    codes: torch.dtype | None,
+    out_dtype: torch.dtype,
+) -> torch.Tensor:
+    check(x, values, scale, norm, residual, gated, codes, out_dtype)
+    return _multiply(x, values, scale, norm, epsilon, residual, gated, codes, out_dtype)
+
+
+@_operator.register_fake
+def _(
+    x: torch.Tensor,
+    values: torch.Tensor,
+    scale: torch.Tensor | None,
+    norm: torch.Tensor | None,
+    epsilon: float,
+    residual: torch.Tensor | None,
+    gated: bool,
+    codes: torch.dtype | None,
+    out_dtype: torch.dtype,
+) -> torch.Tensor:
+    return x.new_empty((*x.shape[:-1], values.shape[0] // (2 if gated else 1)), dtype=out_dtype)

@@ -1,0 +1,66 @@
+"""Which launches cover every compiled form of the kernels that users get? Compiled without a GPU by the static gate."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+
+import torch
+
+from perf_kernels.decode_linear.inputs import GROUP, LAYERS, Format, Layer
+from perf_kernels.decode_linear.naive_twin import matvec_naively
+from perf_kernels.decode_linear.ops import decode_linear
+
+_CODES = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
+
+
+def _stored(layer: Layer, form: Format, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def empty(*shape: int, dtype: torch.dtype) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device="cuda")
+
+    if form == "dense":
+        return empty(layer.rows, layer.width, dtype=dtype), None
+    if form == "int4":
+        scale = empty(layer.rows, layer.width // GROUP, dtype=torch.int32)
+        return empty(layer.rows, layer.width // 8, dtype=torch.int32), scale
+    return empty(layer.rows, layer.width, dtype=_CODES[form]), empty(layer.rows, dtype=torch.float32)
+
+
+def _launch(
+    name: str, form: Format, tokens: int = 1, *, dtype: torch.dtype = torch.bfloat16, codes: torch.dtype | None = None
+) -> object:
+    """Launch a layer as a decoder does: behind a norm, or with a residual added."""
+    layer = LAYERS[name]
+    x = torch.empty(tokens, layer.width, dtype=dtype, device="cuda")
+    values, scale = _stored(layer, form, dtype)
+    if name in ("out", "down"):
+        residual = torch.empty(tokens, layer.outputs, dtype=dtype, device="cuda")
+        return decode_linear(x, values, scale, residual=residual, codes=codes)
+    norm = torch.empty(layer.width, dtype=dtype, device="cuda")
+    return decode_linear(x, values, scale, norm=norm, gated=layer.gated, codes=codes)
+
+
+def _naive(name: str) -> object:
+    layer = LAYERS[name]
+    values, _ = _stored(layer, "dense", torch.bfloat16)
+    return matvec_naively(torch.empty(layer.width, dtype=torch.bfloat16, device="cuda"), values)
+
+
+#: Named by the type of the weights, the layer of Qwen3-4B and the number of tokens, and by what is special. Few,
+#: because each is compiled for every target.
+LAUNCHES: Mapping[str, Callable[[], object]] = {
+    "bf16-gate_up-1": functools.partial(_launch, "gate_up", "dense"),
+    "bf16-down-1": functools.partial(_launch, "down", "dense"),
+    "int8-gate_up-1": functools.partial(_launch, "gate_up", "int8"),
+    "fp8-gate_up-1-codes": functools.partial(_launch, "gate_up", "fp8", codes=torch.float8_e4m3fn),
+    "int4-gate_up-1": functools.partial(_launch, "gate_up", "int4", dtype=torch.float16),
+    "int4-down-8": functools.partial(_launch, "down", "int4", 8, dtype=torch.float16),
+}
+#: Other forms that users get.
+MORE_LAUNCHES: Mapping[str, Callable[[], object]] = {
+    "bf16-qkv-1": functools.partial(_launch, "qkv", "dense"),
+    "int8-down-1-codes": functools.partial(_launch, "down", "int8", codes=torch.int8),
+    "int8-gate_up-8": functools.partial(_launch, "gate_up", "int8", 8),
+}
+#: The deliberate mistake, which the index check must find.
+TWIN_LAUNCHES: Mapping[str, Callable[[], object]] = {"naive-head": functools.partial(_naive, "head")}

@@ -1,0 +1,142 @@
+"""Are row offsets 64 bits wide? Checked on the compiled code, in the interpreter, and on a GPU for real."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from perf_kernels.child import run
+from perf_kernels.decode_linear import decode_linear, decode_linear_reference
+from perf_kernels.decode_linear.inputs import random_tokens, random_weights
+from perfgate.static.figures import Figures
+from perfgate.static.pool import compile_all, shared
+
+#: Rows so wide that weights of one byte pass 2**31 with few of them: row 16,384 starts there.
+OUTPUTS, WIDTH = 16_400, 2**17
+
+PLACE = "perf_kernels.decode_linear.specialisations"
+TWIN = "naive-head"
+
+INTERPRET = """
+import resource, sys
+import torch
+from perf_kernels.decode_linear import LaunchConfig, decode_linear, decode_linear_reference
+from perf_kernels.decode_linear.naive_twin import naive_kernel
+from perf_kernels.index_width import interpreted
+
+which, outputs, width = sys.argv[1], *map(int, sys.argv[2:])
+generator = torch.Generator().manual_seed(0)
+
+
+def check(outputs, width, tokens, programs):
+    # Memory is committed only where it is touched: 2 GiB are reserved, the last rows are used.
+    values = torch.empty(outputs, width, dtype=torch.int8)
+    values[-16:] = torch.randint(-3, 4, (16, width), dtype=torch.int8, generator=generator)
+    x = torch.randint(-3, 4, (tokens, width), generator=generator).float()
+    with interpreted([programs - 1], grid=programs):
+        if which == "kernel":
+            y = decode_linear(x, values, torch.ones(outputs), config=LaunchConfig(rows=16, tile=4096))
+        else:
+            y = torch.empty(tokens, outputs)
+            naive_kernel[(outputs,)](x[0], values, y, width, 4096)
+    last = slice(-16 if which == "kernel" else -1, None)
+    expected = decode_linear_reference(x, values[last].contiguous(), torch.ones(len(values[last])))
+    assert torch.equal(y[:, last].double(), expected)
+    print("equals the reference", tokens, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**20, "GiB")
+
+
+if which == "kernel":
+    check(outputs, width, 1, outputs // 16)
+    check(outputs, width, 2, outputs // 16)
+else:
+    # Below the limit it must pass: otherwise it might be caught for another reason than its offsets.
+    check(32, 512, 1, 32)
+    check(outputs, width, 1, outputs)
+"""
+
+
+@pytest.fixture(scope="module")
+def kernels() -> dict[str, Figures]:
+    """Compile every launch for one target, in another process: in this one kernels may be interpreted.
+
+    The static gate compiles those of ``LAUNCHES`` for all targets.
+    """
+    answers = {
+        found: answer
+        for place in (PLACE, f"{PLACE}:MORE_LAUNCHES")
+        for found, answer in compile_all(place, list(shared().launches(place).code), ["sm90"]).items()
+    }
+    assert {where: answer.reason for where, answer in answers.items() if answer.status != "compiled"} == {}
+    return {" ".join([*where, kernel.name]): kernel for where, answer in answers.items() for kernel in answer.kernels}
+
+
+@pytest.fixture(scope="module")
+def twin() -> Figures:
+    """Compile the deliberate mistake."""
+    return compile_all(f"{PLACE}:TWIN_LAUNCHES", [TWIN], ["sm90"])[TWIN, "sm90"].kernels[0]
+
+
+def test_compiled_offsets_are_wide(kernels: dict[str, Figures]) -> None:
+    assert {name: found.narrow_offsets for name, found in kernels.items() if found.narrow_offsets} == {}
+
+
+def test_compiled_code_does_not_spill(kernels: dict[str, Figures]) -> None:
+    assert {name: found.code.spills for name, found in kernels.items() if found.code.spills} == {}
+
+
+def test_one_token_waits_for_no_other_warp(kernels: dict[str, Figures]) -> None:
+    """Programs of one warp, products in fp32; only packed weights exchange something within the warp."""
+    for name, found in kernels.items():
+        if "_token_kernel" in name:
+            assert found.code.tensor_core == 0, name
+            assert found.code.barriers == 0 or name.startswith("int4"), name
+
+
+def test_several_tokens_are_on_tensor_cores(kernels: dict[str, Figures]) -> None:
+    assert [name for name, found in kernels.items() if "_batch_kernel" in name and found.code.tensor_core == 0] == []
+
+
+def test_weights_are_loaded_16_bytes_at_a_time(kernels: dict[str, Figures]) -> None:
+    """Of whole numbers nearly all loads are; of packed weights, those of activations are 8 bytes wide."""
+    for name, found in kernels.items():
+        if "_token_kernel" in name and " sm90 " in name:
+            wide = found.code.loads[16]
+            others = sum(found.code.loads.values()) - wide
+            assert wide >= 8, name
+            assert others <= (24 if name.startswith("int4") else 2), name
+
+
+def test_compile_check_catches_the_naive_twin(twin: Figures) -> None:
+    found = [line.split(" = ")[1].split(" ")[0] for line in twin.narrow_offsets]
+    assert "tt.addptr" in found
+
+
+def test_interpreted_at_the_largest_shape() -> None:
+    assert (OUTPUTS - 16) * WIDTH > 2**31 - 1
+    done = run(INTERPRET, "kernel", OUTPUTS, WIDTH, interpret=True)
+    assert done.returncode == 0, done.stderr
+    # Resident memory: torch alone takes 1 GiB where it is built for CUDA.
+    assert done.stdout.replace("1 GiB", "0 GiB") == "equals the reference 1 0 GiB\nequals the reference 2 0 GiB\n"
+
+
+def test_interpreter_check_catches_the_naive_twin_past_the_limit() -> None:
+    done = run(INTERPRET, "twin", OUTPUTS, WIDTH, interpret=True)
+    assert done.returncode == 1
+    assert done.stdout.replace("1 GiB", "0 GiB") == "equals the reference 1 0 GiB\n"
+    assert "int32 overflow detected for operation mul" in done.stderr
+
+
+@pytest.mark.cuda
+@pytest.mark.vram(24)
+@pytest.mark.isolate
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_largest_shape(tokens: int) -> None:
+    """All outputs of weights past 2**31 bytes; rows repeat every 16, so that the reference is small."""
+    values, scale = random_weights(16, WIDTH, "int8", torch.float32, "cuda", seed=1)
+    assert scale is not None
+    times = OUTPUTS // 16
+    x = random_tokens(tokens, WIDTH, torch.float32, "cuda", seed=2)
+    y = decode_linear(x, values.repeat(times, 1), scale.repeat(times)).view(tokens, times, 16)
+    expected = decode_linear_reference(x, values, scale).float()
+    assert torch.equal(y, y[:, :1].expand_as(y))
+    torch.testing.assert_close(y[:, 0], expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())

@@ -1,0 +1,111 @@
+"""Which configurations of the decode product does ``perfgate tune decode_linear`` try, and on which shapes?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from perf_kernels.decode_linear.inputs import LAYERS, Format, Layer, random_tokens, random_weights
+from perf_kernels.decode_linear.launch import WORD, LaunchConfig
+from perf_kernels.decode_linear.ops import choose, decode_linear
+from perf_kernels.target import DEVICE_TYPE
+from perfgate.tune.tunable import Tunable
+
+#: Bytes of a weight, or of a word of eight, by how weights are kept; int8 stands for FP8, too.
+_FORMATS: dict[Format, int] = {"dense": 2, "int8": 1, "int4": 4}
+_TOKENS = (1, 8)
+_ROWS, _TILES, _WARPS = (1, 2, 4, 8, 16), (128, 256, 512, 1024, 2048), (1, 2)
+_MOST_STAGES, _MOST_WARPS = 5, 8
+#: Numbers that a program may hold in registers for each of its threads.
+_MOST_HELD = 256
+
+Shape = tuple[int, int, int, int, bool, bool]
+
+
+def _stride(layer: Layer, form: Format) -> int:
+    return layer.width // WORD if form == "int4" else layer.width
+
+
+def _shapes() -> Iterator[Shape]:
+    """Give the layers of Qwen3-4B, kept in 16, 8 and 4 bits; the head in 16 only."""
+    for tokens in _TOKENS:
+        for form, itemsize in _FORMATS.items():
+            for name, layer in LAYERS.items():
+                if form == "dense" or name != "head":
+                    yield tokens, layer.outputs, _stride(layer, form), itemsize, form == "int4", layer.gated
+
+
+def _candidates(
+    tokens: int, outputs: int, stride: int, itemsize: int, packed: bool, gated: bool
+) -> Iterator[LaunchConfig]:
+    """Give rows and tiles that fit into registers; for several tokens, tiles of a product on tensor cores."""
+    if tokens > 1:
+        for rows in (16, 32, 64):
+            for tile in (16, 32, 64) if packed else (64, 128, 256):
+                yield LaunchConfig(rows, tile, num_warps=4, num_stages=3)
+        return
+    for rows in _ROWS:
+        for tile in _TILES:
+            for num_warps in _WARPS:
+                config = LaunchConfig(rows, tile, num_warps)
+                if _fits(config, stride, itemsize, packed, gated):
+                    yield config
+
+
+def _neighbours(
+    config: LaunchConfig, tokens: int, outputs: int, stride: int, itemsize: int, packed: bool, gated: bool
+) -> Iterator[LaunchConfig]:
+    """Give half and twice the warps, and other numbers of stages; for one token of rows, too."""
+    near = [replace(config, num_warps=warps) for warps in (config.num_warps // 2, 2 * config.num_warps)]
+    near += [replace(config, num_stages=config.num_stages + more) for more in (-1, 1)]
+    if tokens == 1:
+        near += [replace(config, rows=rows) for rows in (config.rows // 2, 2 * config.rows)]
+    for other in near:
+        if not (1 <= other.num_warps <= _MOST_WARPS and 1 <= other.num_stages <= _MOST_STAGES):
+            continue
+        if tokens > 1 or _fits(other, stride, itemsize, packed, gated):
+            yield other
+
+
+def _fits(config: LaunchConfig, stride: int, itemsize: int, packed: bool, gated: bool) -> bool:
+    """Tell whether one token's tile fits into registers, gives each thread a load, and does not lie beyond the row."""
+    threads = 32 * config.num_warps
+    held = config.rows * config.tile * (1 + gated) * (WORD if packed else 1) // threads
+    return config.rows >= 1 and config.tile * itemsize >= 16 and config.tile < 2 * stride and held <= _MOST_HELD
+
+
+def _inputs(
+    tokens: int, outputs: int, stride: int, itemsize: int, packed: bool, gated: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, bool]:
+    form: Format = "int4" if packed else "int8" if itemsize == 1 else "dense"
+    width = stride * (WORD if packed else 1)
+    values, scale = random_weights(outputs * (1 + gated), width, form, torch.bfloat16, DEVICE_TYPE)
+    return random_tokens(tokens, width, torch.bfloat16, DEVICE_TYPE), values, scale, gated
+
+
+def _launch(
+    config: LaunchConfig, x: torch.Tensor, values: torch.Tensor, scale: torch.Tensor | None, gated: bool
+) -> torch.Tensor:
+    return decode_linear(x, values, scale, gated=gated, config=config)
+
+
+def _close(default: Any, other: Any) -> str:
+    """Compare results: sums are taken in another order."""
+    error = float((default - other).float().abs().max() / default.float().abs().max())
+    return "" if error < 2.0**-6 else f"results differ by {error:.1e} of the largest"
+
+
+TUNABLE = Tunable(
+    kernel=choose.kernel,
+    shapes=_shapes,
+    shape_class=choose.shape_class,
+    default=choose.fallback,
+    candidates=_candidates,
+    neighbours=_neighbours,
+    inputs=_inputs,
+    launch=_launch,
+    check=_close,
+)

@@ -1,0 +1,111 @@
+"""Which attention did a call take in fact, whatever was asked for? Read from the operators that ran. Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from perf_workloads.attention.config import DecoderConfig
+from perfgate.measure import notes
+
+#: Operator of torch -> the backend that it belongs to. The math backend is made of others, a softmax among them.
+_FUSED = {
+    "_scaled_dot_product_flash_attention": "flash",
+    "_scaled_dot_product_flash_attention_for_cpu": "flash",
+    "_scaled_dot_product_efficient_attention": "efficient",
+    "_scaled_dot_product_cudnn_attention": "cudnn",
+}
+_MATH = ("_safe_softmax", "_softmax")
+
+
+class WrongImplementation(AssertionError):
+    """Something else ran than what the case is about."""
+
+
+class _Operators(TorchDispatchMode):  # type: ignore[misc]  # torch is not followed
+    """Notes the names of the operators that run inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def sdpa_backends(call: Callable[[], object]) -> set[str]:
+    """Run a call and give the backends that scaled_dot_product_attention took in it.
+
+    A model that has a softmax of its own (not a log-softmax) looks as if it used the math backend, too.
+    """
+    with _Operators() as operators:
+        call()
+    seen = {_FUSED[name] for name in operators.names if name in _FUSED}
+    return seen | ({"math"} if operators.names.intersection(_MATH) else set())
+
+
+def assert_sdpa_backend(call: Callable[[], object], backend: str) -> None:
+    """Check that a call takes one backend and no other.
+
+    Raises:
+        WrongImplementation: it took another one.
+    """
+    seen = sdpa_backends(call)
+    if seen != {backend}:
+        raise WrongImplementation(
+            f"asked for the {backend} backend of scaled_dot_product_attention, and "
+            f"{' and '.join(sorted(seen)) or 'none'} ran"
+        )
+
+
+def assert_implementation(call: Callable[[], object], config: DecoderConfig) -> None:
+    """Check that a call of a decoder is computed by what its configuration names.
+
+    Args:
+        call: in the arithmetic of training, see ``training.logits``: flash attention has no fp32 kernel on a GPU.
+        config: of the decoder.
+
+    Raises:
+        WrongImplementation: it is computed by something else.
+    """
+    if config.mixer == "softmax":
+        assert_sdpa_backend(call, config.implementation)
+        return
+    noted: dict[str, set[str]] = {}
+    with notes.collect(noted):
+        call()
+    ran = noted.get({"linear": "linear_attention", "gated_deltanet": "gated_delta_rule"}[config.mixer], set())
+    if ran != {config.implementation}:
+        raise WrongImplementation(f"asked for {config.implementation}, and {' and '.join(sorted(ran)) or 'none'} ran")
+
+
+def assert_kernels(kernels: Mapping[str, int], implementation: str) -> None:
+    """Check by the names of the kernels that ran on a GPU that they are those of an implementation.
+
+    Args:
+        kernels: how often each ran, by name.
+        implementation: of a decoder.
+
+    Raises:
+        WrongImplementation: none of its kernels ran, or one of another implementation did.
+    """
+    ran = {name for name, signs in _SIGNS.items() if any(sign in kernel for kernel in kernels for sign in signs)}
+    wanted = set() if implementation.startswith("naive_") or implementation == "math" else {implementation}
+    if ran != wanted:
+        raise WrongImplementation(
+            f"asked for {implementation}, and the kernels that ran are those of {' and '.join(sorted(ran)) or 'none'}"
+        )
+
+
+#: Implementation -> what the name of one of its kernels contains, and no other's.
+_SIGNS = {
+    "flash": ("flash_fwd", "flash::"),
+    "efficient": ("fmha_cutlass", "AttentionKernel"),
+    "cudnn": ("cudnn_generated_fort_native_sdpa",),
+    "fla_fused_chunk": ("fused_chunk_fwd_kernel",),
+    "fla_chunk": ("kkt",),
+    "fla_kda": ("kda",),
+}

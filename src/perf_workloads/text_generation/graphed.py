@@ -1,0 +1,129 @@
+"""How does generation run when each token is one replay of a CUDA graph? Imports torch.
+
+The prompt goes through transformers' layers, which fill a static cache of transformers; each token after the first is
+one step of fused kernels on the same cache.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from perf_workloads.text_generation.driver import Clock, Generation, check_request, finished
+from perf_workloads.text_generation.fused import FusedStep
+
+#: Steps that run before the capture: kernels are compiled in the first.
+WARM_UP_STEPS = 2
+
+
+class GraphedGenerator:
+    """Generates greedily; memory of the cache and the graph are allocated once.
+
+    Args:
+        model: as :func:`~perf_workloads.text_generation.models.load` gives it.
+        batch: number of sequences.
+        length: tokens that the cache holds, prompt and new ones.
+        graph: capture the step. Without it (in Triton's interpreter, say) its kernels are launched one by one.
+
+    Attributes:
+        step: the fused step.
+    """
+
+    def __init__(self, model: Any, batch: int, length: int, *, graph: bool = True) -> None:
+        from transformers import StaticCache
+
+        self.model, self.batch, self.length = model, batch, length
+        self.cache = StaticCache(config=model.config, max_cache_len=length)
+        with torch.no_grad():
+            # Memory of the cache is allocated by the first pass.
+            self._prefill(torch.zeros(batch, 1, dtype=torch.int64, device=model.device))
+            self.step = FusedStep(model, self.cache, batch)
+            self.step.position.fill_(1)
+            self._graph = self._capture() if graph else None
+        self._host = torch.empty((length, batch), dtype=torch.int64, pin_memory=graph)
+
+    def generate(self, input_ids: Any, new_tokens: int, *, clock: Clock = time.perf_counter) -> Generation:
+        """Generate exactly ``new_tokens`` tokens a sequence greedily and stamp each step as it reaches the CPU.
+
+        The next replay is queued before the last one's tokens are waited for, so that the device does not idle.
+
+        Args:
+            input_ids: [B, n] int64 on the model's device.
+            new_tokens: how many to generate, at least 1.
+            clock: gives seconds.
+
+        Raises:
+            ValueError: the request cannot be generated, or does not fit into the cache.
+        """
+        check_request(input_ids, new_tokens)
+        tokens = input_ids.shape[1]
+        if input_ids.shape[0] != self.batch or tokens + new_tokens > self.length:
+            raise ValueError(
+                f"{input_ids.shape[0]} sequences of {tokens} + {new_tokens} tokens do not fit into a cache for "
+                f"{self.batch} of {self.length}"
+            )
+        self._wait()
+        start = clock()
+        with torch.no_grad():
+            first = self.start(input_ids)
+            stamps = [clock()]
+            self._decode(new_tokens - 1, clock, stamps)
+        end = clock()
+        return finished([first, *self._host[: new_tokens - 1].tolist()], start, stamps, end)
+
+    def start(self, input_ids: Any) -> list[int]:
+        """Run the prompt; give the first new tokens, from which :attr:`step` goes on."""
+        first = self._prefill(input_ids)[:, -1].float().argmax(dim=-1)
+        self.step.token.copy_(first)
+        self.step.position.fill_(input_ids.shape[1])
+        tokens: list[int] = first.tolist()
+        return tokens
+
+    def replay(self) -> None:
+        """Queue one step, from the tokens and the position that :attr:`step` holds."""
+        if self._graph is None:
+            self.step()
+        else:
+            self._graph.replay()
+
+    def _prefill(self, input_ids: Any) -> Any:
+        self.cache.reset()
+        return self.model(input_ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1).logits
+
+    def _decode(self, steps: int, clock: Clock, stamps: list[float]) -> None:
+        if self._graph is None:
+            for number in range(steps):
+                self.replay()
+                self._host[number].copy_(self.step.token)
+                stamps.append(clock())
+            return
+        arrived = [torch.cuda.Event() for _ in range(steps)]
+        for number in range(steps):
+            self.replay()
+            self._host[number].copy_(self.step.token, non_blocking=True)
+            arrived[number].record()
+            if number:
+                arrived[number - 1].synchronize()
+                stamps.append(clock())
+        if arrived:
+            arrived[-1].synchronize()
+            stamps.append(clock())
+
+    def _capture(self) -> torch.cuda.CUDAGraph:
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP_STEPS):
+                self.step()
+        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.step()
+        return graph
+
+    def _wait(self) -> None:
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize()

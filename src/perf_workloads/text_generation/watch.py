@@ -1,0 +1,78 @@
+"""Which implementations does a call run, operator by operator? Imports torch.
+
+Operators are counted as torch dispatches them, below autograd and without a profiler, so that a call can be watched in
+the same process in which it is timed later.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_ATTENTION = "_scaled_dot_product_"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a call did.
+
+    Attributes:
+        operators: how often each operator ran, by name ("aten::mm").
+        caches: class names of the caches that the model was given.
+        passes: forward passes.
+    """
+
+    operators: Counter[str]
+    caches: frozenset[str]
+    passes: int
+
+    @property
+    def attention(self) -> str:
+        """Name what torch's scaled dot product attention chose, e.g. "flash", "efficient", "math"; sorted."""
+        chosen = {
+            name.split(_ATTENTION)[1].removesuffix("_attention").removesuffix("_attention_for_cpu")
+            for name in self.operators
+            if _ATTENTION in name
+        }
+        return " | ".join(sorted(chosen)) or "none"
+
+
+class _Counting(TorchDispatchMode):  # type: ignore[misc]  # torch is not followed
+    """Counts operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operators[func._schema.name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def watch(model: Any, call: Callable[[], object]) -> Seen:
+    """Run a call once and tell what it did.
+
+    Args:
+        model: whose forward passes are counted.
+        call: runs the model.
+    """
+    caches: set[str] = set()
+    passes = 0
+
+    def look(_: Any, __: Any, arguments: dict[str, Any]) -> None:
+        nonlocal passes
+        passes += 1
+        caches.add(type(arguments.get("past_key_values")).__name__)
+
+    hook = model.register_forward_pre_hook(look, with_kwargs=True)
+    counting = _Counting()
+    try:
+        with counting:
+            call()
+    finally:
+        hook.remove()
+    return Seen(counting.operators, frozenset(caches), passes)

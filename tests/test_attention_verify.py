@@ -1,0 +1,247 @@
+"""Is it caught when something else runs than what a case is about, or when a profile does not add up?"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+import perf_kernels.gated_delta_rule
+import perf_kernels.linear_attention
+from perf_workloads.attention import delta_net, mixers
+from perf_workloads.attention.cases import skip_unless_it_runs
+from perf_workloads.attention.config import ROWS, decoder
+from perf_workloads.attention.decoder import build
+from perf_workloads.attention.profiling import ProfileMismatch, assert_adds_up
+from perf_workloads.attention.training import logits
+from perf_workloads.attention.verify import (
+    WrongImplementation,
+    assert_implementation,
+    assert_kernels,
+    sdpa_backends,
+)
+from perfgate.measure import notes
+from perfgate.profile import Operator, Profile, Span
+
+IDS = torch.zeros(1, 8, dtype=torch.int64)
+
+
+def built(row: str, **changes: Any) -> tuple[Any, Any]:
+    config = decoder(row, "cpu", vocabulary=16, positions=8, hidden=16, layers=2, heads=2, **changes)
+    return build(config, "cpu"), config
+
+
+@pytest.mark.parametrize("row", ROWS["cpu"])
+def test_what_was_asked_for_ran(row: str) -> None:
+    model, config = built(row)
+    assert_implementation(lambda: logits(model, IDS), config)
+    loss = functools.partial(lambda: logits(model, IDS).sum().backward())
+    assert_implementation(loss, config)
+
+
+def test_a_choice_that_is_left_to_torch_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published "softmax" row was flash attention."""
+    model, config = built("softmax")
+    monkeypatch.setattr(mixers, "sdpa_kernel", lambda backends: contextlib.nullcontext())
+    with pytest.raises(WrongImplementation) as raised:
+        assert_implementation(lambda: model(IDS), config)
+    assert str(raised.value) == "asked for the math backend of scaled_dot_product_attention, and flash ran"
+
+
+def test_backends_are_read_from_the_operators_that_ran() -> None:
+    q = torch.randn(1, 1, 4, 8)
+    assert sdpa_backends(lambda: mixers.attend(q, q, q, "math")) == {"math"}
+    assert sdpa_backends(lambda: mixers.attend(q, q, q, "flash")) == {"flash"}
+    assert sdpa_backends(lambda: q + 1) == set()
+
+
+@pytest.mark.parametrize(
+    ("row", "package", "name"),
+    [
+        ("linear", perf_kernels.linear_attention, "linear_attention"),
+        ("gated_deltanet", perf_kernels.gated_delta_rule, "gated_delta_rule"),
+    ],
+)
+def test_a_silent_fallback_is_caught(monkeypatch: pytest.MonkeyPatch, row: str, package: Any, name: str) -> None:
+    model, config = built(row)
+    attend = getattr(package, name)
+
+    def falls_back(*inputs: Any, implementation: str, **options: Any) -> Any:
+        return attend(*inputs, implementation="naive_recurrent", **options)
+
+    monkeypatch.setattr(package, name, falls_back)
+    with pytest.raises(WrongImplementation) as raised:
+        assert_implementation(lambda: model(IDS), config)
+    assert str(raised.value) == "asked for naive_chunk, and naive_recurrent ran"
+
+
+def test_a_mixer_that_says_nothing_is_caught() -> None:
+    _, config = built("linear")
+    with pytest.raises(WrongImplementation) as raised:
+        assert_implementation(lambda: IDS + 1, config)
+    assert str(raised.value) == "asked for naive_chunk, and none ran"
+
+
+def test_fla_on_a_cpu_is_an_error_and_no_fallback() -> None:
+    model, _ = built("linear", implementation="fla_fused_chunk")
+    with pytest.raises(ValueError) as raised:
+        model(IDS)
+    assert str(raised.value) == (
+        "linear_attention: fla_fused_chunk runs on a GPU, and q is on cpu\n"
+        "hint: on a CPU choose naive_chunk or naive_recurrent"
+    )
+
+
+@pytest.mark.parametrize("implementation", ["fla_chunk", "fla_kda"])
+def test_fla_that_is_not_installed_is_an_error_and_no_fallback(
+    monkeypatch: pytest.MonkeyPatch, implementation: str
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "fla"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "fla", None)
+    model, _ = built("gated_deltanet", implementation=implementation)
+    with pytest.raises(ModuleNotFoundError) as raised:
+        model(IDS)
+    assert str(raised.value) == (
+        "GatedDeltaNet: implementation 'fla' needs fla, and fla.modules is not installed\n"
+        "hint: pip install fla-core, or choose another implementation"
+    )
+
+
+@pytest.mark.parametrize("row", ROWS["cpu"])
+def test_what_ran_is_noted(row: str) -> None:
+    model, config = built(row)
+    with notes.collect() as noted:
+        model(IDS)
+    expected = {
+        "softmax": {"sdpa_backend": {config.implementation}},
+        "linear": {"linear_attention": {"naive_chunk"}},
+        "gated_deltanet": {"gated_delta_rule": {"naive_chunk"}, "causal_conv1d": {"torch"}},
+    }
+    assert noted == expected[config.mixer]
+
+
+def raises(error: Exception) -> Any:
+    def backward(**_: Any) -> None:
+        raise error
+
+    return backward
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        (RuntimeError("wrong on this GPU (see #640)"), "wrong on this GPU (see #640)"),
+        # It went on to its inputs, of which there are none.
+        (AttributeError("'NoneType' object has no attribute 'shape'"), ""),
+    ],
+)
+def test_gradients_that_fla_refuses_are_a_reason_to_skip(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, refused: str
+) -> None:
+    monkeypatch.setattr(delta_net, "_fla", lambda implementation, module, name: raises(error))
+    monkeypatch.setitem(sys.modules, "fla", ModuleType("fla"))
+    assert delta_net.gradients_refused("fla_chunk") == refused
+    config = decoder("gated_deltanet", "cuda", vocabulary=16, positions=8)
+    if not refused:
+        skip_unless_it_runs(config)
+        return
+    with pytest.raises(pytest.skip.Exception) as raised:
+        skip_unless_it_runs(config)
+    assert str(raised.value) == "fla refuses the gradients of fla_chunk: wrong on this GPU (see #640)"
+    skip_unless_it_runs(config, gradients=False)
+    skip_unless_it_runs(decoder("gated_deltanet_kda", "cuda", vocabulary=16, positions=8))
+
+
+KERNELS = {
+    "flash": "void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<64, 128, 128, 4>>",
+    "efficient": "fmha_cutlassF_bf16_aligned_64x64_rf_sm80(PyTorchMemEffAttention::AttentionKernel<...>)",
+    "cudnn": "cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_3_64x128x64_4x1x1_kernel0_0",
+    "fla_fused_chunk": "fused_chunk_fwd_kernel",
+    "fla_chunk": "chunk_gated_delta_rule_fwd_kkt_solve_kernel",
+    "fla_kda": "chunk_kda_fwd_kernel_inter_solve_fused",
+}
+#: What all of fla's chunked rules launch.
+SHARED = {"chunk_gated_delta_rule_fwd_kernel_h_blockdim64": 1, "causal_conv1d_fwd_kernel": 1, "void at::native": 9}
+
+
+@pytest.mark.parametrize("implementation", KERNELS)
+def test_kernels_tell_who_ran(implementation: str) -> None:
+    assert_kernels({KERNELS[implementation]: 4, **SHARED}, implementation)
+    with pytest.raises(WrongImplementation) as raised:
+        assert_kernels(SHARED, implementation)
+    assert str(raised.value) == f"asked for {implementation}, and the kernels that ran are those of none"
+    with pytest.raises(WrongImplementation) as raised:
+        assert_kernels({KERNELS[implementation]: 4}, "math")
+    assert str(raised.value) == f"asked for math, and the kernels that ran are those of {implementation}"
+
+
+def test_plain_torch_launches_none_of_those_kernels() -> None:
+    assert_kernels(SHARED, "math")
+    assert_kernels({}, "naive_chunk")
+
+
+def profile(*, operators: float, spans: dict[str, float], device_s: float = 1.0, cpu: float = 1.9) -> Profile:
+    """Give a profile of 2 s on a CPU."""
+    return Profile(
+        operators=(Operator("aten::mm", 1, cpu, 2.0, operators, operators, 0, 0),),
+        kernels={},
+        copies={},
+        runtime={},
+        spans=tuple(Span(name, 1, 0.5, seconds) for name, seconds in spans.items()),
+        cpu_s=2.0,
+        device_s=device_s,
+        _averages=None,
+        _profiler=None,
+    )
+
+
+STEP = {"forward": 0.3, "loss": 0.05, "backward": 0.55, "optimizer": 0.1}
+
+
+def test_a_profile_that_adds_up() -> None:
+    assert_adds_up(profile(operators=1.0, spans=STEP))
+    # torch's optimizers mark a span inside of ours.
+    assert_adds_up(profile(operators=1.0, spans={**STEP, "Optimizer.step#AdamW.step": 0.09}))
+    assert_adds_up(profile(operators=0.0, spans=dict.fromkeys(STEP, 0.0), device_s=0.0))
+    # The CPU waits for the device, in cudaDeviceSynchronize.
+    assert_adds_up(profile(operators=1.0, spans=STEP, cpu=0.1))
+
+
+def test_a_column_that_is_seven_times_off() -> None:
+    with pytest.raises(ProfileMismatch) as raised:
+        assert_adds_up(profile(operators=1 / 7, spans=STEP))
+    assert str(raised.value) == (
+        "the self device time of the operators adds up to 0.142857 s, and the whole profile to 1.000000 s"
+    )
+    with pytest.raises(ProfileMismatch) as raised:
+        assert_adds_up(profile(operators=7.0, spans=STEP))
+    assert str(raised.value) == (
+        "the self device time of the operators adds up to 7.000000 s, and the whole profile to 1.000000 s"
+    )
+
+
+def test_a_column_of_a_cpu_that_is_seven_times_off() -> None:
+    with pytest.raises(ProfileMismatch) as raised:
+        assert_adds_up(profile(operators=0.0, spans={}, device_s=0.0, cpu=1.9 / 7))
+    assert str(raised.value) == (
+        "the self CPU time of the operators adds up to 0.271429 s, and the whole profile to 2.000000 s"
+    )
+    with pytest.raises(ProfileMismatch) as raised:
+        assert_adds_up(profile(operators=1.0, spans=STEP, cpu=7.0))
+    assert str(raised.value) == (
+        "the self CPU time of the operators adds up to 7.000000 s, and the whole profile to 2.000000 s"
+    )
+
+
+def test_a_backward_span_without_device_time() -> None:
+    with pytest.raises(ProfileMismatch) as raised:
+        assert_adds_up(profile(operators=1.0, spans={**STEP, "backward": 0.0}))
+    assert (
+        str(raised.value) == "the device time of the spans adds up to 0.450000 s, and the whole profile to 1.000000 s"
+    )
