@@ -112,7 +112,8 @@ def test_never_slower_per_byte_than_vllm(
     """Against vLLM's quantisation alone, which writes a third less and does not slide: by the time a byte takes.
 
     vLLM has nothing that slides, and its quantisation comes within a seventh of the copy bandwidth on many shapes: what
-    moves a sixth more bytes cannot be faster. Both by the device clock, in turns; not gated: the figures of one process are compared with each other.
+    moves a sixth more bytes cannot be faster. Both by the device clock, in turns; not gated: the figures of one process
+    are compared with each other.
     """
     vllm = pytest.importorskip(
         "vllm._custom_ops", reason="vllm is not installed: pip install -e '.[vllm]'", exc_type=ImportError

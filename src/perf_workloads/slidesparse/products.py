@@ -1,0 +1,142 @@
+"""How are quantised activations multiplied by weights, for each scheme and device?
+
+On a GPU dense weights go through ``torch._int_mm`` or ``torch._scaled_mm``, 2:4 sparse ones through cuSPARSELt with the
+algorithm that ``perfgate tune sparse_matmul`` stored for the shape, else with its default. On a CPU slid weights are
+kept uncompressed, and everything goes through ``torch._int_mm``, or for FP8 through a product of fp32. Nothing falls
+back to another product: what a product needs and does not get is an error. Which one ran is noted as ``product``.
+
+Imports torch and triton: import it where it is used.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from perf_kernels.tuned import Chooser, rows_class  # type: ignore[import-not-found]
+from perf_workloads.slidesparse.schemes import Scheme
+from perf_workloads.slidesparse.shapes import TOKENS
+from perfgate.measure.notes import note
+
+#: Rows and columns of what cuSPARSELt multiplies are multiples of this, and so are those of dense weights on a GPU.
+SPARSE_MULTIPLE, DENSE_MULTIPLE = 32, 16
+#: ``torch._int_mm`` on a GPU takes more rows than 16; cuSPARSELt takes multiples of 16.
+LEAST_ROWS, ROW_MULTIPLE = 32, 16
+#: Most rows that an algorithm is searched for; it then holds for more as well.
+CLASSES = tuple(tokens for tokens in TOKENS if tokens <= 16384)
+
+Tensor = Any
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """How cuSPARSELt multiplies; the fields are arguments of ``torch._cslt_sparse_mm``.
+
+    Attributes:
+        alg_id: number of the algorithm, 0 for the library's default.
+        split_k: parts that the columns are added up in.
+        split_k_mode: how those are brought together, -1 for the library's choice.
+        transposed: write the result row by row, as ``[M, N]``; else column by column, as the library's own order is.
+    """
+
+    alg_id: int = 0
+    split_k: int = 1
+    split_k_mode: int = -1
+    transposed: bool = False
+
+
+def default_algorithm(rows: int, outputs: int, columns: int, integer: bool) -> Algorithm:
+    """Give the algorithm for a shape that none was searched for."""
+    return Algorithm()
+
+
+def shape_class(rows: int, outputs: int, columns: int, integer: bool) -> str:
+    """Name the shapes that share an algorithm, e.g. ``int8-37888x5376-8192``: one matrix of weights, and some rows.
+
+    Args:
+        rows: rows of activations.
+        outputs: rows of weights, N.
+        columns: columns of slid weights, K'.
+        integer: whether codes are INT8; else they are FP8.
+    """
+    return f"{'int8' if integer else 'fp8'}-{outputs}x{columns}-{rows_class(rows, CLASSES)}"
+
+
+choose: Any = Chooser("sparse_matmul", default_algorithm, shape_class)
+
+
+def product_name(scheme: Scheme, device_type: str) -> str:
+    """Name the product that a scheme's weights go through on a device, as it is noted."""
+    if device_type == "cpu":
+        return "torch._int_mm" if scheme.codes == "int8" else "fp32 product of fp8 codes"
+    if scheme.group is not None:
+        return "cuSPARSELt"
+    return "torch._int_mm" if scheme.codes == "int8" else "torch._scaled_mm"
+
+
+def multiply(q: Tensor, packed: Tensor, scheme: Scheme) -> Tensor:
+    """Multiply codes of activations by packed weights: the sums before any scale.
+
+    Args:
+        q: [M, K'] codes: quantised, and slid for a sparse scheme.
+        packed: the weights, as :func:`perf_workloads.slidesparse.linear.pack_weight` gives them.
+        scheme: how they are kept.
+
+    Returns:
+        [M'', N'], M'' >= M and N' >= N, int32 (exact) for INT8 and fp32 for FP8; maybe column by column.
+    """
+    note("product", product_name(scheme, q.device.type))
+    if q.device.type == "cpu":
+        return torch._int_mm(q, packed.t()) if scheme.codes == "int8" else q.float() @ packed.float().t()
+    if scheme.group is not None:
+        return multiply_sparse(q, packed)
+    if scheme.codes == "int8":
+        return torch._int_mm(with_rows(q, at_least=LEAST_ROWS), packed.t())
+    one = _one(q.device)
+    return torch._scaled_mm(q, packed.t(), one, one, out_dtype=torch.float32, use_fast_accum=True)
+
+
+def multiply_sparse(q: Tensor, compressed: Tensor, algorithm: Algorithm | None = None) -> Tensor:
+    """Multiply codes by weights that cuSPARSELt compressed.
+
+    Args:
+        q: [M, K'] int8 or fp8 e4m3fn on an NVIDIA GPU; rows are padded to a multiple of 16.
+        compressed: of [N', K'] weights.
+        algorithm: how; by default what was tuned for this GPU and shape.
+
+    Returns:
+        [M', N'] int32 or fp32.
+    """
+    note("cusparselt", str(torch.backends.cusparselt.version()))
+    q = with_rows(q, multiple=ROW_MULTIPLE)
+    integer = q.dtype is torch.int8
+    if algorithm is None:
+        algorithm = choose(rows_class(len(q), CLASSES), compressed.shape[0], q.shape[1], integer)
+    sums = torch._cslt_sparse_mm(
+        compressed,
+        q.t(),
+        out_dtype=torch.int32 if integer else torch.float32,
+        transpose_result=algorithm.transposed,
+        alg_id=algorithm.alg_id,
+        split_k=algorithm.split_k,
+        split_k_mode=algorithm.split_k_mode,
+    )
+    return sums if algorithm.transposed else sums.t()
+
+
+def with_rows(q: Tensor, *, at_least: int = 1, multiple: int = 1) -> Tensor:
+    """Append rows of zeros until there are ``at_least`` so many and a ``multiple``; a copy only if any are missing."""
+    rows = max(-(-len(q) // multiple) * multiple, at_least)
+    if rows == len(q):
+        return q
+    # Not every operation knows FP8; a code of 0 is a byte of 0 in both types.
+    return torch.nn.functional.pad(q.view(torch.uint8), (0, 0, 0, rows - len(q))).view(q.dtype)
+
+
+@functools.lru_cache(maxsize=8)
+def _one(device: Any) -> Tensor:
+    """Give the scale 1: allocated once, because a graph that is being captured cannot copy it from the CPU."""
+    return torch.ones((), dtype=torch.float32, device=device)

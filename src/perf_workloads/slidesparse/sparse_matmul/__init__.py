@@ -1,0 +1,1 @@
+"""Which algorithm of cuSPARSELt multiplies each layer's weights fastest? ``perfgate tune sparse_matmul`` finds out."""

@@ -1,0 +1,207 @@
+"""Which shapes, schemes and algorithms are there, which speed-ups are believed, and do checks of cases see damage?"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("triton")
+
+from perf_workloads.slidesparse import MODELS, SCHEMES, TOKENS, Layer, cases, products  # noqa: E402
+from perf_workloads.slidesparse.linear import linear, quantize_activations, slid_width  # noqa: E402
+from perf_workloads.slidesparse.products import Algorithm, shape_class  # noqa: E402
+from perf_workloads.slidesparse.schemes import find  # noqa: E402
+from perf_workloads.slidesparse.sparse_matmul import tuning  # noqa: E402
+from perf_workloads.slidesparse.speedup import speedup  # noqa: E402
+
+LAYER = Layer(72, 48, bias=True)
+
+
+def test_parameters_of_the_models() -> None:
+    """The layers of all decoder layers and the embeddings make up the published numbers of parameters."""
+    sizes = {
+        "Llama3.2-1B": (16, 2048, 128256, 1, 1.24),
+        "Llama3.2-3B": (28, 3072, 128256, 1, 3.21),
+        "Qwen2.5-7B": (28, 3584, 152064, 2, 7.62),
+        "Qwen2.5-14B": (48, 5120, 152064, 2, 14.77),
+    }
+    for model, (depth, hidden, vocabulary, tables, billions) in sizes.items():
+        layers = sum(layer.inputs * layer.outputs for layer in MODELS[model].values())
+        assert (depth * layers + tables * hidden * vocabulary) / 1e9 == pytest.approx(billions, rel=5e-3)
+
+
+def test_schemes() -> None:
+    assert list(SCHEMES) == [
+        f"{codes}-{sparsity}" for codes in ("int8", "fp8") for sparsity in ("dense", "2_4", "2_6", "2_8", "2_10")
+    ]
+    assert [round(SCHEMES[f"int8-2_{group}"].ideal_speedup, 2) for group in (4, 6, 8, 10)] == [2.0, 1.5, 1.33, 1.25]
+    assert SCHEMES["fp8-2_8"].dense == SCHEMES["fp8-dense"] == find("fp8-dense")
+    with pytest.raises(ValueError) as raised:
+        find("int4")
+    assert str(raised.value) == f"unknown scheme 'int4': the known ones are {', '.join(SCHEMES)}"
+
+
+def test_plausible_speedups() -> None:
+    found = speedup(1.97, 1.0, SCHEMES["int8-2_4"])
+    assert (found.ratio, found.flag) == (1.97, "")
+    assert speedup(2.2, 1.0, SCHEMES["int8-2_4"]).flag == ""
+
+
+def test_speedups_beyond_the_ceiling_are_flagged() -> None:
+    assert speedup(11.74, 1.0, SCHEMES["int8-2_4"]).flag == (
+        "11.74 x dense is not plausible: the ideal of int8-2_4 is 2.00 x, and above 2.20 x a figure is wrong"
+    )
+    assert speedup(1.48, 1.0, SCHEMES["fp8-2_8"]).flag == (
+        "1.48 x dense is not plausible: the ideal of fp8-2_8 is 1.33 x, and above 1.47 x a figure is wrong"
+    )
+
+
+def test_speedups_that_mean_nothing() -> None:
+    with pytest.raises(ValueError) as raised:
+        speedup(1.0, 1.0, SCHEMES["int8-dense"])
+    assert str(raised.value) == "int8-dense is what others are compared with"
+    with pytest.raises(ValueError) as raised:
+        speedup(1.0, 0.0, SCHEMES["int8-2_4"])
+    assert str(raised.value) == "1.0 s and 0.0 s: times are positive"
+
+
+def test_classes_of_algorithms() -> None:
+    """Each slid matrix of the models with each number of tokens up to 16384, and no other."""
+    classes = tuning.TUNABLE.classes()
+    assert shape_class(8192, 37888, 5376, True) == "int8-37888x5376-8192"
+    assert shape_class(8193, 37888, 5376, True) == shape_class(65536, 37888, 5376, True) == "int8-37888x5376-16384"
+    wanted = {
+        shape_class(tokens, layer.outputs, slid_width(layer.inputs, scheme), scheme.codes == "int8")
+        for scheme in SCHEMES.values()
+        if scheme.group is not None
+        for layers in MODELS.values()
+        for layer in layers.values()
+        for tokens in TOKENS
+    }
+    assert set(classes) == wanted
+
+
+class Cusparselt:
+    """Stands in for the library: knows two algorithms, and multiplies what was "compressed" by not compressing it."""
+
+    def __init__(self, *, transposes: bool = True) -> None:
+        self.transposes = transposes
+        self.calls: list[dict[str, Any]] = []
+
+    def mm_search(self, compressed: Any, q: Any, bias: Any, alpha: Any, dtype: Any, transposed: bool) -> Any:
+        if transposed and not self.transposes:
+            raise RuntimeError("CUSPARSE_STATUS_NOT_SUPPORTED")
+        return (7 if transposed else 5), 2, 1, 30
+
+    def sparse_mm(self, compressed: Any, q: Any, *, transpose_result: bool, **more: Any) -> Any:
+        self.calls.append({"transpose_result": transpose_result, **more})
+        sums = (compressed.double() @ q.double()).to(more["out_dtype"])
+        return sums.t().contiguous() if transpose_result else sums
+
+
+@pytest.fixture
+def cusparselt(monkeypatch: pytest.MonkeyPatch) -> Cusparselt:
+    library = Cusparselt()
+    monkeypatch.setattr(torch, "_cslt_sparse_mm", library.sparse_mm)
+    monkeypatch.setattr(torch._C, "_cusparselt", library, raising=False)
+    return library
+
+
+def test_search_offers_what_the_library_found(cusparselt: Cusparselt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cusparselt, "is_available", lambda: True)
+    monkeypatch.setattr(tuning, "_inputs", lambda *shape: (torch.ones(16, 32, dtype=torch.int8), torch.ones(32, 32)))
+    found = [Algorithm(transposed=True), Algorithm(5, 2, 1, False), Algorithm(7, 2, 1, True)]
+    assert list(tuning.TUNABLE.candidates(16, 32, 32, True)) == found
+    cusparselt.transposes = False
+    assert list(tuning.TUNABLE.candidates(16, 32, 32, True)) == found[:2]
+
+
+def test_without_the_library_nothing_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cusparselt, "is_available", lambda: False)
+    assert list(tuning.TUNABLE.candidates(16, 32, 32, True)) == [Algorithm(transposed=True)]
+
+
+@pytest.mark.parametrize("algorithm", [Algorithm(), Algorithm(7, 2, 1, True)], ids=["default", "found"])
+def test_algorithm_is_what_the_library_is_told(cusparselt: Cusparselt, algorithm: Algorithm) -> None:
+    q = torch.randint(-9, 9, (10, 32), dtype=torch.int8)
+    weight = torch.randint(-9, 9, (64, 32), dtype=torch.int8)
+    sums = products.multiply_sparse(q, weight, algorithm)
+    assert sums.shape == (16, 64)
+    assert torch.equal(sums[:10].double(), q.double() @ weight.double().t())
+    assert cusparselt.calls == [
+        {
+            "out_dtype": torch.int32,
+            "transpose_result": algorithm.transposed,
+            "alg_id": algorithm.alg_id,
+            "split_k": algorithm.split_k,
+            "split_k_mode": algorithm.split_k_mode,
+        }
+    ]
+
+
+def test_stored_algorithm_is_looked_up_by_class(cusparselt: Cusparselt, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(products, "choose", lambda *shape: asked.append(shape) or Algorithm(3))
+    products.multiply_sparse(torch.ones(100, 32).to(torch.float8_e4m3fn), torch.ones(64, 32))
+    assert asked == [(128, 64, 32, False)]
+    assert (cusparselt.calls[0]["alg_id"], cusparselt.calls[0]["out_dtype"]) == (3, torch.float32)
+
+
+@pytest.mark.parametrize("name", ["int8-dense", "int8-2_8", "fp8-dense", "fp8-2_6"])
+def test_checks_of_cases_see_one_wrong_row(name: str) -> None:
+    scheme = SCHEMES[name]
+    weights = cases.draw_weights(LAYER, scheme, "cpu")
+    x = cases.draw_tokens(20, LAYER, "cpu")
+    q, _ = quantize_activations(x, scheme)
+    plain, _ = quantize_activations(x, scheme.dense)
+    sums = products.multiply(q, weights.packed, scheme)
+    y = linear(x, weights.packed, weights.scale, weights.bias, scheme)
+    limit = 0.0 if scheme.codes == "int8" else 1e-6
+    assert cases.sums_error(sums, plain, weights) <= limit
+    assert 1e-4 < cases.layer_error(y, x, weights) < (0.02 if scheme.codes == "int8" else 0.06)
+    sums[3], y[3] = sums[4].clone(), y[4].clone()
+    assert cases.sums_error(sums, plain, weights) > 0.1
+    assert cases.layer_error(y, x, weights) > 0.1
+
+
+def test_sparse_checks_compare_every_element() -> None:
+    weights = cases.draw_weights(Layer(64, 512), SCHEMES["int8-2_4"], "cpu")
+    x = cases.draw_tokens(20, Layer(64, 512), "cpu")
+    q, _ = quantize_activations(x, weights.scheme)
+    sums = products.multiply(q, weights.packed, weights.scheme)
+    sums[11, 333] += 1
+    plain, _ = quantize_activations(x, weights.scheme.dense)
+    assert cases.sums_error(sums, plain, weights) == float("inf")
+
+
+def test_dense_in_parts_is_the_same() -> None:
+    weights = cases.draw_weights(Layer(32, 16), SCHEMES["int8-2_4"], "cpu")
+    x = cases.draw_tokens(8200, Layer(32, 16), "cpu")
+    whole, parts = cases.dense_calls(x, weights).values()
+    arguments = (x, weights.dense, weights.scale, weights.bias)
+    assert torch.equal(torch.cat(parts(*arguments)), whole(*arguments))
+    assert list(cases.dense_calls(x[:8192], weights)) == ["whole"]
+
+
+def test_measured_calls_tell_what_ran() -> None:
+    weights = cases.draw_weights(LAYER, SCHEMES["int8-dense"], "cpu")
+    x = cases.draw_tokens(4, LAYER, "cpu")
+    benchmark = SimpleNamespace(notes={})
+    timer = lambda call, *arguments: call(*arguments)  # noqa: E731
+    timer.notes = benchmark.notes
+    y, product = cases.measured(timer, linear, x, weights.packed, weights.scale, weights.bias, weights.scheme)
+    assert (y.shape, product) == ((4, 48), "torch._int_mm")
+
+
+def test_names_are_known_without_torch() -> None:
+    path = [entry for entry in sys.path if entry]
+    code = (
+        f"import sys; sys.path[:0] = {path!r}; import perf_workloads.slidesparse.speedup; "
+        "sys.exit('torch' in sys.modules or 'triton' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
