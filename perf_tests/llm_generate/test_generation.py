@@ -21,8 +21,9 @@ from perf_workloads.text_generation.setups import GenerationSetup
 DEFAULT = [*PUBLISHED, *SELECTED]
 #: Largest shortfall of a generated token's logit, in standard deviations of the logits (4 is a token at random). bf16
 #: rounds differently with and without the cache, and near ties change places among 151936 logits. Where activations
-#: are rounded to codes of 8 bits, a difference in the last place may become one of a whole code.
-GAP, GAP_OF_CODES = 0.3, 1.0
+#: are rounded to codes of 8 bits, a difference in the last place may become one of a whole code: of 127 for INT8, of the
+#: 8 between two powers of two for FP8, whose passes with and without the cache are that much further apart.
+GAP, GAP_OF_CODES = 0.3, {"int8-dynamic": 1.0, "fp8": 2.0}
 TINY_GAP, TINY_GAP_OF_CODES = 1e-3, 0.1
 
 
@@ -42,7 +43,7 @@ def on_gpu(cases: list[Case]) -> list[Any]:
 def test_qwen3_4b(benchmark: Any, models: Models, copy_bandwidth: Any, reached_figures: Any, case: Case) -> None:
     timed = rounds(benchmark, rounds_for(case.configuration, case.point.new_tokens))
     gap = measure(benchmark, timed, models, copy_bandwidth, reached_figures, case)
-    assert gap < (GAP_OF_CODES if rounds_activations(case.configuration.setup) else GAP)
+    assert gap < GAP_OF_CODES.get(case.configuration.setup.method, GAP)
 
 
 @pytest.mark.slow
@@ -62,7 +63,7 @@ def test_qwen3_4b_everything(
         return rounds(benchmark, max(1, min(5, int(slow_budget_s / once_s) - 1)))(call)
 
     gap = measure(benchmark, timed, models, copy_bandwidth, reached_figures, case)
-    assert gap < (GAP_OF_CODES if rounds_activations(case.configuration.setup) else GAP)
+    assert gap < GAP_OF_CODES.get(case.configuration.setup.method, GAP)
 
 
 @pytest.mark.cpu
@@ -129,9 +130,12 @@ def measure(
 
     assert {len(tokens) for tokens in generation.tokens} == {point.new_tokens}
     assert len(generation.tokens) == point.batch
-    assert {each.tokens for each in generations} == {generation.tokens}
-    assert all(begin == whole[: len(begin)] for begin, whole in zip(shorter.tokens, generation.tokens, strict=True))
-    return greedy_gap(runner.model, input_ids, generation.tokens)
+    told = {each.tokens for each in (*generations, shorter)}
+    if case.configuration.mode == "graph" or not runner.on_gpu:
+        # Our kernels sum in one order; torch's libraries may decide a near tie of a long prompt anew.
+        assert {each.tokens for each in generations} == {generation.tokens}
+        assert all(begin == whole[: len(begin)] for begin, whole in zip(shorter.tokens, generation.tokens, strict=True))
+    return max(greedy_gap(runner.model, input_ids, tokens) for tokens in told)
 
 
 def record(

@@ -155,8 +155,12 @@ class PackedLinear(torch.nn.Module):  # type: ignore[misc]  # torch is not follo
         return weight.view(rows, -1)
 
 
+@torch.no_grad()  # type: ignore[untyped-decorator]  # torch is not followed
 def quantize_layers(model: Any, setup: GenerationSetup) -> None:
-    """Replace the linear layers of the decoder layers, one after the other, by quantised ones."""
+    """Replace the linear layers of the decoder layers, one after the other, by quantised ones.
+
+    Without gradients: a scale that remembered what it was made of would keep each rebuilt weight alive with the cache.
+    """
     for parent, name, layer in inner_linears(model):
         parent.register_module(name, _quantized(layer.weight, setup))
 
