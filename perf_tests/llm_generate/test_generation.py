@@ -21,8 +21,8 @@ from perf_workloads.text_generation.setups import GenerationSetup
 DEFAULT = [*PUBLISHED, *SELECTED]
 #: Largest shortfall of a generated token's logit, in standard deviations of the logits (4 is a token at random). bf16
 #: rounds differently with and without the cache, and near ties change places among 151936 logits. Where activations
-#: are rounded to codes of 8 bits, a difference in the last place may become one of a whole code: of 127 for INT8, of the
-#: 8 between two powers of two for FP8, whose passes with and without the cache are that much further apart.
+#: are rounded to codes of 8 bits, a difference in the last place may become one of a whole code: one of 127 for INT8,
+#: one of the 8 between two powers of two for FP8, whose passes with and without the cache are further apart by as much.
 GAP, GAP_OF_CODES = 0.3, {"int8-dynamic": 1.0, "fp8": 2.0}
 TINY_GAP, TINY_GAP_OF_CODES = 1e-3, 0.1
 
