@@ -10,6 +10,7 @@ from perf_kernels.linear_attention.kernel import _outputs_kernel, _prefix_sums_k
 from perf_kernels.linear_attention.launch import (
     SMALLEST_TILE,
     LaunchConfig,
+    check_warps,
     launch_config,
     power_of_two,
     shape_class,
@@ -114,6 +115,7 @@ def _launch(
     state = None if state is None else state.contiguous()
     key_sum = None if key_sum is None else key_sum.contiguous()
 
+    check_warps(config, keys, current_target())
     block_k = max(power_of_two(keys), SMALLEST_TILE)
     value_blocks = -(-values // config.value_block)
     segments, segment_chunks = config.used_segments(tokens), config.segment_chunks(tokens)

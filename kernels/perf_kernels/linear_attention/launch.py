@@ -113,10 +113,7 @@ def launch_config(
     value_block = min(device.value_block, 128 * device.value_block // block_k)
     num_warps = device.num_warps
     if normalize or itemsize > 2 or block_k > 128:
-        if num_warps * target.lanes <= SHARING_THREADS:
-            num_warps *= 2
-        else:
-            value_block //= 2
+        value_block //= 2
     value_block = min(max(power_of_two(values), SMALLEST_TILE), max(value_block, SMALLEST_TILE))
 
     programs = batch * heads * -(-values // value_block)
@@ -136,6 +133,23 @@ def launch_config(
         chunk //= 2
     num_stages = next((stages for stages in range(MAX_STAGES, 1, -1) if fits(stages)), 1)
     return LaunchConfig(chunk, value_block, segments, num_warps, num_stages)
+
+
+def check_warps(config: LaunchConfig, keys: int, target: Target) -> None:
+    """Refuse more warps than a Hopper GPU's products have rows for.
+
+    Each warp takes 16 rows. Where chained products give the warps all rows (``warpsPerCTA = [8, 1]`` in the compiled
+    code), those without any read past the chunk: seen in Triton 3.6.0 as memory errors and wrong sums.
+
+    Raises:
+        ValueError: the launch has more than four warps and fewer than 128 rows.
+    """
+    rows = min(config.chunk, power_of_two(keys))
+    if target.backend == "cuda" and target.arch == 90 and config.num_warps > max(4, rows // 16):
+        raise ValueError(
+            f"chunk_linear_attention: {config.num_warps} warps for products of {rows} rows; on sm90 at most "
+            f"{max(4, rows // 16)} are safe"
+        )
 
 
 def shape_class(batch: int, tokens: int, heads: int, keys: int, values: int, itemsize: int, normalize: bool) -> str:

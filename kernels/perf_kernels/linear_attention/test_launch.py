@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from perf_kernels.linear_attention import LaunchConfig, bytes_moved, flops, launch_config
-from perf_kernels.linear_attention.launch import power_of_two, shared_bytes
+from perf_kernels.linear_attention.launch import check_warps, power_of_two, shared_bytes
 from perf_kernels.linear_attention.strategies import examples
 from perf_kernels.target import Target
 
@@ -42,6 +43,7 @@ def test_launch_fits(
     for size in (config.chunk, config.value_block):
         assert 16 <= size == power_of_two(size) <= 64
     assert config.num_warps in (4, 8)
+    check_warps(config, keys, target)
     assert 1 <= config.num_stages <= 3
     limit = 65_536 if target.backend == "hip" else {80: 166_912, 90: 232_448, 100: 232_448}.get(target.arch, 101_376)
     if target.backend != "interpreter":
@@ -60,6 +62,16 @@ def test_launches_on_the_h200() -> None:
     long = launch_config(1, 32768, 8, 128, 128, 2, False, target)
     assert dataclasses.replace(long, segments=16) == LaunchConfig(64, 64, 16, 4, 2)
     assert long.segments == 16
+
+
+def test_a_second_warp_group_needs_rows_of_its_own() -> None:
+    hopper, ampere = Target("cuda", 90, 32), Target("cuda", 80, 32)
+    with pytest.raises(ValueError, match="8 warps for products of 64 rows; on sm90 at most 4 are safe"):
+        check_warps(LaunchConfig(chunk=64, num_warps=8), 128, hopper)
+    with pytest.raises(ValueError, match="8 warps for products of 64 rows; on sm90 at most 4 are safe"):
+        check_warps(LaunchConfig(chunk=128, num_warps=8), 64, hopper)
+    check_warps(LaunchConfig(chunk=128, num_warps=8), 128, hopper)
+    check_warps(LaunchConfig(chunk=64, num_warps=8), 128, ampere)
 
 
 def test_work() -> None:

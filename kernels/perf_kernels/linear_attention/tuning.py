@@ -29,14 +29,14 @@ def _shapes() -> Iterator[Shape]:
 
 
 def _candidates(*shape: Any) -> Iterator[LaunchConfig]:
-    """Give one to 32 segments, blocks of 32 to 128 values, and one warp group or two."""
-    _, tokens, _, _, values, *_ = shape
+    """Give one to 32 segments and blocks of 32 to 128 values: by one warp group, or by two with chunks of 128."""
+    _, tokens, _, keys, values, *_ = shape
     for segments in (1, 2, 4, 8, 16, 32):
         for value_block in (32, 64, 128):
-            for num_warps in (4, 8):
+            for chunk, num_warps in ((64, 4), (128, 8)):
                 for num_stages in (2, 3):
-                    config = LaunchConfig(64, value_block, segments, num_warps, num_stages)
-                    if value_block <= values and _sensible(config, tokens):
+                    config = LaunchConfig(chunk, value_block, segments, num_warps, num_stages)
+                    if value_block <= values and chunk <= max(keys, 64) and _sensible(config, tokens):
                         yield config
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from perf_kernels.ternary_matmul.reference import pack_ternary, quantize_weight
+from perf_kernels.ternary_matmul.reference import pack_valid_codes, quantize_weight
 
 #: The two shapes of the MLP of bitnet-b1.58-2B-4T, and its attention's: (inputs, outputs).
 LAYERS = {"up": (2560, 6912), "down": (6912, 2560), "query": (2560, 2560), "key": (2560, 640)}
@@ -34,7 +34,7 @@ def random_layer(inputs: int, outputs: int, device: torch.device | str = "cpu", 
     generator = torch.Generator(device=device).manual_seed(seed)
     weight = torch.randn((outputs, inputs), dtype=torch.bfloat16, device=device, generator=generator) * 0.02
     codes, gamma = quantize_weight(weight)
-    return Layer(weight, codes, pack_ternary(codes), gamma)
+    return Layer(weight, codes, pack_valid_codes(codes), gamma)
 
 
 def random_tokens(

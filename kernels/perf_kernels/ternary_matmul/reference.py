@@ -48,6 +48,11 @@ def pack_ternary(codes: torch.Tensor) -> torch.Tensor:
         raise ValueError(
             f"pack_ternary: codes[{row}, {column}] is {codes[row, column].item()}; codes must be -1, 0 or 1"
         )
+    return pack_valid_codes(codes)
+
+
+def pack_valid_codes(codes: torch.Tensor) -> torch.Tensor:
+    """Pack codes that are known to be -1, 0 or 1, as :func:`pack_ternary` does, without reading any."""
     rows, columns = codes.shape
     padded = torch.nn.functional.pad(codes.to(torch.int8), (0, -columns % BLOCK_COLUMNS))
     first, second, third, last = padded.view(rows, -1, 4, BLOCK_BYTES).unbind(2)
