@@ -1,0 +1,212 @@
+"""What does ``perfgate-slidesparse`` do? ``convert`` a checkpoint, ``serve`` what is not measured yet, ``report`` it.
+
+Exit codes: 0 done, 1 it could not be done or a point failed, 4 a usage error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from perf_workloads.slidesparse import schemes
+from perf_workloads.slidesparse.serving import campaign, comparison, models, report, results, workloads
+from perfgate.errors import PerfgateError, SettingError
+
+DONE, FAILED, USAGE = 0, 1, 4
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser that ends usage errors as pytest does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line and how to get help."""
+        self.exit(USAGE, f"{self.prog}: {message}\nhint: {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and give the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except PerfgateError as error:
+        print(f"perfgate-slidesparse: {error}", file=sys.stderr)
+        return USAGE if isinstance(error, SettingError) else FAILED
+    except KeyboardInterrupt:
+        print("perfgate-slidesparse: interrupted; the same command goes on from here", file=sys.stderr)
+    return FAILED
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="perfgate-slidesparse", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+
+    convert = commands.add_parser("convert", help="turn a checkpoint's linear weights into codes of a scheme")
+    convert.add_argument("source", type=Path, metavar="SRC", help="folder with config.json and *.safetensors")
+    convert.add_argument("target", type=Path, metavar="DST", help="folder to write; must not exist")
+    convert.add_argument(
+        "--scheme",
+        required=True,
+        type=_scheme,
+        help=f"dense, 2:4, 2:6, 2:8, 2:10, or one of {', '.join(schemes.SCHEMES)}",
+    )
+    convert.add_argument("--codes", choices=("int8", "fp8"), default="int8", help="for 2:L and dense (default int8)")
+    convert.add_argument("--prune", action="store_true", help="zero the 2 smallest weights in each L first")
+    convert.add_argument("--device", default="cpu", help="where weights are converted (default cpu)")
+    convert.set_defaults(run=_convert)
+
+    serve = commands.add_parser("serve", help="run the points that did not succeed yet, each model in its own engine")
+    _add_grid(serve)
+    serve.add_argument("--again", action="store_true", help="run what succeeded as well")
+    serve.add_argument("--failed", action="store_true", help="run only what failed")
+    serve.add_argument("--passes", type=int, default=workloads.PASSES, help="of a prefill (published: %(default)s)")
+    serve.add_argument(
+        "--new-tokens", type=int, default=workloads.NEW_TOKENS, help="of a decoded sequence (published: %(default)s)"
+    )
+    serve.add_argument(
+        "--most-tokens", type=int, metavar="N", help="fewer passes where a prefill has more prompt tokens than N"
+    )
+    serve.add_argument("--timeout", type=float, default=900, metavar="SECONDS", help="for a start, and for a point")
+    serve.add_argument("--eager", action="store_true", help="neither compile nor capture graphs")
+    serve.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        type=_option,
+        metavar="NAME=JSON",
+        help="a further option of vllm.LLM, e.g. gpu_memory_utilization=0.8; stored with the results",
+    )
+    serve.add_argument("--logs", type=Path, metavar="DIR", help="keep what engines print")
+    serve.set_defaults(run=_serve)
+
+    shown = commands.add_parser("report", help="write the report of stored results as Markdown and CSV")
+    _add_grid(shown)
+    shown.add_argument("--out", type=Path, metavar="DIR", help="folder for serving.md and serving.csv; else print")
+    shown.add_argument("--device", help="whose results (default: this machine's)")
+    shown.add_argument(
+        "--published", type=Path, metavar="FILE", help="slidesparse_a100_status.csv, to show beside ours"
+    )
+    shown.set_defaults(run=_report)
+
+    merge = commands.add_parser("merge", help="put results of several runs together; none is lost")
+    merge.add_argument("sources", type=Path, nargs="+", metavar="FILE")
+    merge.add_argument("--results", type=Path, required=True, metavar="FILE", help="the file that takes them all")
+    merge.set_defaults(run=_merge)
+    return parser
+
+
+def _add_grid(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--results", type=Path, required=True, metavar="FILE", help="stored results (JSON Lines)")
+    parser.add_argument("--models", nargs="+", choices=tuple(models.CONFIGS), default=models.PUBLISHED, metavar="NAME")
+    parser.add_argument("--schemes", nargs="+", choices=models.SERVED, default=models.COMPARED, metavar="NAME")
+    for stage in workloads.STAGES:
+        published = workloads.TOKENS[stage]
+        parser.add_argument(f"--{stage}", nargs="*", type=int, default=published, metavar="M", help="M of this stage")
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from perf_workloads.slidesparse.conversion import convert
+
+    name = options.scheme if options.scheme in schemes.SCHEMES else f"{options.codes}-{options.scheme}"
+    done = convert(
+        options.source,
+        options.target,
+        schemes.find(name),
+        prune=options.prune,
+        device=options.device,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    print(done)
+    return DONE
+
+
+def _serve(options: argparse.Namespace) -> int:
+    _check(options)
+    device = campaign.this_device()
+    settings = campaign.Settings(
+        passes=options.passes,
+        new_tokens=options.new_tokens,
+        most_tokens=options.most_tokens,
+        load_timeout_s=options.timeout,
+        run_timeout_s=options.timeout,
+        eager=options.eager,
+        options=tuple(options.option),
+    )
+    todo = campaign.jobs(
+        device,
+        options.models,
+        options.schemes,
+        _points(options),
+        results.read(options.results),
+        again=options.again,
+        failed_only=options.failed,
+    )
+    if not todo:
+        print("nothing to run: these points succeeded, or did not fail; --again runs them once more")
+    if options.logs is not None:
+        options.logs.mkdir(parents=True, exist_ok=True)
+    say = lambda line: print(line, flush=True)  # noqa: E731
+    return DONE if campaign.run(todo, device, options.results, settings, say, logs=options.logs) else FAILED
+
+
+def _report(options: argparse.Namespace) -> int:
+    device = options.device or campaign.this_device()
+    tokens = {stage: getattr(options, stage) for stage in workloads.STAGES}
+    table = report.Table(device, options.models, options.schemes, results.read(options.results), tokens)
+    published = {} if options.published is None else comparison.published_status(options.published)
+    text = report.markdown(table, published, f"perfgate-slidesparse serve --results {options.results} --failed")
+    if options.out is None:
+        print(text)
+        return DONE
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, content in (("serving.md", text), ("serving.csv", report.to_csv(table, published))):
+        (options.out / name).write_text(content, encoding="utf-8")
+        print(options.out / name)
+    return DONE
+
+
+def _merge(options: argparse.Namespace) -> int:
+    print(f"{options.results}: {results.merge(options.sources, options.results)} runs")
+    return DONE
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what no engine could run, before one is started."""
+    hint = "perfgate-slidesparse serve --help"
+    if options.passes < 1:
+        raise SettingError(f"--passes={options.passes}: must be at least 1", hint=hint)
+    if not options.timeout > 0:
+        raise SettingError(f"--timeout={options.timeout:g}: must be more than 0", hint=hint)
+    try:
+        for point in _points(options):
+            workloads.workload(point, options.passes, options.new_tokens)
+    except ValueError as error:
+        raise SettingError(str(error), hint=hint) from None
+
+
+def _points(options: argparse.Namespace) -> list[workloads.Point]:
+    return [workloads.Point(stage, tokens) for stage in workloads.STAGES for tokens in getattr(options, stage)]
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """Take ``NAME=JSON``."""
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=JSON, e.g. gpu_memory_utilization=0.8") from None
+
+
+def _scheme(text: str) -> str:
+    """Take ``2:8`` for ``2_8``, and the full name of a scheme as it is."""
+    name = text.replace(":", "_")
+    if name not in schemes.SCHEMES and f"int8-{name}" not in schemes.SCHEMES:
+        raise argparse.ArgumentTypeError(f"unknown scheme {text!r}")
+    return name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

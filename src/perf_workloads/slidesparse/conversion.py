@@ -1,0 +1,185 @@
+"""How is a checkpoint turned into one with a scheme's codes? File by file, so that it can go on after an interruption.
+
+What is done lies in ``DST.partial`` and gets its name when all of it is there. A checkpoint that cannot be converted
+leaves nothing; an interruption leaves finished files, and the same command takes them over.
+
+Imports torch and safetensors when it converts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from perf_workloads.slidesparse.checkpoint import CONFIG, INDEX, Checkpoint, CheckpointError, inspect, read_header
+from perf_workloads.slidesparse.schemes import Scheme
+from perf_workloads.slidesparse.serving.models import quantization_config
+
+#: What a partial conversion was made of.
+_ORIGIN = "conversion.json"
+_UNFINISHED = ".unfinished"
+_BETWEEN_LINES_S = 2.0
+#: Of a source, beside weights and configuration: what a tokenizer and generation need.
+_COPIED = ("*.json", "*.txt", "*.model", "*.jinja", "LICENSE*")
+
+
+def convert(
+    source: Path,
+    target: Path,
+    scheme: Scheme,
+    *,
+    prune: bool = False,
+    device: str = "cpu",
+    say: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Convert the linear layers of a checkpoint; all else is copied.
+
+    A weight ``….weight`` [N, K] becomes codes [N, K'] of the same name, slid for a sparse scheme and not compressed,
+    and ``….weight_scale`` [N] fp32.
+
+    Args:
+        source: folder with ``config.json`` and ``*.safetensors``.
+        target: folder that is made.
+        scheme: how to keep weights.
+        prune: zero the 2 smallest of each L weights; otherwise a denser group is an error.
+        device: where weights are converted.
+        say: shows a line of progress.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        CheckpointError: the source cannot be converted, or the target is there already.
+    """
+    if target.exists():
+        raise CheckpointError(f"{target}: there already", hint="give a folder that does not exist, or remove it")
+    checkpoint = inspect(source)
+    partial = target.with_name(target.name + ".partial")
+    _begin(partial, _origin(checkpoint, scheme, prune), say)
+    try:
+        for number, file in enumerate(checkpoint.files, start=1):
+            at = f"file {number} of {len(checkpoint.files)}: "
+            if (partial / file).exists():
+                say(f"{at}{file} is done")
+                continue
+            _convert_file(checkpoint, file, partial, scheme, prune, device, lambda line, at=at: say(at + line))  # type: ignore[misc]
+        _finish(checkpoint, partial, scheme, prune)
+    except CheckpointError:
+        shutil.rmtree(partial)
+        raise
+    except OSError as error:
+        raise CheckpointError(
+            f"{partial}: cannot be written: {error.strerror or error}",
+            hint="the same command goes on from here; remove the folder to begin anew",
+        ) from None
+    os.rename(partial, target)
+    say(f"{checkpoint.layers} layers as {scheme.name}")
+    return target
+
+
+def _origin(checkpoint: Checkpoint, scheme: Scheme, prune: bool) -> dict[str, Any]:
+    """Tell apart what was converted, and how."""
+    stats = {file: (checkpoint.folder / file).stat() for file in checkpoint.files}
+    return {
+        "scheme": scheme.name,
+        "prune": prune,
+        "files": {file: [stat.st_size, stat.st_mtime_ns] for file, stat in stats.items()},
+    }
+
+
+def _begin(partial: Path, origin: Mapping[str, Any], say: Callable[[str], None]) -> None:
+    """Make the folder, or take it over if it holds a part of the same conversion."""
+    if partial.exists():
+        try:
+            same = json.loads((partial / _ORIGIN).read_text()) == origin
+        except (OSError, ValueError):
+            same = False
+        if same:
+            say(f"going on with {partial}")
+            return
+        say(f"{partial} was begun with another source or scheme: beginning anew")
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    (partial / _ORIGIN).write_text(json.dumps(origin))
+
+
+def _convert_file(
+    checkpoint: Checkpoint,
+    file: str,
+    partial: Path,
+    scheme: Scheme,
+    prune: bool,
+    device: str,
+    say: Callable[[str], None],
+) -> None:
+    """Convert one file; it has its name only once it is whole."""
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import save_file
+
+    tensors = checkpoint.files[file]
+    converted: dict[str, Any] = {}
+    said_s = time.monotonic()
+    try:
+        with safe_open(checkpoint.folder / file, framework="pt", device=device) as opened:
+            for number, tensor in enumerate(tensors, start=1):
+                value = opened.get_tensor(tensor.name)
+                if tensor.is_layer:
+                    converted.update(_convert_layer(tensor.name, value, scheme, prune))
+                else:
+                    converted[tensor.name] = value.cpu()
+                if time.monotonic() - said_s > _BETWEEN_LINES_S:
+                    said_s = time.monotonic()
+                    say(f"{number} of {len(tensors)} tensors")
+    except SafetensorError as error:
+        raise CheckpointError(f"{checkpoint.folder / file}: cannot be read: {error}") from None
+    unfinished = partial / (file + _UNFINISHED)
+    try:
+        save_file(converted, unfinished, metadata={"format": "pt"})
+        written = {tensor.name: tensor.shape for tensor in read_header(unfinished)}
+        assert written == {name: tuple(value.shape) for name, value in converted.items()}
+        with unfinished.open("rb") as handle:
+            os.fsync(handle.fileno())
+    except SafetensorError as error:
+        unfinished.unlink(missing_ok=True)
+        raise OSError(str(error)) from None
+    os.rename(unfinished, partial / file)
+    say(f"{file}, {len(tensors)} tensors")
+
+
+def _convert_layer(name: str, weight: Any, scheme: Scheme, prune: bool) -> dict[str, Any]:
+    """Give the codes and scales of one layer, checked."""
+    from perf_kernels.sparse_weights import check_two_in_four  # type: ignore[import-not-found]
+    from perf_workloads.slidesparse.linear import quantize_weight
+
+    try:
+        codes, scale = quantize_weight(weight, scheme, prune=prune)
+        if scheme.group is not None:
+            check_two_in_four(codes)
+    except ValueError as error:
+        hint = "" if prune else "give --prune, or a checkpoint that was pruned"
+        raise CheckpointError(f"{name}: {error}", hint=hint) from None
+    if not scale.isfinite().all():
+        row = int(scale.isfinite().logical_not().nonzero()[0])
+        raise CheckpointError(f"{name}: row {row} holds an infinity or a NaN")
+    return {name: codes.cpu().contiguous(), f"{name}_scale": scale.cpu()}
+
+
+def _finish(checkpoint: Checkpoint, partial: Path, scheme: Scheme, prune: bool) -> None:
+    """Write the configuration and the index, and copy what else a model needs."""
+    for pattern in _COPIED:
+        for path in checkpoint.folder.glob(pattern):
+            if path.is_file() and path.name not in (CONFIG, INDEX):
+                shutil.copyfile(path, partial / path.name)
+    config = {**checkpoint.config, "quantization_config": quantization_config(scheme.name, stored=True, prune=prune)}
+    (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    if len(checkpoint.files) > 1:
+        where = {tensor.name: file for file in checkpoint.files for tensor in read_header(partial / file)}
+        size = sum((partial / file).stat().st_size for file in checkpoint.files)
+        index = {"metadata": {"total_size": size}, "weight_map": where}
+        (partial / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    (partial / _ORIGIN).unlink()

@@ -1,0 +1,79 @@
+"""What was published of the A100, and how much faster than dense weights is a scheme?
+
+Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from perf_workloads.slidesparse import schemes
+from perf_workloads.slidesparse.serving import models
+from perf_workloads.slidesparse.serving.results import Key, Record
+from perf_workloads.slidesparse.serving.workloads import Point, Stage
+
+#: Our schemes by the names of the published backends.
+BACKENDS = {
+    "cublaslt-dense": "int8-dense",
+    "cusparselt-2:4": "int8-2_4",
+    "cusparselt-2:6": "int8-2_6",
+    "cusparselt-2:8": "int8-2_8",
+    "cusparselt-2:10": "int8-2_10",
+}
+#: Published prompt tokens/s: A100, INT8 prefill, Qwen2.5-7B, M = 8192.
+PUBLISHED_MODEL, PUBLISHED_POINT = "Qwen2.5-7B", Point("prefill", 8192)
+PUBLISHED_RATES = {
+    "int8-dense": 20805.0,
+    "int8-2_4": 35858.0,
+    "int8-2_6": 29081.0,
+    "int8-2_8": 27435.0,
+    "int8-2_10": 26175.0,
+}
+
+
+def published_status(path: Path) -> dict[tuple[str, str, Point], str]:
+    """Read how the published runs ended, by model, scheme and point."""
+    with path.open(newline="") as file:
+        return {
+            (row["model"], BACKENDS[row["backend"]], Point(_stage(row["stage"]), int(row["tokens"]))): row["status"]
+            for row in csv.DictReader(file)
+        }
+
+
+def rate(record: Record) -> float | None:
+    """Give what a stage is judged by: prompt tokens/s of a prefill, output tokens/s of a decode; None for a failure."""
+    if not record.ok:
+        return None
+    return record.figures["prompt_tokens_per_s" if record.key.stage == "prefill" else "output_tokens_per_s"]
+
+
+def dense_of(scheme: str) -> str | None:
+    """Name the dense scheme that one is compared with: of the same codes; for those and vLLM's own, bf16."""
+    if scheme == models.UNQUANTISED:
+        return None
+    if scheme == models.VLLM_INT8 or schemes.find(scheme).group is None:
+        return models.UNQUANTISED
+    return schemes.find(scheme).dense.name
+
+
+def speedup(stands: Mapping[Key, Record], key: Key, over: str | None = None) -> float | None:
+    """Give how many times the rate of ``over``, by default its dense scheme, a point has; None where one is missing."""
+    over = dense_of(key.scheme) if over is None else over
+    if over is None or key not in stands:
+        return None
+    base = stands.get(key._replace(scheme=over))
+    own_rate, base_rate = rate(stands[key]), None if base is None else rate(base)
+    return None if own_rate is None or base_rate is None else own_rate / base_rate
+
+
+def implausible(scheme: str, factor: float) -> bool:
+    """Whether a speed-up over dense weights is larger than the hardware can give: a fault, not a result."""
+    return (
+        scheme in schemes.SCHEMES and schemes.find(scheme).group is not None and factor > schemes.find(scheme).ceiling
+    )
+
+
+def _stage(name: str) -> Stage:
+    return "prefill" if name == "prefill" else "decode"

@@ -1,0 +1,148 @@
+"""What came of every run? One line each, only ever appended, so that no run can lose another's.
+
+The file is JSON Lines. What stands for a point is its last success, else its last failure: a failure never replaces a
+success. Files of several runs merge by putting their lines together. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from perf_workloads.slidesparse.serving.workloads import Point, Stage
+from perfgate.errors import RunFileError
+from perfgate.model import Outcome
+
+VERSION = 1
+#: How every line begins.
+_START = '{"version"'
+
+
+class Key(NamedTuple):
+    """What a record is about."""
+
+    device: str
+    model: str
+    scheme: str
+    stage: Stage
+    tokens: int
+
+    @property
+    def point(self) -> Point:
+        """Give the stage and M."""
+        return Point(self.stage, self.tokens)
+
+
+@dataclass(frozen=True)
+class Record:
+    """How one run of one point ended.
+
+    Attributes:
+        key: what was run.
+        when: it ended, ISO 8601.
+        outcome: "passed", or how it failed.
+        cause: why it failed, in one line.
+        figures: by name, in base units; empty for a failure.
+        facts: engine, backend, graph mode and what else decided.
+    """
+
+    key: Key
+    when: str
+    outcome: Outcome
+    cause: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether it succeeded."""
+        return self.outcome is Outcome.PASSED
+
+
+def append(path: Path, record: Record) -> None:
+    """Append one record; safe beside other processes, and after one that died while it wrote."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        end = file.seek(0, os.SEEK_END)
+        if end:
+            file.seek(end - 1)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write(_line(record).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(path: Path) -> list[Record]:
+    """Read all records, in the order in which they were written; none where there is no file.
+
+    Raises:
+        RunFileError: a line that is no record. The end of a line that was being written when its process died is left
+            out: what ran then is absent, as if it had not been run.
+    """
+    if not path.exists():
+        return []
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            records.append(_record(json.loads(line)))
+        except json.JSONDecodeError:
+            if (line.startswith(_START) or _START.startswith(line)) and not line.endswith("}"):
+                continue
+            raise _unreadable(path, number, "it is no JSON") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise _unreadable(path, number, f"{type(error).__name__}: {error}") from None
+    return records
+
+
+def standing(records: Iterable[Record]) -> dict[Key, Record]:
+    """Give what stands for every point that was run: its last success, else its last failure."""
+    stands: dict[Key, Record] = {}
+    for record in records:
+        before = stands.get(record.key)
+        if before is None or record.ok or not before.ok:
+            stands[record.key] = record
+    return stands
+
+
+def merge(sources: Iterable[Path], target: Path) -> int:
+    """Put the records of files together in one, by time, each once; the target's own are kept.
+
+    Returns:
+        How many it then holds.
+    """
+    lines = {_line(record): record for path in (target, *sources) for record in read(path)}
+    ordered = sorted(lines, key=lambda line: lines[line].when)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".partial")
+    partial.write_text("".join(f"{line}\n" for line in ordered), encoding="utf-8")
+    os.replace(partial, target)
+    return len(ordered)
+
+
+def _line(record: Record) -> str:
+    fields = dataclasses.asdict(record)
+    return json.dumps({"version": VERSION, **fields.pop("key")._asdict(), **fields, "outcome": record.outcome.value})
+
+
+def _record(fields: dict[str, Any]) -> Record:
+    if fields["version"] != VERSION:
+        raise ValueError(f"version {fields['version']} instead of {VERSION}")
+    key = Key(*(fields[name] for name in Key._fields))
+    return Record(
+        key, fields["when"], Outcome(fields["outcome"]), fields["cause"], dict(fields["figures"]), dict(fields["facts"])
+    )
+
+
+def _unreadable(path: Path, number: int, why: str) -> RunFileError:
+    return RunFileError(
+        f"{path}:{number}: not a serving result: {why}",
+        hint="take the file from where it was recorded, or remove the line",
+    )

@@ -1,0 +1,168 @@
+"""Which checkpoints cannot be converted, and how is that said? Nothing may be left of a conversion that failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[suite]'")
+safetensors_torch = pytest.importorskip("safetensors.torch", reason="pip install -e '.[suite]'")
+
+from perf_workloads.slidesparse import schemes  # noqa: E402
+from perf_workloads.slidesparse.checkpoint import CheckpointError  # noqa: E402
+from perf_workloads.slidesparse.conversion import convert  # noqa: E402
+
+HIDDEN, INTERMEDIATE = 16, 24
+WIDTHS = {
+    "self_attn.q_proj": (HIDDEN, HIDDEN),
+    "self_attn.o_proj": (HIDDEN, HIDDEN),
+    "mlp.gate_proj": (INTERMEDIATE, HIDDEN),
+    "mlp.down_proj": (HIDDEN, INTERMEDIATE),
+}
+CONFIG = {"model_type": "tiny", "hidden_size": HIDDEN, "intermediate_size": INTERMEDIATE, "num_hidden_layers": 2}
+DOWN = "model.layers.1.mlp.down_proj.weight"
+
+
+def layer(number: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(number)
+    prefix = f"model.layers.{number}"
+    tensors = {
+        f"{prefix}.{name}.weight": torch.randn(shape, generator=generator).bfloat16() for name, shape in WIDTHS.items()
+    }
+    tensors[f"{prefix}.input_layernorm.weight"] = torch.ones(HIDDEN, dtype=torch.bfloat16)
+    return tensors
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Write a checkpoint of two files, one layer in each."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    (folder / "tokenizer.json").write_text("{}")
+    where = {}
+    for number in range(2):
+        tensors = layer(number)
+        if number == 0:
+            tensors["model.embed_tokens.weight"] = torch.arange(64.0).view(4, 16)
+        file = f"model-{number + 1:05}-of-00002.safetensors"
+        safetensors_torch.save_file(tensors, folder / file, metadata={"format": "pt"})
+        where.update(dict.fromkeys(tensors, file))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    return folder
+
+
+def rewrite(source: Path, change: Callable[[dict[str, torch.Tensor]], None], number: int = 2) -> None:
+    path = source / f"model-{number:05}-of-00002.safetensors"
+    tensors = safetensors_torch.load_file(path)
+    change(tensors)
+    safetensors_torch.save_file(tensors, path, metadata={"format": "pt"})
+
+
+def refused(source: Path, name: str = "int8-2_8", prune: bool = True) -> str:
+    """Convert what cannot be converted, check that nothing is left, and give the message."""
+    target = source.parent / "target"
+    before = sorted(source.parent.iterdir())
+    with pytest.raises(CheckpointError) as caught:
+        convert(source, target, schemes.find(name), prune=prune)
+    assert sorted(source.parent.iterdir()) == before
+    return str(caught.value)
+
+
+def test_a_truncated_file(source: Path) -> None:
+    path = source / "model-00002-of-00002.safetensors"
+    size = path.stat().st_size
+    os.truncate(path, size - 7)
+    assert refused(source) == (
+        f"{path}: is truncated: {size - 7} bytes, its header tells of {size}\nhint: copy the checkpoint again"
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"12345678", struct.pack("<Q", 5) + b"{]}{ ", struct.pack("<Q", 2**62)])
+def test_a_damaged_header(source: Path, content: bytes) -> None:
+    path = source / "model-00001-of-00002.safetensors"
+    path.write_bytes(content)
+    assert refused(source) == (
+        f"{path}: not a safetensors file, or its header is damaged\nhint: copy the checkpoint again"
+    )
+
+
+def test_a_missing_file(source: Path) -> None:
+    path = source / "model-00002-of-00002.safetensors"
+    path.unlink()
+    assert refused(source) == (
+        f"{path}: the index names this file, and it is not there\nhint: copy the checkpoint again"
+    )
+
+
+def test_an_index_of_another_checkpoint(source: Path) -> None:
+    index = source / "model.safetensors.index.json"
+    where = json.loads(index.read_text())["weight_map"]
+    index.write_text(json.dumps({"weight_map": {**where, "more": "model-00001-of-00002.safetensors"}}))
+    assert refused(source) == (
+        f"{index}: more is not in model-00001-of-00002.safetensors\nhint: copy the checkpoint again"
+    )
+
+
+def test_a_tensor_in_two_files(source: Path) -> None:
+    rewrite(source, lambda tensors: tensors.update({DOWN: torch.zeros(HIDDEN, INTERMEDIATE)}), number=1)
+    assert refused(source) == (
+        f"{source}: {DOWN} is in model-00001-of-00002.safetensors and in model-00002-of-00002.safetensors"
+    )
+
+
+def test_a_missing_layer(source: Path) -> None:
+    (source / "config.json").write_text(json.dumps({**CONFIG, "num_hidden_layers": 3}))
+    assert refused(source) == (
+        f"{source}: layer 2 is missing, and config.json tells of 3 layers\nhint: copy the checkpoint again"
+    )
+
+
+def test_another_models_configuration(source: Path) -> None:
+    (source / "config.json").write_text(json.dumps({**CONFIG, "hidden_size": 32}))
+    assert refused(source) == (
+        f"{source}: model.layers.0.mlp.down_proj.weight has 16 outputs, and config.json says hidden_size 32\n"
+        "hint: weights and configuration are of different models"
+    )
+
+
+def test_quantised_already(source: Path) -> None:
+    (source / "config.json").write_text(json.dumps({**CONFIG, "quantization_config": {"quant_method": "gptq"}}))
+    assert refused(source) == (
+        f"{source / 'config.json'}: the weights are quantised already, by gptq\n"
+        "hint: convert the checkpoint with float weights that it was made of"
+    )
+
+
+def test_weights_of_a_type_that_cannot_be_quantised(source: Path) -> None:
+    rewrite(source, lambda tensors: tensors.update({DOWN: torch.zeros(HIDDEN, INTERMEDIATE, dtype=torch.int8)}))
+    assert refused(source) == f"{source}: {DOWN} is I8; it must be BF16, F16, F32"
+
+
+def test_a_configuration_that_is_none(source: Path) -> None:
+    config = source / "config.json"
+    config.write_text("[1]")
+    assert refused(source) == f"{config}: not a JSON object\nhint: copy the checkpoint again"
+    config.write_text("{")
+    assert refused(source).startswith(f"{config}: not valid JSON: ")
+    config.unlink()
+    assert refused(source) == f"{config}: not there\nhint: give the folder that holds config.json and weights"
+
+
+def test_no_weights(source: Path) -> None:
+    for path in source.glob("model*"):
+        path.unlink()
+    assert refused(source) == (
+        f"{source}: no *.safetensors files\nhint: save the model with save_pretrained(folder), which writes safetensors"
+    )
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    assert refused(tmp_path / "nowhere") == (
+        f"{tmp_path / 'nowhere'}: not a folder\nhint: give the one that holds config.json"
+    )

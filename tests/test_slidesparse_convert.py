@@ -1,0 +1,248 @@
+"""Does ``perfgate-slidesparse convert`` keep what matters, refuse what cannot be converted, and leave nothing half?"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[suite]'")
+safetensors_torch = pytest.importorskip("safetensors.torch", reason="pip install -e '.[suite]'")
+
+from perf_workloads.slidesparse import command, conversion, schemes  # noqa: E402
+from perf_workloads.slidesparse.checkpoint import CheckpointError  # noqa: E402
+from perf_workloads.slidesparse.conversion import convert  # noqa: E402
+
+HIDDEN, INTERMEDIATE = 16, 24
+WIDTHS = {
+    "self_attn.q_proj": (HIDDEN, HIDDEN),
+    "self_attn.o_proj": (HIDDEN, HIDDEN),
+    "mlp.gate_proj": (INTERMEDIATE, HIDDEN),
+    "mlp.down_proj": (HIDDEN, INTERMEDIATE),
+}
+CONFIG = {"model_type": "tiny", "hidden_size": HIDDEN, "intermediate_size": INTERMEDIATE, "num_hidden_layers": 2}
+DOWN = "model.layers.1.mlp.down_proj.weight"
+
+
+def layer(number: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(number)
+    prefix = f"model.layers.{number}"
+    tensors = {
+        f"{prefix}.{name}.weight": torch.randn(shape, generator=generator).bfloat16() for name, shape in WIDTHS.items()
+    }
+    tensors[f"{prefix}.input_layernorm.weight"] = torch.ones(HIDDEN, dtype=torch.bfloat16)
+    return tensors
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Write a checkpoint of two files, one layer in each."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    (folder / "tokenizer.json").write_text("{}")
+    where = {}
+    for number in range(2):
+        tensors = layer(number)
+        if number == 0:
+            tensors["model.embed_tokens.weight"] = torch.arange(64.0).view(4, 16)
+        file = f"model-{number + 1:05}-of-00002.safetensors"
+        safetensors_torch.save_file(tensors, folder / file, metadata={"format": "pt"})
+        where.update(dict.fromkeys(tensors, file))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    return folder
+
+
+def rewrite(source: Path, change: Callable[[dict[str, torch.Tensor]], None], number: int = 2) -> None:
+    path = source / f"model-{number:05}-of-00002.safetensors"
+    tensors = safetensors_torch.load_file(path)
+    change(tensors)
+    safetensors_torch.save_file(tensors, path, metadata={"format": "pt"})
+
+
+def refused(source: Path, name: str = "int8-2_8", prune: bool = True) -> str:
+    """Convert what cannot be converted, check that nothing is left, and give the message."""
+    target = source.parent / "target"
+    before = sorted(source.parent.iterdir())
+    with pytest.raises(CheckpointError) as caught:
+        convert(source, target, schemes.find(name), prune=prune)
+    assert sorted(source.parent.iterdir()) == before
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", schemes.SCHEMES)
+def test_codes_are_those_of_the_layer(source: Path, tmp_path: Path, name: str) -> None:
+    from perf_kernels.sparse_weights import check_two_in_four
+    from perf_workloads.slidesparse.linear import quantize_weight
+
+    scheme = schemes.find(name)
+    target = convert(source, tmp_path / "target", scheme, prune=True)
+
+    converted = safetensors_torch.load_file(target / "model-00002-of-00002.safetensors")
+    for key, weight in layer(1).items():
+        if not key.endswith("_proj.weight"):
+            assert torch.equal(converted[key], weight)
+            continue
+        codes, scale = quantize_weight(weight, scheme)
+        assert converted[key].dtype == codes.dtype
+        assert torch.equal(converted[key].view(torch.uint8), codes.view(torch.uint8))
+        assert torch.equal(converted[f"{key}_scale"], scale)
+        if scheme.group is not None:
+            check_two_in_four(converted[key])
+    embedding = safetensors_torch.load_file(target / "model-00001-of-00002.safetensors")["model.embed_tokens.weight"]
+    assert torch.equal(embedding, torch.arange(64.0).view(4, 16))
+    assert sorted(path.name for path in target.iterdir()) == sorted(path.name for path in source.iterdir())
+    index = json.loads((target / "model.safetensors.index.json").read_text())["weight_map"]
+    assert index[f"{DOWN}_scale"] == "model-00002-of-00002.safetensors"
+    config = json.loads((target / "config.json").read_text())
+    asked = {"quant_method": "slidesparse", "scheme": name, "stored": True, "prune": True}
+    assert config == {**CONFIG, "quantization_config": asked}
+
+
+def test_sparse_weights_need_no_pruning(source: Path, tmp_path: Path) -> None:
+    from perf_kernels.sparse_weights import prune_weight
+
+    def prune(tensors: dict[str, torch.Tensor]) -> None:
+        tensors.update({key: prune_weight(value, 8) for key, value in tensors.items() if key.endswith("_proj.weight")})
+
+    for number in (1, 2):
+        rewrite(source, prune, number)
+    scheme = schemes.find("int8-2_8")
+    plain = convert(source, tmp_path / "plain", scheme)
+    pruned = convert(source, tmp_path / "pruned", scheme, prune=True)
+    for file in ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"):
+        assert (plain / file).read_bytes() == (pruned / file).read_bytes()
+
+
+def test_a_denser_weight_is_an_error(source: Path) -> None:
+    assert refused(source, prune=False) == (
+        "model.layers.0.mlp.down_proj.weight: slide_weight: row 0, group 0 (columns 0 to 7) has 8 non-zeros; 2:8 "
+        "allows 6: prune the weights first\n"
+        "hint: give --prune, or a checkpoint that was pruned"
+    )
+
+
+def test_a_row_that_is_not_finite(source: Path) -> None:
+    def spoil(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[DOWN][3, 5] = torch.nan
+
+    rewrite(source, spoil)
+    assert refused(source) == f"{DOWN}: row 3 holds an infinity or a NaN"
+
+
+def test_a_target_that_is_there(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    assert refused(source) == (
+        f"{tmp_path / 'target'}: there already\nhint: give a folder that does not exist, or remove it"
+    )
+
+
+class Stopped(BaseException):
+    """What stops a conversion from outside."""
+
+
+def interrupt(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop a conversion in its second file."""
+    original = conversion._convert_layer
+
+    def convert_layer(name: str, *arguments: object) -> object:
+        if ".layers.1." in name:
+            raise Stopped
+        return original(name, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(conversion, "_convert_layer", convert_layer)
+        with pytest.raises(Stopped):
+            convert(source, target, schemes.find("int8-2_6"), prune=True)
+
+
+def test_goes_on_after_an_interruption(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, partial = tmp_path / "target", tmp_path / "target.partial"
+    interrupt(source, target, monkeypatch)
+    assert not target.exists()
+    first = (partial / "model-00001-of-00002.safetensors").stat()
+    (partial / "model-00002-of-00002.safetensors.unfinished").write_bytes(b"half")
+    said: list[str] = []
+
+    convert(source, target, schemes.find("int8-2_6"), prune=True, say=said.append)
+
+    assert said == [
+        f"going on with {partial}",
+        "file 1 of 2: model-00001-of-00002.safetensors is done",
+        "file 2 of 2: model-00002-of-00002.safetensors, 5 tensors",
+        "8 layers as int8-2_6",
+    ]
+    assert (target / "model-00001-of-00002.safetensors").stat().st_mtime_ns == first.st_mtime_ns
+    assert sorted(path.name for path in target.iterdir()) == sorted(path.name for path in source.iterdir())
+    assert not partial.exists()
+
+
+def test_a_part_of_another_conversion_is_not_taken_over(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "target"
+    interrupt(source, target, monkeypatch)
+    said: list[str] = []
+
+    convert(source, target, schemes.find("int8-2_8"), prune=True, say=said.append)
+
+    assert said[0] == f"{tmp_path / 'target.partial'} was begun with another source or scheme: beginning anew"
+    fresh = convert(source, tmp_path / "fresh", schemes.find("int8-2_8"), prune=True)
+    for path in fresh.iterdir():
+        assert (target / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_full_disk(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(CheckpointError) as caught:
+        convert(source, tmp_path / "target", schemes.find("int8-dense"))
+    partial = tmp_path / "target.partial"
+    assert str(caught.value) == (
+        f"{partial}: cannot be written: No space left on device\n"
+        "hint: the same command goes on from here; remove the folder to begin anew"
+    )
+    assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["--scheme", "2:8", "--prune"], "int8-2_8"),
+        (["--scheme", "2:4", "--codes", "fp8", "--prune"], "fp8-2_4"),
+        (["--scheme", "dense"], "int8-dense"),
+        (["--scheme", "fp8-2_10", "--prune"], "fp8-2_10"),
+    ],
+)
+def test_command(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], name: str
+) -> None:
+    target = tmp_path / "target"
+    assert command.main(["convert", str(source), str(target), *arguments]) == 0
+    assert json.loads((target / "config.json").read_text())["quantization_config"]["scheme"] == name
+    shown = capsys.readouterr()
+    assert shown.out == f"{target}\n"
+    assert shown.err.endswith(f"8 layers as {name}\n")
+
+
+def test_command_that_fails(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(source)
+    assert command.main(["convert", str(source), str(tmp_path / "target"), "--scheme", "2:8"]) == 1
+    assert capsys.readouterr().err == (
+        f"perfgate-slidesparse: {source}: not a folder\nhint: give the one that holds config.json\n"
+    )
+
+
+def test_command_with_a_scheme_that_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command.main(["convert", "a", "b", "--scheme", "3:8"])
+    assert caught.value.code == 4
+    assert capsys.readouterr().err == (
+        "perfgate-slidesparse convert: argument --scheme: unknown scheme '3:8'\n"
+        "hint: perfgate-slidesparse convert --help\n"
+    )

@@ -1,0 +1,222 @@
+"""Are engines started, ended and blamed rightly, and is only run what is missing? A process plays the engine."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from perf_workloads.slidesparse import command
+from perf_workloads.slidesparse.serving import campaign, results
+from perf_workloads.slidesparse.serving.campaign import Bench, Job, Settings
+from perf_workloads.slidesparse.serving.process import EngineFailed, EngineProcess
+from perf_workloads.slidesparse.serving.results import Key, Record
+from perf_workloads.slidesparse.serving.workloads import Point
+from perfgate.model import Outcome
+
+KEY = Key("h200", "Qwen2.5-7B", "int8-2_8", "prefill", 8192)
+DECODE = KEY._replace(stage="decode", tokens=64)
+
+
+def passed(key: Key = KEY, rate: float = 100.0, when: str = "2026-01-01") -> Record:
+    figures = {"prompt_tokens_per_s": rate, "output_tokens_per_s": rate / 2, "elapsed_s": 1.0}
+    return Record(key, when, Outcome.PASSED, "", figures, {"engine": "vllm 1"})
+
+
+def failed(key: Key = KEY, outcome: Outcome = Outcome.OUT_OF_MEMORY, when: str = "2026-01-02") -> Record:
+    return Record(key, when, outcome, "CUDA out of memory")
+
+
+POINTS = (Point("prefill", 1024), Point("decode", 64), Point("prefill", 512))
+
+
+def names(todo: Sequence[Job]) -> list[tuple[str, str, list[int]]]:
+    return [(job.model, job.scheme, [point.tokens for point in job.points]) for job in todo]
+
+
+def test_only_what_did_not_succeed_is_run() -> None:
+    base = Key("h200", "m", "s", "prefill", 512)
+    records = [passed(base), failed(base._replace(tokens=1024)), passed(base._replace(device="a100", tokens=1024))]
+    pick = lambda **how: names(campaign.jobs("h200", ["m"], iter(["s", "t"]), POINTS, records, **how))  # noqa: E731
+    assert pick() == [("m", "s", [64, 1024]), ("m", "t", [64, 512, 1024])]
+    assert pick(failed_only=True) == [("m", "s", [1024])]
+    assert pick(again=True) == [("m", "s", [64, 512, 1024]), ("m", "t", [64, 512, 1024])]
+
+
+def test_passes_within_a_number_of_tokens() -> None:
+    settings = Settings(most_tokens=2**19)
+    assert [settings.passes_of(Point("prefill", tokens)) for tokens in (512, 4096, 8192, 65536)] == [128, 128, 64, 8]
+    assert Settings(most_tokens=1).passes_of(Point("prefill", 512)) == 4
+    assert Settings().passes_of(Point("prefill", 65536)) == 128
+
+
+FAKE = """
+import json, os, signal, sys, time
+answers = os.fdopen(os.dup(1), "w")
+print("started", file=sys.stderr, flush=True)
+for line in sys.stdin:
+    request = json.loads(line)
+    call, tokens = request["call"], request.get("tokens")
+    reply = {"result": None}
+    if call == "run":
+        if tokens == 1: time.sleep(60)
+        if tokens == 2: os.kill(os.getpid(), signal.SIGKILL)
+        if tokens == 3: print("CUDA error: an illegal memory access was encountered", file=sys.stderr); os.abort()
+        if tokens == 4: print("something else", file=sys.stderr); os.abort()
+        if tokens == 5: os.write(1, b'{"resu'); os._exit(3)
+        if tokens == 6: reply = {"outcome": "failed", "cause": "ValueError: no"}
+        elif tokens == 7: reply = {"outcome": "out_of_memory", "cause": "CUDA out\\n of memory. " + "x" * 400}
+        else: reply = {"result": {"pinned": "not so" if tokens == 8 else None, "elapsed_s": 1.0,
+               "prompt_tokens_per_s": 2.0, "output_tokens_per_s": 1.0}}
+    if call == "load" and "refuse" in request["folder"]: reply = {"outcome": "failed", "cause": "no such model"}
+    if call == "facts": reply = {"result": {"engine": "fake"}}
+    print(json.dumps(reply), file=answers, flush=True)
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[[Path], EngineProcess]:
+    script = tmp_path / "fake.py"
+    script.write_text(textwrap.dedent(FAKE))
+    return lambda log: EngineProcess(log, (sys.executable, str(script)))
+
+
+def outcome_of(start: Callable[[Path], EngineProcess], log: Path, tokens: int) -> tuple[Outcome, str, bool]:
+    with start(log) as process:
+        process.ask("load", 30, folder="model")
+        with pytest.raises(EngineFailed) as caught:
+            process.ask("run", 1 if tokens == 1 else 30, tokens=tokens)
+        if caught.value.alive:
+            assert process.ask("facts", 30) == {"engine": "fake"}
+    return caught.value.outcome, caught.value.cause, caught.value.alive
+
+
+@pytest.mark.parametrize(
+    ("tokens", "outcome", "cause", "alive"),
+    [
+        (1, Outcome.TIMED_OUT, "run took longer than 1 s", False),
+        (2, Outcome.OUT_OF_MEMORY, "the process was killed (SIGKILL), as for memory", False),
+        (3, Outcome.ILLEGAL_ACCESS, "CUDA error: an illegal memory access was encountered", False),
+        (4, Outcome.CRASHED, "the process ended with signal SIGABRT: something else", False),
+        (5, Outcome.CRASHED, "the process ended with status 3: started", False),
+        (6, Outcome.FAILED, "ValueError: no", True),
+        (7, Outcome.OUT_OF_MEMORY, "CUDA out of memory. " + "x" * 277 + "...", False),
+    ],
+)
+def test_how_an_engine_ends_is_an_outcome(
+    start: Callable[[Path], EngineProcess], tmp_path: Path, tokens: int, outcome: Outcome, cause: str, alive: bool
+) -> None:
+    assert outcome_of(start, tmp_path / "log", tokens) == (outcome, cause, alive)
+
+
+def test_the_last_process_is_not_blamed_for_the_one_before(
+    start: Callable[[Path], EngineProcess], tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    assert outcome_of(start, log, 3)[0] is Outcome.ILLEGAL_ACCESS
+    assert outcome_of(start, log, 4)[0] is Outcome.CRASHED
+
+
+def run_all(
+    start: Callable[[Path], EngineProcess], folder: Path, tokens: Sequence[int], model: str = "tiny-llama"
+) -> tuple[bool, list[str], list[Record], str]:
+    points = tuple(Point("decode", each) for each in tokens)
+    said: list[str] = []
+    store = folder / "results.jsonl"
+    ok = campaign.run(
+        [Job(model, "bf16", points, points)], "cpu", store, Settings(run_timeout_s=2), said.append, start, folder
+    )
+    return ok, said, results.read(store), (folder / f"{model}-bf16.log").read_text()
+
+
+def test_one_engine_runs_all_points(start: Callable[[Path], EngineProcess], tmp_path: Path) -> None:
+    ok, said, records, log = run_all(start, tmp_path, [10, 20, 30])
+    assert ok
+    assert log == "started\n"
+    assert said == [
+        "tiny-llama bf16: 3 points",
+        *(f"  decode M={tokens}: 1 output tokens/s in 1.0 s" for tokens in (10, 20, 30)),
+    ]
+    assert [(record.key.tokens, record.outcome, record.facts) for record in records] == [
+        (tokens, Outcome.PASSED, {"engine": "fake"}) for tokens in (10, 20, 30)
+    ]
+
+
+def test_a_point_that_kills_its_engine_loses_no_other(start: Callable[[Path], EngineProcess], tmp_path: Path) -> None:
+    ok, said, records, log = run_all(start, tmp_path, [10, 3, 6, 8, 20])
+    assert not ok
+    assert log.count("started") == 3
+    assert [(record.key.tokens, record.outcome) for record in records] == [
+        (10, Outcome.PASSED),
+        (3, Outcome.ILLEGAL_ACCESS),
+        (6, Outcome.FAILED),
+        (8, Outcome.FAILED),
+        (20, Outcome.PASSED),
+    ]
+    assert said[2] == "  decode M=3: illegal access: CUDA error: an illegal memory access was encountered"
+    assert said[4] == "  decode M=8: failed: not so"
+
+
+def test_an_engine_that_does_not_start_is_not_started_again(
+    start: Callable[[Path], EngineProcess], tmp_path: Path
+) -> None:
+    folder = tmp_path / "refuse"
+    folder.mkdir()
+    ok, _, records, log = run_all(start, folder, [10, 20])
+    assert not ok
+    assert log.count("started") == 1
+    assert [record.cause for record in records] == ["the engine did not start: no such model"] * 2
+
+
+def test_a_bench_ends_its_process(start: Callable[[Path], EngineProcess], tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "cpu", "tiny-llama", "bf16", POINTS, Settings(), start)
+    assert bench.run(Point("decode", 10)).ok
+    bench.end()
+    assert bench.run(Point("decode", 20)).ok
+    bench.end()
+    assert (tmp_path / "tiny-llama-bf16.log").read_text().count("started") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--prefill", "1500"], "prefill M=1500: M must be at most 1024, or a multiple of it"),
+        (["--decode", "0"], "decode M=0: M must be at least 1"),
+        (["--new-tokens", "1"], "decode M=64: a sequence must decode at least 2 tokens"),
+        (["--passes", "0"], "--passes=0: must be at least 1"),
+        (["--timeout", "0"], "--timeout=0: must be more than 0"),
+    ],
+)
+def test_what_cannot_be_run_is_a_usage_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert command.main(["serve", "--results", str(tmp_path / "results.jsonl"), *arguments]) == 4
+    assert capsys.readouterr().err == f"perfgate-slidesparse: {said}\nhint: perfgate-slidesparse serve --help\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_of_the_engine_are_stored(start: Callable[[Path], EngineProcess], tmp_path: Path) -> None:
+    settings = Settings(options=(("gpu_memory_utilization", 0.8),))
+    bench = Bench(tmp_path, "cpu", "tiny-llama", "bf16", POINTS, settings, start)
+    assert bench.run(Point("decode", 10)).facts == {"engine": "fake", "options": '{"gpu_memory_utilization": 0.8}'}
+    bench.end()
+
+
+def test_an_option_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command.main(["serve", "--results", "file", "--option", "dtype=half"])
+    assert caught.value.code == 4
+    assert capsys.readouterr().err == (
+        "perfgate-slidesparse serve: argument --option: 'dtype=half' is not NAME=JSON, e.g. "
+        "gpu_memory_utilization=0.8\nhint: perfgate-slidesparse serve --help\n"
+    )
+
+
+def test_nothing_to_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["serve", "--results", str(tmp_path / "results.jsonl"), "--failed"]) == 0
+    assert capsys.readouterr().out == (
+        "nothing to run: these points succeeded, or did not fail; --again runs them once more\n"
+    )

@@ -1,0 +1,77 @@
+"""Does every case, test and column that the README of serving names exist?"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from perf_workloads.slidesparse import command
+from perf_workloads.slidesparse.serving import models, report
+from perf_workloads.slidesparse.serving.workloads import POINTS
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "perf_tests" / "slidesparse"
+SECTION = (FOLDER / "README.md").read_text(encoding="utf-8").split("\n## Serving\n")[1].split("\n## ")[0]
+
+
+NAMED_TESTS = set(re.findall(r"`(tests/test_\w+\.py::test_\w+)`", SECTION))
+CASES = "perf_tests/slidesparse/test_serving.py"
+
+
+@pytest.fixture(scope="module")
+def collected() -> set[str]:
+    """Give the ids of the cases of serving, and of the files whose tests are named."""
+    files = sorted({name.split("::")[0] for name in NAMED_TESTS})
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", CASES, *files],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {line for line in done.stdout.splitlines() if "::" in line}
+
+
+def test_named_cases_exist(collected: set[str]) -> None:
+    cases = {case.split("::")[1] for case in collected if case.startswith(CASES)}
+    named = set(re.findall(r"`(test_\w+(?:\[[^`]+\])?)`", SECTION))
+    functions = {case.split("[")[0] for case in cases}
+    assert {name for name in named if "[" not in name} - functions == set()
+    schemes = (*models.COMPARED, models.VLLM_INT8)
+    wanted = {
+        name.replace("{model}", model)
+        .replace("{scheme}", scheme)
+        .replace("{stage}", point.stage)
+        .replace("{tokens}", str(point.tokens))
+        for name in named
+        if "[" in name
+        for model, scheme, point in itertools.product(models.PUBLISHED, schemes, POINTS)
+        if "{stage}" in name or f"-{point.stage}-" in name
+    }
+    assert len(wanted) == 4 * 8 * 12
+    assert wanted - cases == set()
+
+
+def test_named_tests_exist(collected: set[str]) -> None:
+    assert len(NAMED_TESTS) == 6
+    assert NAMED_TESTS - {case.split("[")[0] for case in collected} == set()
+
+
+def test_named_columns_exist() -> None:
+    cells = [row.split("|")[4] for row in SECTION.split("in `serving.csv` |")[1].splitlines() if row.count("|") == 5]
+    named = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    head = report.to_csv(report.Table("h200", [], [], []), {}).strip().split(",")
+    assert {"status", "speedup", "prompt_tokens_per_s"} <= named
+    assert named - set(head) == set()
+
+
+@pytest.mark.parametrize(
+    "line", re.findall(r"^perfgate-slidesparse ((?:serve|report).*)$", SECTION.replace("\\\n", ""), re.M)
+)
+def test_commands_are_understood(line: str) -> None:
+    command._parser().parse_args(line.split("#")[0].split())

@@ -1,0 +1,211 @@
+"""Does the report of serving show what was stored, what was not run, and what failed? From records to rendered text."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from perf_workloads.slidesparse import command
+from perf_workloads.slidesparse.serving import comparison, models, report, results, workloads
+from perf_workloads.slidesparse.serving.results import Key, Record
+from perf_workloads.slidesparse.serving.workloads import Point
+from perfgate.model import Outcome
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "perf_tests" / "slidesparse" / "reference" / "slidesparse_a100_status.csv"
+MODEL = "Qwen2.5-7B"
+SCHEMES = ("bf16", "int8-dense", "int8-2_4")
+TOKENS = {"prefill": (8192, 65536), "decode": (64,)}
+
+
+def record(scheme: str, stage: str, tokens: int, rate: float) -> Record:
+    key = Key("h200", MODEL, scheme, "prefill" if stage == "prefill" else "decode", tokens)
+    other = "output" if stage == "prefill" else "prompt"
+    judged = "prompt" if stage == "prefill" else "output"
+    figures = {f"{judged}_tokens_per_s": rate, f"{other}_tokens_per_s": 7.0, "elapsed_s": 2.5, "passes": 128}
+    facts = {"engine": "vllm 0.20.2", "backend": "FLASH_ATTN", "graph_mode": "FULL"}
+    return Record(key, "2026-01-01", Outcome.PASSED, "", figures, facts)
+
+
+RECORDS = [
+    record("bf16", "prefill", 8192, 40000.0),
+    record("int8-dense", "prefill", 8192, 50000.0),
+    record("int8-2_4", "prefill", 8192, 80000.4),
+    record("int8-dense", "decode", 64, 1000.0),
+    record("int8-2_4", "decode", 64, 11740.0),
+    Record(
+        Key("h200", MODEL, "int8-dense", "prefill", 65536), "2026-01-02", Outcome.OUT_OF_MEMORY, "CUDA out of memory"
+    ),
+    Record(Key("a100", MODEL, "bf16", "decode", 64), "2026-01-03", Outcome.CRASHED, "another device"),
+]
+REPORT = """\
+# Serving with SlideSparse on h200
+
+- engine: vllm 0.20.2
+- backend: FLASH_ATTN
+- graph_mode: FULL
+- passes of a prefill: 128 to 128, published were 128; M was read from each
+
+## Totals
+
+| stage | points | ok | failed | absent |
+|---|---|---|---|---|
+| prefill | 6 | 3 | 1 | 2 |
+| decode | 3 | 2 | 0 | 1 |
+
+## How runs ended
+
+The A100's published runs stand behind a slash where they did not end alike.
+
+### prefill
+
+| model | scheme | M=8192 | M=65536 |
+|---|---|---|---|
+| Qwen2.5-7B | bf16 | ok | – |
+| Qwen2.5-7B | int8-dense | ok | out of memory / illegal-memory-access |
+| Qwen2.5-7B | int8-2_4 | ok | – / illegal-memory-access |
+
+### decode
+
+| model | scheme | M=64 |
+|---|---|---|
+| Qwen2.5-7B | bf16 | – |
+| Qwen2.5-7B | int8-dense | ok |
+| Qwen2.5-7B | int8-2_4 | ok |
+
+## Prompt tokens/s of prefill
+
+| model | scheme | M=8192 | M=65536 |
+|---|---|---|---|
+| Qwen2.5-7B | bf16 | 40,000 | – |
+| Qwen2.5-7B | int8-dense | 50,000 | – |
+| Qwen2.5-7B | int8-2_4 | 80,000 | – |
+
+## Output tokens/s of decode
+
+| model | scheme | M=64 |
+|---|---|---|
+| Qwen2.5-7B | bf16 | – |
+| Qwen2.5-7B | int8-dense | 1,000 |
+| Qwen2.5-7B | int8-2_4 | 11,740 |
+
+## Speed-up
+
+Sparse schemes over dense weights of the same codes; dense ones over bf16.
+
+### prefill
+
+| model | scheme | M=8192 | M=65536 |
+|---|---|---|---|
+| Qwen2.5-7B | bf16 | – | – |
+| Qwen2.5-7B | int8-dense | 1.25 | – |
+| Qwen2.5-7B | int8-2_4 | 1.60 | – |
+
+### decode
+
+| model | scheme | M=64 |
+|---|---|---|
+| Qwen2.5-7B | bf16 | – |
+| Qwen2.5-7B | int8-dense | – |
+| Qwen2.5-7B | int8-2_4 | 11.74 **implausible** |
+
+## Beside the published rates
+
+Prompt tokens/s of Qwen2.5-7B, prefill M=8192, and the speed-up over dense INT8.
+
+| scheme | A100 80 GB PCIe, published | speed-up | h200 | speed-up |
+|---|---|---|---|---|
+| int8-dense | 20,805 | 1.00 | 50,000 | 1.00 |
+| int8-2_4 | 35,858 | 1.72 | 80,000 | 1.60 |
+| int8-2_6 | 29,081 | 1.40 | – | – |
+| int8-2_8 | 27,435 | 1.32 | – | – |
+| int8-2_10 | 26,175 | 1.26 | – | – |
+
+## Failures
+
+- Qwen2.5-7B int8-dense prefill M=65536: out of memory: CUDA out of memory
+
+Run them again: `perfgate-slidesparse serve --results FILE --failed`
+"""
+
+
+def table() -> report.Table:
+    return report.Table("h200", [MODEL], SCHEMES, RECORDS, TOKENS)
+
+
+def test_markdown() -> None:
+    published = comparison.published_status(REFERENCE)
+    assert report.markdown(table(), published, "perfgate-slidesparse serve --results FILE --failed") == REPORT
+
+
+def test_csv() -> None:
+    rows = list(csv.DictReader(report.to_csv(table(), comparison.published_status(REFERENCE)).splitlines()))
+    assert len(rows) == 9
+    by = {(row["scheme"], row["stage"], row["tokens"]): row for row in rows}
+    sparse = by["int8-2_4", "prefill", "8192"]
+    assert sparse == {
+        **dict.fromkeys(sparse, ""),
+        "device": "h200",
+        "model": MODEL,
+        "scheme": "int8-2_4",
+        "stage": "prefill",
+        "tokens": "8192",
+        "status": "ok",
+        "published_a100": "ok",
+        "speedup": "1.6000",
+        "prompt_tokens_per_s": "80000.4",
+        "output_tokens_per_s": "7",
+        "elapsed_s": "2.5",
+        "passes": "128",
+        "engine": "vllm 0.20.2",
+        "backend": "FLASH_ATTN",
+        "graph_mode": "FULL",
+        "when": "2026-01-01",
+    }
+    assert by["int8-dense", "prefill", "65536"]["cause"] == "CUDA out of memory"
+    assert by["int8-dense", "prefill", "65536"]["published_a100"] == "illegal-memory-access"
+    absent = by["bf16", "decode", "64"]
+    assert (absent["status"], absent["prompt_tokens_per_s"], absent["when"]) == ("absent", "", "")
+
+
+def test_no_failures() -> None:
+    text = report.markdown(report.Table("h200", [MODEL], SCHEMES, RECORDS[:5], TOKENS), {}, "again")
+    assert text.endswith("## Failures\n\nNone.\n")
+
+
+def test_the_published_run_is_read_whole() -> None:
+    published = comparison.published_status(REFERENCE)
+    assert len(published) == 240
+    bad = {(model, point) for (model, _, point), status in published.items() if status != "ok"}
+    assert bad == {(MODEL, Point("prefill", 65536))}
+    assert {point for _, _, point in published} == set(workloads.POINTS)
+    assert {model for model, _, _ in published} == set(models.PUBLISHED)
+
+
+def test_command_writes_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, out = tmp_path / "serving.jsonl", tmp_path / "out"
+    for each in RECORDS:
+        results.append(store, each)
+    grid = ["--models", MODEL, "--schemes", *SCHEMES, "--prefill", "8192", "65536", "--decode", "64"]
+    arguments = ["report", "--results", str(store), "--device", "h200", "--published", str(REFERENCE), *grid]
+    assert command.main([*arguments, "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out / 'serving.md'}\n{out / 'serving.csv'}\n"
+    rerun = f"perfgate-slidesparse serve --results {store} --failed"
+    assert (out / "serving.md").read_text() == REPORT.replace(
+        "perfgate-slidesparse serve --results FILE --failed", rerun
+    )
+    assert (out / "serving.csv").read_text() == report.to_csv(table(), comparison.published_status(REFERENCE))
+    assert command.main(arguments) == 0
+    assert capsys.readouterr().out == (out / "serving.md").read_text() + "\n"
+
+
+def test_a_damaged_file_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = tmp_path / "serving.jsonl"
+    store.write_text("no\n")
+    assert command.main(["report", "--results", str(store), "--device", "h200"]) == 1
+    assert capsys.readouterr().err == (
+        f"perfgate-slidesparse: {store}:1: not a serving result: it is no JSON\n"
+        "hint: take the file from where it was recorded, or remove the line\n"
+    )
