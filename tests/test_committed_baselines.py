@@ -1,0 +1,42 @@
+"""Can today's code still use every baseline of this repository?"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from perfgate.baseline.store import BaselineStore
+from perfgate.measure.case import METHOD_VERSION
+
+ROOT = Path(__file__).parents[1]
+STORE = BaselineStore(ROOT / "baselines")
+KEYS = STORE.keys()
+FILES = [(key, module) for key in KEYS for module in STORE.modules(key)]
+#: How each clock measures now; with another method a baseline is stale, and nothing is compared with it.
+METHODS = {
+    "device": {"cache": "rotated", "clock": "device", "launch": "graph", "memory": "requested"},
+    "pedantic": {"clock": "pedantic"},
+    "compiler": {"clock": "compiler", "figures": "1"},
+}
+
+
+def test_there_are_baselines() -> None:
+    assert len(FILES) >= 12
+
+
+@pytest.mark.parametrize(("key", "module"), FILES)
+def test_baselines_can_be_read_and_are_of_todays_method(key: str, module: str) -> None:
+    loaded = STORE.load(key, module)
+    assert not loaded.damages
+    for case, baseline in loaded.cases.items():
+        assert baseline.method == {**METHODS[baseline.method["clock"]], "version": METHOD_VERSION}, case
+
+
+@pytest.mark.parametrize(("key", "module"), FILES)
+def test_baselines_are_of_tests_that_exist(key: str, module: str) -> None:
+    text = (ROOT / f"{module}.py").read_text(encoding="utf-8")
+    for case in STORE.load(key, module).cases:
+        name = case.split("[")[0].split("::")[-1]
+        assert re.search(rf"^def {name}\(", text, re.MULTILINE), f"{module} has no {name}"
