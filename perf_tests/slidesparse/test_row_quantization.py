@@ -22,6 +22,12 @@ CASES = [
     for width in WIDTHS
     for codes, marks in (("int8", pytest.mark.cuda), ("fp8", pytest.mark.fp8))
 ]
+#: Goals of the project: share of the copy bandwidth from so many bytes on, and time of so many tokens.
+LARGE_BYTES, LARGE_SHARE = 256e6, 0.95
+SMALL_TOKENS, SMALL_S = 128, 6e-6
+#: Cases that move more than LARGE_BYTES: 3 bytes a column.
+LARGE = [case for case in CASES if 3 * case.values[0] * case.values[1] > LARGE_BYTES]
+SMALL = [case for case in CASES if case.values[0] == SMALL_TOKENS]
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +61,38 @@ def test_row_quantization(
     rows = assert_quantized(torch, x, q, scale)
     error = round_trip_error(x[rows], q[rows], scale[rows]).item()
     benchmark.record("round_trip_error", error, unit="1", better="lower", limit="10%")
+
+
+@pytest.mark.sm80
+@pytest.mark.parametrize(("tokens", "width", "codes"), LARGE)
+def test_reaches_the_copy_bandwidth(
+    torch: ModuleType, activations: Callable[[int, int], Any], tokens: int, width: int, codes: str
+) -> None:
+    """Goal: 95 % of what a copy reaches; not gated by a baseline."""
+    from perf_kernels.row_quantization import bytes_moved, quantize_rows
+    from perfgate.measure.bandwidth import device_copy_bandwidth
+    from perfgate.measure.device import time_device
+
+    x = activations(tokens, width)
+    taken = time_device(quantize_rows, (x, code_type(torch, codes)), budget_s=0.1).median_s
+
+    copied = device_copy_bandwidth(torch.cuda.current_device())
+    share = bytes_moved(tokens, width, x.element_size()) / taken / copied
+    assert share >= LARGE_SHARE, f"{taken * 1e6:.1f} us a call, {share:.1%} of the copy bandwidth"
+
+
+@pytest.mark.sm80
+@pytest.mark.parametrize(("tokens", "width", "codes"), SMALL)
+def test_few_tokens_are_quick(
+    torch: ModuleType, activations: Callable[[int, int], Any], tokens: int, width: int, codes: str
+) -> None:
+    """Goal: under 6 us at 128 tokens; not gated by a baseline."""
+    from perf_kernels.row_quantization import quantize_rows
+    from perfgate.measure.device import time_device
+
+    x = activations(tokens, width)
+    taken = time_device(quantize_rows, (x, code_type(torch, codes)), budget_s=0.1).median_s
+    assert taken < SMALL_S, f"{taken * 1e6:.2f} us a call"
 
 
 @pytest.mark.sm80

@@ -55,15 +55,10 @@ def test_convert_weight_cpu(benchmark: Any, torch: ModuleType) -> None:
 
 @pytest.mark.cpu
 def test_convert_weight_cpu_within_the_goal(torch: ModuleType) -> None:
-    """The whole layer on one thread, in that thread's own time: more than is asked for, and sure on shared cores."""
+    """By the wall clock, on all threads that torch takes: what a converter sees. The best of some, on shared cores."""
     weight, convert, _ = prepare(torch, "cpu", 8)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        best_s = best_of(lambda: convert(weight, 8), 8, clock=time.thread_time, enough_s=CPU_GOAL_S)
-    finally:
-        torch.set_num_threads(threads)
-    assert best_s <= CPU_GOAL_S, f"{best_s:.2f} s of one thread, the goal is {CPU_GOAL_S:.0f} s on two cores"
+    best_s = best_of(lambda: convert(weight, 8), 8, enough_s=CPU_GOAL_S)
+    assert best_s <= CPU_GOAL_S, f"{best_s:.2f} s, the goal is {CPU_GOAL_S:.0f} s on two cores"
 
 
 @pytest.mark.sm80
@@ -95,15 +90,13 @@ def prepare(torch: ModuleType, device: str, group: int, rows: int | None = None)
     return weight, convert_weight, bytes_moved
 
 
-def best_of(
-    call: Callable[[], object], times: int, clock: Callable[[], float] = time.perf_counter, enough_s: float = 0.0
-) -> float:
+def best_of(call: Callable[[], object], times: int, enough_s: float = 0.0) -> float:
     """Give the shortest of some calls, in seconds; stop at one that is short enough."""
     best_s = float("inf")
     for _ in range(times):
-        begin = clock()
+        begin = time.perf_counter()
         call()
-        best_s = min(best_s, clock() - begin)
+        best_s = min(best_s, time.perf_counter() - begin)
         if best_s <= enough_s:
             break
     return best_s
