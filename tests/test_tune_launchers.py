@@ -245,9 +245,15 @@ print(json.dumps(found))
 """
 
 
+def tunable() -> set[str]:
+    """Name the kernels that say how they are tuned."""
+    return {path.parent.name for path in KERNELS.glob("*/tuning.py")}
+
+
 def test_every_declared_kernel_can_be_planned() -> None:
     found = run(PLANS, str(ROOT / "kernels"))
     assert "row_quantization" in found
+    assert set(found) == tunable()
     for kernel, (classes, tried) in found.items():
         assert 1 <= classes <= tried, kernel
 
@@ -274,11 +280,16 @@ SMALL_SHAPES = {
     "silu_mul_quantization": (3, 600, 2, False),
     "slide_quantization": (3, 600, 8, 2, True),
     "dequantize_bias": (9, 70, False, 2),
+    "ternary_matmul": (1, 9, 600),
+    "decode_linear": (1, 9, 200, 1, False, False),
     "hbv": (8, 6, False, False, False),
+    "linear_attention": (1, 520, 1, 32, 32, 2, False),
+    "decode_attention": (40, 64),
 }
 
 
 def test_every_configuration_gives_the_default_s_results() -> None:
-    shapes = {name: shape for name, shape in SMALL_SHAPES.items() if (KERNELS / name / "tuning.py").exists()}
-    found = run(SMALL, str(ROOT / "kernels"), json.dumps(shapes))
+    assert set(SMALL_SHAPES) == tunable()
+    found = run(SMALL, str(ROOT / "kernels"), json.dumps(SMALL_SHAPES))
+    assert set(found) == set(SMALL_SHAPES)
     assert all(skipped == [] and tried > 2 for tried, skipped in found.values()), found

@@ -127,7 +127,10 @@ class IndexWidthTests:
 
     def test_interpreter_check_lets_the_naive_twin_pass_below_the_limit(self) -> None:
         # Otherwise the twin might be caught for another reason than its offsets.
-        assert "int32 overflow" not in self.interpret("twin", self.small).stderr
+        done = self.interpret("twin", self.small)
+        assert done.returncode == 0, done.stderr
+        assert "int32 overflow" not in done.stderr
+        assert done.stdout.startswith("equals the reference")
 
 
 class QuantizerIndexWidthTests(IndexWidthTests):

@@ -1,7 +1,8 @@
 """Which small calls reach every kernel, for tools that watch each access of a program?
 
 ``python -m perf_kernels.small_calls`` makes them all, on the GPU or in Triton's interpreter, and says which. Sizes are
-ragged, so that every mask is at work; rows past the widest block take the kernels that walk a row twice.
+ragged, so that every mask is at work; what only large shapes lead to, kernels that walk a row twice and sequences in
+segments, is asked for.
 """
 
 from __future__ import annotations
@@ -20,33 +21,47 @@ from perf_kernels.dequantize_bias import dequantize_bias
 from perf_kernels.dequantize_bias.inputs import random_products
 from perf_kernels.hbv import hbv
 from perf_kernels.hbv.inputs import published_inputs
+from perf_kernels.linear_attention import LaunchConfig as Chunks
 from perf_kernels.linear_attention import chunk_linear_attention
-from perf_kernels.linear_attention.inputs import random_heads
+from perf_kernels.linear_attention.inputs import random_heads, random_state
 from perf_kernels.row_inputs import random_rows
+from perf_kernels.row_launch import LaunchConfig as Tiles
 from perf_kernels.row_quantization import quantize_rows
 from perf_kernels.silu_mul_quantization import silu_mul_quantize
+from perf_kernels.slide_quantization import LaunchConfig as Units
 from perf_kernels.slide_quantization import slide_quantize_rows
 from perf_kernels.ternary_matmul import ternary_matmul
 from perf_kernels.ternary_matmul.inputs import random_layer, random_tokens
 
-#: A row of so many elements fits no block.
-_TWO_PASSES = 2**16 + 3
+#: Read each row twice, in pieces smaller than a row.
+_TWO_PASSES = Tiles(num_warps=4, tile=1024, one_pass=False)
+_TWO_PASSES_SLID = Units(num_warps=4, groups=1, one_pass=False)
+#: Walk over two segments of a sequence at the same time.
+_TWO_SEGMENTS = Chunks(64, 64, segments=2)
 
 
-def _rows(call: Callable[..., object], rows: int, width: int, *arguments: object, device: str) -> None:
-    call(random_rows(rows, width, torch.bfloat16, device), *arguments)
+def _rows(
+    call: Callable[..., object], rows: int, width: int, *arguments: object, device: str, config: object = None
+) -> None:
+    call(random_rows(rows, width, torch.bfloat16, device), *arguments, config=config)
 
 
-def _dequantize(device: str) -> None:
-    for dtype in (torch.int32, torch.float32):
-        dequantize_bias(*random_products(37, 131, dtype, device=device))
+def _dequantize(dtype: torch.dtype, column_major: bool, device: str) -> None:
+    acc, *others = random_products(37, 131, dtype, device=device)
+    dequantize_bias(acc.T.contiguous().T if column_major else acc, *others)
 
 
 def _decode(tokens: int, device: str) -> None:
     for form in FORMATS:
-        values, scale = random_weights(74, 256, form, device=device)
+        values, scale = random_weights(26, 256, form, device=device)
         x = random_decoded(tokens, 256, device=device)
         decode_linear(x, values, scale, norm=torch.ones_like(x[0]), gated=True)
+
+
+def _decode_codes(tokens: int, codes: torch.dtype, device: str) -> None:
+    values, scale = random_weights(13, 256, "int8" if codes == torch.int8 else "fp8", device=device)
+    x = random_decoded(tokens, 256, device=device)
+    decode_linear(x, values, scale, residual=random_decoded(tokens, 13, device=device), codes=codes)
 
 
 def _decode_attention(device: str) -> None:
@@ -54,20 +69,24 @@ def _decode_attention(device: str) -> None:
 
 
 def _ternary(tokens: int, device: str) -> None:
-    layer = random_layer(515, 131, device)
+    layer = random_layer(515, 45, device)
     ternary_matmul(random_tokens(tokens, 515, torch.bfloat16, device), layer.packed, layer.gamma)
 
 
-def _hbv(smooth: bool, device: str) -> None:
-    *forcings, parameters, initial = published_inputs(19, 37, device)
-    parameters.requires_grad_()
+def _hbv(smooth: bool, of_forcings: bool, device: str) -> None:
+    *forcings, parameters, initial = published_inputs(11, 37, device)
+    for tensor in (*(forcings if of_forcings else ()), parameters, initial):
+        tensor.requires_grad_()
     discharge, _ = hbv(*forcings, parameters, initial=initial, smooth=smooth)
     discharge.sum().backward()
 
 
-def _attend(normalize: bool, device: str) -> None:
-    q, k, v = (x.requires_grad_() for x in random_heads(2, 133, 3, 64, dtype=torch.bfloat16, device=device))
-    output, _ = chunk_linear_attention(q, k, v, normalize=normalize)
+def _attend(normalize: bool, config: Chunks | None, device: str) -> None:
+    q, k, v = (x.requires_grad_() for x in random_heads(1, 133, 2, 64, 61, device=device, positive=normalize))
+    state = random_state(1, 2, 64, 61, device, normalize=normalize)
+    output, _ = chunk_linear_attention(
+        q, k, v, initial_state=state, output_final_state=True, normalize=normalize, config=config
+    )
     output.float().sum().backward()
 
 
@@ -75,23 +94,34 @@ def _attend(normalize: bool, device: str) -> None:
 CALLS: Mapping[str, tuple[Callable[..., None], ...]] = {
     "row_quantization": (
         partial(_rows, quantize_rows, 37, 131),
-        partial(_rows, quantize_rows, 3, _TWO_PASSES, torch.float8_e4m3fn),
+        partial(_rows, quantize_rows, 3, 2051, torch.float8_e4m3fn),
+        partial(_rows, quantize_rows, 3, 2051, config=_TWO_PASSES),
     ),
     "slide_quantization": (
-        partial(_rows, slide_quantize_rows, 37, 131, 8),
+        partial(_rows, slide_quantize_rows, 11, 131, 8),
         partial(_rows, slide_quantize_rows, 3, 1003, 6, torch.float8_e4m3fn),
-        partial(_rows, slide_quantize_rows, 3, _TWO_PASSES, 10),
+        partial(_rows, slide_quantize_rows, 3, 2051, 10, config=_TWO_PASSES_SLID),
     ),
     "silu_mul_quantization": (
         partial(_rows, silu_mul_quantize, 37, 262),
-        partial(_rows, silu_mul_quantize, 3, 2 * _TWO_PASSES, torch.float8_e4m3fn),
+        partial(_rows, silu_mul_quantize, 3, 4102, torch.float8_e4m3fn),
+        partial(_rows, silu_mul_quantize, 3, 4102, config=_TWO_PASSES),
     ),
-    "dequantize_bias": (_dequantize,),
+    "dequantize_bias": tuple(
+        partial(_dequantize, dtype, column_major)
+        for dtype in (torch.int32, torch.float32)
+        for column_major in (False, True)
+    ),
     "ternary_matmul": (partial(_ternary, 1), partial(_ternary, 5)),
-    "decode_linear": (partial(_decode, 1), partial(_decode, 5)),
+    "decode_linear": (
+        partial(_decode, 1),
+        partial(_decode, 5),
+        partial(_decode_codes, 1, torch.int8),
+        partial(_decode_codes, 5, torch.float8_e4m3fn),
+    ),
     "decode_attention": (_decode_attention,),
-    "hbv": (partial(_hbv, False), partial(_hbv, True)),
-    "linear_attention": (partial(_attend, False), partial(_attend, True)),
+    "hbv": (partial(_hbv, False, False), partial(_hbv, True, True)),
+    "linear_attention": (partial(_attend, False, None), partial(_attend, True, _TWO_SEGMENTS)),
 }
 
 

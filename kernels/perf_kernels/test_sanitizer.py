@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import shutil
 import subprocess
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from perf_kernels.child import KERNELS
+from perf_kernels.child import KERNELS, run
 from perf_kernels.small_calls import CALLS
 
 FOUND = 86
@@ -22,6 +24,21 @@ def one_too_many(x_ptr):
     tl.store(x_ptr + 1024 + tl.arange(0, 1), 0.0)
 one_too_many[(1,)](torch.empty(1024, device="cuda"))
 torch.cuda.synchronize()
+"""
+#: Makes the calls of some folders in Triton's interpreter and lists which kernels were launched.
+LAUNCHED = """
+import json, sys
+from triton.runtime.interpreter import InterpretedFunction
+launched, original = set(), InterpretedFunction.run
+def run(kernel, *arguments, **options):
+    launched.add(f"{kernel.fn.__module__}.{kernel.fn.__name__}")
+    return original(kernel, *arguments, **options)
+InterpretedFunction.run = run
+from perf_kernels.small_calls import CALLS
+for folder in sys.argv[1:]:
+    for call in CALLS[folder]:
+        call(device="cpu")
+print(json.dumps(sorted(launched)))
 """
 
 
@@ -61,6 +78,31 @@ def test_one_element_too_many_is_found(tmp_path: Path) -> None:
     assert "Invalid __global__ write of size 4 bytes" in done.stdout
 
 
+def launched(*folders: str) -> set[str]:
+    """Make the calls of some folders and give the kernels that they launch, by import path."""
+    done = run(LAUNCHED, *folders, interpret=True)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout))
+
+
+def defined() -> set[str]:
+    """Give the import paths of all kernels but the naive twins, which are deliberate mistakes."""
+    return {
+        ".".join((*path.relative_to(KERNELS).with_suffix("").parts, function.name))
+        for path in KERNELS.glob("perf_kernels/*/*.py")
+        if path.name != "naive_twin.py"
+        for function in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(function, ast.FunctionDef) and function.name.endswith("_kernel")
+        if any("triton.jit" in ast.unparse(decorator) for decorator in function.decorator_list)
+    }
+
+
 def test_every_kernel_is_called() -> None:
     folders = {path.parent.name for path in KERNELS.glob("perf_kernels/*/specialisations.py")}
     assert set(CALLS) == folders
+    assert launched(*CALLS) == defined()
+
+
+def test_only_launches_count() -> None:
+    """Otherwise a kernel that is merely imported would pass for called."""
+    assert launched("dequantize_bias") == {"perf_kernels.dequantize_bias.kernel._kernel"}

@@ -51,8 +51,10 @@ def _decode_kernel(
     half = tl.arange(0, HALF)
     column = tl.arange(0, WIDTH)
     position = tl.load(position_ptr)
-    cos = tl.load(cos_ptr + position * WIDTH + half).to(tl.float32)[None, :]
-    sin = tl.load(sin_ptr + position * WIDTH + half).to(tl.float32)[None, :]
+    # Nobody has checked the position: behind the cache, the tables may end, too.
+    fits = tl.full([HALF], 1, tl.int1) & (position < length)
+    cos = tl.load(cos_ptr + position * WIDTH + half, mask=fits, other=0.0).to(tl.float32)[None, :]
+    sin = tl.load(sin_ptr + position * WIDTH + half, mask=fits, other=0.0).to(tl.float32)[None, :]
 
     row = qkv_ptr + sequence * (HEADS * (GROUP + 2) * WIDTH)
     query = tl.arange(0, PADDED)
@@ -85,9 +87,8 @@ def _decode_kernel(
 
     cache = program * length * WIDTH
     place = keys_ptr + cache + position * WIDTH + half[None, :]
-    fits = tl.full([1, HALF], 1, tl.int1) & (position < length)
-    tl.store(place, k1, mask=fits)
-    tl.store(place + HALF, k2, mask=fits)
+    tl.store(place, k1, mask=fits[None, :])
+    tl.store(place + HALF, k2, mask=fits[None, :])
     fits = tl.full([WIDTH], 1, tl.int1) & (position < length)
     tl.store(values_ptr + cache + position * WIDTH + column, value, mask=fits)
 
@@ -99,9 +100,10 @@ def _decode_kernel(
     top = score * factor
     total = tl.full([PADDED], 1.0, tl.float32)
     sums = tl.broadcast_to(value.to(tl.float32)[None, :], [PADDED, WIDTH])
-    for start in range(0, position, BLOCK):
+    last = tl.minimum(position, length)
+    for start in range(0, last, BLOCK):
         at = start + tl.arange(0, BLOCK)
-        before = at < position
+        before = at < last
         tile = keys_ptr + cache + at[None, :] * WIDTH + half[:, None]
         old1 = tl.load(tile, mask=before[None, :], other=0.0)
         old2 = tl.load(tile + HALF, mask=before[None, :], other=0.0)

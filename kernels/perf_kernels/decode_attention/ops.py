@@ -1,4 +1,4 @@
-"""How does a model call our kernel? By a function that checks and launches."""
+"""How do models call our kernel? By a function that checks and launches, and is one operator to ``torch.compile``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def decode_attention(
 ) -> torch.Tensor:
     """Attend from one new token of each sequence to those before it, and put its key and value into the cache.
 
-    Queries and keys are normed head by head (RMS) and rotated first; scores are scaled by ``D**-0.5``.
+    Queries and keys are normed head by head (RMS) and rotated first; scores are scaled by ``D**-0.5``. Works under
+    ``torch.compile``, as the operator ``perf_kernels::decode_attention``, which changes ``keys`` and ``values``.
 
     Args:
         qkv: [B, (H + 2 G) D] bf16, fp16 or fp32: projections of H heads of queries, then of G heads of keys, then of G
@@ -38,12 +39,13 @@ def decode_attention(
         k_norm: [D], of keys.
         cos: [>= L, D], its second half equal to the first, as transformers makes it.
         sin: [>= L, D], likewise.
-        position: one int64: how many tokens the cache holds, below L. Read on the device, so it is not checked: from L
-            on nothing is stored.
+        position: one int64: how many tokens the cache holds, 0 to L - 1. Read on the device, so it is not checked: from
+            L on nothing is stored and nothing behind the cache is read, but the outputs mean nothing.
         keys: [B, G, L, D], changed in place.
         values: [B, G, L, D], changed in place.
         epsilon: of the norms.
         config: how to launch; by default what was tuned for this GPU, else what :func:`launch_config` chooses.
+            Not under ``torch.compile``.
 
     Returns:
         out: [B, H D].
@@ -52,12 +54,29 @@ def decode_attention(
         TypeError: a data type that is not supported.
         ValueError: a shape or device that cannot be used.
     """
-    batch, kv_heads, length, width = _check(qkv, q_norm, k_norm, cos, sin, position, keys, values)
-    heads = qkv.shape[1] // width - 2 * kv_heads
-    out = torch.empty((batch, heads * width), dtype=qkv.dtype, device=qkv.device)
+    _check(qkv, q_norm, k_norm, cos, sin, position, keys, values)
+    if torch.compiler.is_compiling():
+        return torch.ops.perf_kernels.decode_attention(qkv, q_norm, k_norm, cos, sin, position, keys, values, epsilon)
+    return _attend(qkv, q_norm, k_norm, cos, sin, position, keys, values, epsilon, config)
+
+
+def _attend(
+    qkv: torch.Tensor,
+    q_norm: torch.Tensor,
+    k_norm: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    position: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    epsilon: float,
+    config: LaunchConfig | None = None,
+) -> torch.Tensor:
+    batch, kv_heads, length, width = keys.shape
+    out = _empty(qkv, keys)
     if config is None:
         config = choose(length, width)
-    group = heads // kv_heads
+    group = out.shape[1] // width // kv_heads
     arguments = (qkv, q_norm, k_norm, cos, sin, position, keys, values, out, length, width**-0.5, epsilon)
     constants = (kv_heads, group, max(ROWS, power_of_two(group)), width, config.block)
     launch = {"num_warps": config.num_warps, "num_stages": config.num_stages}
@@ -67,6 +86,11 @@ def decode_attention(
     else:
         _decode_kernel[(batch * kv_heads,)](*arguments, *constants, **launch)
     return out
+
+
+def _empty(qkv: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    _, kv_heads, _, width = keys.shape
+    return qkv.new_empty((qkv.shape[0], qkv.shape[1] - 2 * kv_heads * width))
 
 
 def _fallback(length: int, width: int) -> LaunchConfig:
@@ -86,8 +110,8 @@ def _check(
     position: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
-) -> tuple[int, int, int, int]:
-    """Give the shape of the cache; raise TypeError or ValueError for what cannot be used."""
+) -> None:
+    """Raise TypeError or ValueError for what cannot be used."""
     check_type("decode_attention", "qkv", qkv.dtype, FLOATS)
     check_device("decode_attention", "qkv", qkv)
     if keys.ndim != 4 or keys.shape[3] not in _WIDTHS or min(keys.shape) == 0:
@@ -127,4 +151,34 @@ def _check(
             f"decode_attention: position must be one torch.int64 on {qkv.device}; it is {list(position.shape)} "
             f"{position.dtype} on {position.device}"
         )
-    return batch, kv_heads, length, width
+
+
+@torch.library.custom_op("perf_kernels::decode_attention", mutates_args=("keys", "values"))
+def _operator(
+    qkv: torch.Tensor,
+    q_norm: torch.Tensor,
+    k_norm: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    position: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    epsilon: float,
+) -> torch.Tensor:
+    _check(qkv, q_norm, k_norm, cos, sin, position, keys, values)
+    return _attend(qkv, q_norm, k_norm, cos, sin, position, keys, values, epsilon)
+
+
+@_operator.register_fake
+def _(
+    qkv: torch.Tensor,
+    q_norm: torch.Tensor,
+    k_norm: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    position: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    epsilon: float,
+) -> torch.Tensor:
+    return _empty(qkv, keys)

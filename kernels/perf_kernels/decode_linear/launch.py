@@ -81,7 +81,7 @@ def piece(itemsize: int) -> int:
 
 
 def shape_class(tokens: int, outputs: int, stride: int, itemsize: int, packed: bool, gated: bool) -> str:
-    """Name the shapes that share a tuned configuration, e.g. ``1-int4-9728-2560-gated``: one layer, and some tokens."""
+    """Name the shapes that share a tuned configuration, e.g. ``1-4bit-9728-2560-gated``: one layer, and some tokens."""
     bits, width = (4, WORD * stride) if packed else (8 * itemsize, stride)
     return f"{power_of_two(tokens)}-{bits}bit-{outputs}-{width}{'-gated' if gated else ''}"
 

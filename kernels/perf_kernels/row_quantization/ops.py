@@ -1,4 +1,4 @@
-"""How are the rows of a matrix quantised, by one function that checks and launches?"""
+"""How do models call the kernel? By a function that checks and launches, and is one operator to ``torch.compile``."""
 
 from __future__ import annotations
 
@@ -30,12 +30,16 @@ def quantize_rows(
     :func:`quantize_rows_reference` bit for bit; INT8 codes from fp32 may differ by 1 where ``x / s`` is within fp32
     rounding of a tie.
 
+    Under ``torch.compile`` this is the operator ``perf_kernels::row_quantization``.
+
     Args:
         x: [M, K] bf16, fp16 or fp32, any strides. Unit column stride and rows that start at multiples of 16 elements
             are fast; other strides are correct.
         dtype: ``torch.int8`` or ``torch.float8_e4m3fn``.
         config: how to launch; by default what was tuned for this GPU, else what :func:`launch_config` chooses.
+            Not under ``torch.compile``.
         out: tensors to write to, ``q`` [M, K] of ``dtype`` with unit column stride and ``scale`` [M] fp32, contiguous.
+            Not under ``torch.compile``.
 
     Returns:
         ``q``: [M, K] ``dtype``, and ``scale``: [M] fp32. ``q * scale[:, None]`` approximates ``x``.
@@ -44,12 +48,13 @@ def quantize_rows(
         TypeError: a data type that is not supported.
         ValueError: a shape, device or ``out`` that cannot be used.
     """
-    check_quantizable("quantize_rows", "x", x, dtype, MAX_WIDTH)
+    if torch.compiler.is_compiling() and config is None and out is None:
+        return torch.ops.perf_kernels.row_quantization(x, dtype)
+    _check(x, dtype)
     check_device("quantize_rows", "x", x, dtype)
     rows, width = x.shape
     if out is None:
-        q = torch.empty((rows, width), dtype=dtype, device=x.device)
-        scale = torch.empty((rows,), dtype=torch.float32, device=x.device)
+        q, scale = _empty(x, dtype)
     else:
         q, scale = out
         check_out("quantize_rows", "out[0]", q, (rows, width), dtype, x.device)
@@ -60,6 +65,28 @@ def quantize_rows(
         return q, scale.fill_(SMALLEST_SCALE)
     launch_beside(x, _launch, x, q, scale, config)
     return q, scale
+
+
+@torch.library.custom_op(
+    "perf_kernels::row_quantization", mutates_args=(), schema="(Tensor x, ScalarType dtype) -> (Tensor, Tensor)"
+)
+def _operator(x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    return quantize_rows(x, dtype)
+
+
+@_operator.register_fake
+def _(x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    _check(x, dtype)
+    return _empty(x, dtype)
+
+
+def _check(x: torch.Tensor, dtype: torch.dtype) -> None:
+    check_quantizable("quantize_rows", "x", x, dtype, MAX_WIDTH)
+
+
+def _empty(x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    q = torch.empty(x.shape, dtype=dtype, device=x.device)
+    return q, torch.empty(x.shape[:1], dtype=torch.float32, device=x.device)
 
 
 choose = row_chooser("row_quantization", launch_config)

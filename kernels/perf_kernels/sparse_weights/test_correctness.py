@@ -220,6 +220,10 @@ def test_compressed_form_of_known_weights() -> None:
 
 
 @pytest.mark.sm80
+@pytest.mark.skipif(
+    not torch.backends.cusparselt.is_available(),
+    reason="this torch has no cuSPARSELt: install a build for CUDA (torch.backends.cusparselt.is_available())",
+)
 @pytest.mark.parametrize("dtype", [torch.int8, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("group", [4, 6, 8, 10])
 def test_cusparselt_multiplies_what_was_slid(group: int, dtype: torch.dtype) -> None:

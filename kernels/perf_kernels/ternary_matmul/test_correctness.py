@@ -11,8 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from perf_kernels.target import current_target
 from perf_kernels.ternary_matmul import LaunchConfig, pack_ternary, ternary_matmul, ternary_matmul_reference
 from perf_kernels.ternary_matmul.inputs import random_layer, random_tokens
+from perf_kernels.ternary_matmul.launch import launch_config
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 FLOATS = [torch.bfloat16, torch.float16, torch.float32]
@@ -111,9 +113,10 @@ def test_outputs_equal_the_reference(
 
 
 @pytest.mark.parametrize("tokens", [1, 9])
-@pytest.mark.parametrize("width", [8192, 9000])
-def test_wide_rows(width: int, tokens: int) -> None:
-    """One token: the widest row that is handled in one go, and one that takes a loop."""
+@pytest.mark.parametrize(("width", "tiles"), [(8192, 1), (9000, 2), (18000, 3)])
+def test_wide_rows(width: int, tiles: int, tokens: int) -> None:
+    """One token: the widest row that is handled in one go, one of two tiles, which are unrolled, and one in a loop."""
+    assert launch_config(1, 17, width, current_target()).tiles(width) == tiles
     layer = random_layer(width, 17, DEVICE, seed=width)
     x = random_tokens(tokens, width, torch.bfloat16, DEVICE, seed=1)
     sums = ternary_matmul(x, layer.packed, layer.gamma, out_dtype=torch.int32)

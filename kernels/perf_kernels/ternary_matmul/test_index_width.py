@@ -75,7 +75,7 @@ def twin() -> Figures:
 
 
 def test_every_launch_is_compiled(kernels: dict[str, Figures]) -> None:
-    # Five for one token and three for more, which take two kernels each; one for six other targets.
+    # Six for one token and four for more, which take two kernels each; one for six other targets.
     assert len(kernels) == 6 + 2 * 4 + 6
 
 
