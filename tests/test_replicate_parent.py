@@ -73,8 +73,8 @@ def test_fresh_processes_import_what_the_run_imports(project, how, which):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("work", "-k", "work", "--benchmark-compare"),
-        ("-k", "work", "--benchmark-compare", "work"),
+        ("folder", "-k", "folder", "--benchmark-compare"),
+        ("-k", "folder", "--benchmark-compare", "folder"),
         ("--benchmark-compare", "--benchmark-histogram", "hist"),
         ("--benchmark-compare", "--benchmark-cprofile-dump", "dumped"),
         ("--benchmark-compare", "--lf", "--lfnf=none", "--nf", "--sw"),
@@ -83,14 +83,14 @@ def test_fresh_processes_import_what_the_run_imports(project, how, which):
 )
 def test_a_suspicion_is_confirmed_under_any_command_line(slowed, arguments):
     slowed.pytester.makeini(f"{INI}\n")
-    (slowed.path / "work").mkdir()
-    if "work" in arguments:
-        (slowed.path / "test_speed.py").rename(slowed.path / "work" / "test_speed.py")
-        (slowed.path / "baselines/cpu-pretended-2t/work").mkdir()
-        slowed.baseline_file().rename(slowed.path / "baselines/cpu-pretended-2t/work/test_speed.json")
+    (slowed.path / "folder").mkdir()
+    if "folder" in arguments:
+        (slowed.path / "test_speed.py").rename(slowed.path / "folder" / "test_speed.py")
+        (slowed.path / "baselines/cpu-pretended-2t/folder").mkdir()
+        slowed.baseline_file().rename(slowed.path / "baselines/cpu-pretended-2t/folder/test_speed.json")
     cache = slowed.path / ".pytest_cache/v/cache"
     cache.mkdir(parents=True)
-    failed = "work/test_speed.py::test_a" if "work" in arguments else "test_speed.py::test_a"
+    failed = "folder/test_speed.py::test_a" if "folder" in arguments else "test_speed.py::test_a"
     (cache / "lastfailed").write_text(json.dumps({failed: True}))
     (cache / "nodeids").write_text("[]")
     result = slowed.run("--perf-processes=2", *arguments)
