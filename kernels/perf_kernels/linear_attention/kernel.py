@@ -20,12 +20,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from perf_kernels.linear_attention.launch import SMALLEST_TILE
 from perf_kernels.linear_attention.reference import EPSILON
 
 _EPSILON = tl.constexpr(EPSILON)
-#: Columns of the factor that holds the sum of keys: the least that a tensor core multiplies.
-_COPIES = tl.constexpr(SMALLEST_TILE)
 
 
 @triton.jit
@@ -39,30 +36,6 @@ def _load(tile, row, rows_left, column, width, MASK_ROWS: tl.constexpr, MASK_COL
         return tl.load(tile, mask=column[None, :] < width, other=0.0)
     else:
         return tl.load(tile)
-
-
-@triton.jit
-def _add_keys(k, key_sums, CHUNK: tl.constexpr):
-    """Add the keys of a chunk [CHUNK, K] to ``key_sums`` [K, 16], whose columns are copies of one sum.
-
-    A product with ones, because a reduction would bring the chunk from shared memory into registers.
-    """
-    return tl.dot(tl.trans(k), tl.full([CHUNK, _COPIES], 1.0, k.dtype), key_sums)
-
-
-@triton.jit
-def _times_key_sum(q, key_sums, CHUNK: tl.constexpr):
-    """Give ``q . key sum`` [CHUNK]. Half of the columns hold the sum's leading bits, half what these lack."""
-    leading = key_sums.to(q.dtype)
-    rest = (key_sums - leading.to(tl.float32)).to(q.dtype)
-    factor = tl.where(tl.arange(0, _COPIES)[None, :] < _COPIES // 2, leading, rest)
-    return tl.sum(tl.dot(q, factor, tl.zeros([CHUNK, _COPIES], tl.float32)), axis=1) * (2.0 / _COPIES)
-
-
-@triton.jit
-def _one_copy(key_sums):
-    """Give the sum of keys [K] that all columns of ``key_sums`` [K, 16] hold; adding 16 equal fp32 is exact."""
-    return tl.sum(key_sums, axis=1) * (1.0 / _COPIES)
 
 
 @triton.jit
@@ -107,13 +80,13 @@ def _segment_sums_kernel(
     v_tile = v_ptr + batch * v_batch_stride + head * v_head_stride + first[:, None] * v_time_stride + value[None, :]
 
     state = tl.zeros([BLOCK_K, BLOCK_V], tl.float32)
-    key_sums = tl.zeros([BLOCK_K, _COPIES], tl.float32)
+    key_sum = tl.zeros([BLOCK_K], tl.float32)
     for _ in range(segment_chunks):
         k = _load(k_tile, token, CHUNK, key, K, False, K != BLOCK_K)
         v = _load(v_tile, token, CHUNK, value, V, False, V % BLOCK_V != 0)
         state = tl.dot(tl.trans(k), v, state)
         if NORMALIZE:
-            key_sums = _add_keys(k, key_sums, CHUNK)
+            key_sum += tl.sum(k.to(tl.float32), axis=0)
         k_tile += step * k_time_stride
         v_tile += step * v_time_stride
 
@@ -122,7 +95,7 @@ def _segment_sums_kernel(
     tl.store(states_ptr + slot * (K * V) + key[:, None] * V + value[None, :], state, mask=inside)
     if NORMALIZE:
         # Every block of values stores the same.
-        tl.store(key_sums_ptr + slot * K + key, _one_copy(key_sums), mask=key < K)
+        tl.store(key_sums_ptr + slot * K + key, key_sum, mask=key < K)
 
 
 @triton.jit
@@ -221,12 +194,11 @@ def _outputs_kernel(
     slot = (batch * segments + segment) * heads + head
     inside = (key[:, None] < K) & (value[None, :] < V)
     state = tl.zeros([BLOCK_K, BLOCK_V], tl.float32)
-    key_sums = tl.zeros([BLOCK_K, _COPIES], tl.float32)
+    key_sum = tl.zeros([BLOCK_K], tl.float32)
     if HAS_STATE:
         state = tl.load(states_ptr + slot * (K * V) + key[:, None] * V + value[None, :], mask=inside, other=0.0)
         if NORMALIZE:
             key_sum = tl.load(key_sums_ptr + slot * K + key, mask=key < K, other=0.0)
-            key_sums += key_sum[:, None]
 
     rows_left = (tokens - start).to(tl.int32)
     chunks = tl.minimum(segment_chunks, tl.cdiv(rows_left, CHUNK))
@@ -239,9 +211,11 @@ def _outputs_kernel(
         o = tl.dot(q, state.to(q.dtype), tl.zeros([CHUNK, BLOCK_V], tl.float32))
         o = tl.dot(scores.to(v.dtype), v, o) * scale
         if NORMALIZE:
-            divisor = (_times_key_sum(q, key_sums, CHUNK) + tl.sum(scores, axis=1)) * scale + _EPSILON
+            # Not a product with 16 copies of the sum: on sm90 that gave wrong results with Triton 3.6.0.
+            before = tl.sum(q.to(tl.float32) * key_sum[None, :], axis=1)
+            divisor = (before + tl.sum(scores, axis=1)) * scale + _EPSILON
             o = o / divisor[:, None]
-            key_sums = _add_keys(k, key_sums, CHUNK)
+            key_sum += tl.sum(k.to(tl.float32), axis=0)
             # Positions count from where the walk starts.
             if value_block == 0:
                 tl.store(divisor_ptr + (batch * tokens + first) * heads + head, divisor, mask=token < rows_left)
@@ -264,4 +238,4 @@ def _outputs_kernel(
             slot = batch * heads + head
             tl.store(final_ptr + slot * (K * V) + key[:, None] * V + value[None, :], state, mask=inside)
             if NORMALIZE:
-                tl.store(final_keys_ptr + slot * K + key, _one_copy(key_sums), mask=key < K)
+                tl.store(final_keys_ptr + slot * K + key, key_sum, mask=key < K)

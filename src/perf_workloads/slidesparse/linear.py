@@ -124,7 +124,8 @@ def quantize_activations(x: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
 def linear(x: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | None, scheme: Scheme) -> Tensor:
     """Multiply tokens by a layer's weights.
 
-    FP8 with dense weights on a GPU scales back and adds the bias inside ``torch._scaled_mm``, which gives bf16.
+    Dense weights on a GPU are scaled back, and the bias added, inside the product: FP8 in ``torch._scaled_mm``, which
+    gives bf16, and INT8 in a serving engine's own product.
 
     Args:
         x: [..., K] bf16, fp16 or fp32.
@@ -146,6 +147,11 @@ def linear(x: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | None, scheme
     row_scale = row_scale[: len(rows)]
     if scheme == schemes.SCHEMES["fp8-dense"] and x.device.type != "cpu":
         y = _scaled_product(q, row_scale, packed, scale, bias).to(x.dtype)
+    elif (engine := _engine_product(x, scheme)) is not None:
+        note("product", engine.name)
+        y = engine.call(
+            q, packed.t(), row_scale[:, None], scale[:, None], x.dtype, None if bias is None else bias.to(x.dtype)
+        )
     else:
         dequantize = dequantize_bias_reference if x.device.type == "cpu" else dequantize_bias
         y = dequantize(products.multiply(q, packed, scheme), row_scale, scale, bias, x.dtype)
@@ -210,6 +216,13 @@ def _quantize(x: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
     note("quantization", "reference in torch")
     parts = [quantize_rows_reference(part, dtype) for part in x.split(_REFERENCE_ROWS)]
     return torch.cat([q for q, _ in parts]), torch.cat([scale for _, scale in parts])
+
+
+def _engine_product(x: Tensor, scheme: Scheme) -> products.EngineProduct | None:
+    """Give the engine's product for dense INT8 weights, where there is one for the device and type of ``x``."""
+    engine = products.engine_product
+    dense = scheme == schemes.SCHEMES["int8-dense"] and x.device.type != "cpu"
+    return engine if dense and engine is not None and x.dtype in engine.dtypes else None
 
 
 def _scaled_product(q: Tensor, row_scale: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:

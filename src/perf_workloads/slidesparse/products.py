@@ -1,7 +1,9 @@
 """How are quantised activations multiplied by weights, for each scheme and device?
 
 On a GPU dense weights go through ``torch._int_mm`` or ``torch._scaled_mm``, 2:4 sparse ones through cuSPARSELt with the
-algorithm that ``perfgate tune sparse_matmul`` stored for the shape, else with its default. On a CPU slid weights are
+algorithm that ``perfgate tune sparse_matmul`` stored for the shape, else with its default. Inside a serving engine
+dense INT8 weights go through the engine's own product, so that sparse ones are compared with what would be served
+otherwise (``torch._int_mm`` gives half of its tokens/s on an H200). On a CPU slid weights are
 kept uncompressed, and everything goes through ``torch._int_mm``, or for FP8 through a product of fp32. Nothing falls
 back to another product: what a product needs and does not get is an error. Which one ran is noted as ``product``.
 
@@ -11,6 +13,7 @@ Imports torch and triton: import it where it is used.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +32,32 @@ LEAST_ROWS, ROW_MULTIPLE = 32, 16
 CLASSES = tuple(tokens for tokens in TOKENS if tokens <= 16384)
 
 Tensor = Any
+
+
+@dataclass(frozen=True)
+class EngineProduct:
+    """A serving engine's own product of dense INT8 codes, which applies scales and bias.
+
+    Attributes:
+        name: as it is noted.
+        call: takes codes [M, K] and [K, N], scales [M, 1] and [N, 1] fp32, the type of the result and a bias [N] of
+            that type or None; gives [M, N].
+        dtypes: of results that it gives.
+    """
+
+    name: str
+    call: Callable[[Tensor, Tensor, Tensor, Tensor, Any, Tensor | None], Tensor]
+    dtypes: tuple[Any, ...] = (torch.bfloat16, torch.float16)
+
+
+#: That of the engine in this process, where there is one on a GPU.
+engine_product: EngineProduct | None = None
+
+
+def use_engine_product(product: EngineProduct | None) -> None:
+    """Multiply dense INT8 weights on a GPU by the product of an engine from now on; None takes torch's again."""
+    global engine_product
+    engine_product = product
 
 
 @dataclass(frozen=True)

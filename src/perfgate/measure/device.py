@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from perfgate.measure import sampling
-from perfgate.measure.graph import Graph, capture, elapsed_s, warm_up
+from perfgate.measure.graph import Graph, add_extra, capture, elapsed_s, release_generator, warm_up
 
 MIN_SAMPLES = 10
 #: Work done before the first sample, so that the clocks have left their idle state.
@@ -78,6 +78,7 @@ def time_device(
     except (RuntimeError, torch.OutOfMemoryError):
         # Not capturable (it synchronises, say). An error of the call itself would have shown in the warm-up.
         torch.cuda.synchronize()
+        release_generator()
         return _queue(fn, args, kwargs, warm.call_s, budget_s, target, cache == "cold", watch)
     try:
         samples = _sample_graph(graph, budget_s, target, watch)
@@ -158,6 +159,7 @@ def _queue(
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             start.record()
             result = fn(*args, **kwargs)
+            add_extra(fn, 1)
             end.record()
             marks.append((start, end))
         watch()

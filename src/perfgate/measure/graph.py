@@ -150,6 +150,16 @@ def capture(fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any],
     return Graph(fn, args, kwargs, replace(warm, call_s=call_s), cold=cold)
 
 
+def release_generator() -> None:
+    """Give the default generator a state of its own again after a capture that failed.
+
+    A capture that is broken off never tells the generator that it is over: the next random number would raise "Offset
+    increment outside graph capture".
+    """
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    generator.graphsafe_set_state(generator.clone_state())
+
+
 @functools.cache
 def _discard_first_graphs(device: int) -> None:
     """Capture, replay and release some graphs, once a process and device.
@@ -212,6 +222,7 @@ class Graph:
             for call_args, call_kwargs in self.copies.calls if self.copies else [(args, kwargs)] * self.calls:
                 # Results are kept so that every call writes to memory of its own.
                 self.results.append(fn(*call_args, **call_kwargs))
+            add_extra(fn, self.calls)
         torch.cuda.synchronize()
 
     @property
@@ -251,6 +262,13 @@ class Graph:
         torch.cuda.synchronize()
         self.results, self.copies, self.flush = [], None, None
         self._graph.reset()
+
+
+def add_extra(fn: Callable[..., Any], calls: int) -> None:
+    """Queue the extra work that a calibration adds to a sample of so many calls; calls of any other run have none."""
+    extra = getattr(fn, "perfgate_extra", None)
+    if extra is not None:
+        extra(calls)
 
 
 def _power_of_two_above(number: int) -> int:

@@ -19,6 +19,9 @@ from perfgate.measure import notes
 
 #: Passes before the clock starts, with the shapes of the measured ones: compilation, and algorithms by shape.
 WARM_PASSES, WARM_NEW_TOKENS = 2, 4
+#: Largest M that graphs are captured for. A call of cuSPARSELt through torch takes the CPU 1 ms (H200), so that passes
+#: of fewer tokens would wait for it.
+MOST_CAPTURED = 8192
 #: Token ids stay below the smallest vocabulary.
 _IDS = 100
 
@@ -192,7 +195,7 @@ def start_options(points: Sequence[workloads.Point], *, drawn: bool = True, eage
         drawn: whether weights are random; else they are read from the model's folder.
         eager: neither compile nor capture graphs.
     """
-    decode = sorted({point.tokens for point in points if point.stage == "decode"})
+    sizes = sorted({point.tokens for point in points if point.tokens <= MOST_CAPTURED})
     options: dict[str, Any] = {
         "skip_tokenizer_init": True,
         "enforce_eager": eager,
@@ -207,5 +210,5 @@ def start_options(points: Sequence[workloads.Point], *, drawn: bool = True, eage
         options["load_format"] = "dummy"
     if not eager:
         # Graphs of exactly the sizes that are run: others take time to capture and are never used.
-        options["compilation_config"] = {"cudagraph_capture_sizes": decode or list(workloads.TOKENS["decode"])}
+        options["compilation_config"] = {"cudagraph_capture_sizes": sizes or list(workloads.TOKENS["decode"])}
     return options

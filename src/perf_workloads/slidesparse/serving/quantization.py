@@ -16,8 +16,9 @@ from vllm.config import get_current_vllm_config
 from vllm.model_executor.layers.linear import LinearBase, LinearMethodBase, UnquantizedLinearMethod
 from vllm.model_executor.layers.quantization.base_config import QuantizationConfig
 from vllm.model_executor.utils import set_weight_attrs
+from vllm.platforms import current_platform
 
-from perf_workloads.slidesparse import schemes
+from perf_workloads.slidesparse import products, schemes
 from perf_workloads.slidesparse.linear import TYPES, linear, pack_weight, quantize_weight, slid_width
 from perf_workloads.slidesparse.schemes import Scheme
 from perf_workloads.slidesparse.serving.models import METHOD
@@ -26,6 +27,11 @@ from perf_workloads.slidesparse.serving.models import METHOD
 LAYERS = "_proj"
 
 Tensor = Any
+
+if current_platform.is_cuda():
+    from vllm._custom_ops import cutlass_scaled_mm
+
+    products.use_engine_product(products.EngineProduct("vLLM cutlass_scaled_mm", cutlass_scaled_mm))
 
 
 class SlideSparseConfig(QuantizationConfig):  # type: ignore[misc]  # vLLM is not followed
