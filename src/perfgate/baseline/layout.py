@@ -2,8 +2,8 @@
 
 The case ``perf_tests/a/test_x.py::test_y[z]`` on the hardware ``nvidia-h200`` is the entry ``test_y[z]`` of
 ``baselines/nvidia-h200/perf_tests/a/test_x.json``. The folder ``baselines/nvidia-h200/tuning`` holds what
-``perfgate tune`` found, which no test owns. Node ids and keys come from outside, so a path that would leave the
-folder of its key is refused.
+``perfgate tune`` found and ``calibration`` what ``perfgate calibrate`` measured; no test owns these. Node ids and keys
+come from outside, so a path that would leave the folder of its key is refused.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from perfgate.errors import BaselineError
 _SUFFIX = ".json"
 #: The folder below a key's that holds tuned configurations.
 TUNING = "tuning"
+#: The folder below a key's that holds measured false-alarm rates.
+CALIBRATION = "calibration"
 
 
 def split_node_id(node_id: str) -> tuple[str, str]:
@@ -66,7 +68,7 @@ def baseline_path(root: Path, key: str, module: str) -> Path:
 def module_of(folder: Path, path: Path) -> str | None:
     """Give the module that a file below a key's folder belongs to, or None for a file that holds no baselines."""
     relative = path.relative_to(folder).as_posix()
-    if relative.startswith(f"{TUNING}/"):
+    if relative.startswith((f"{TUNING}/", f"{CALIBRATION}/")):
         return None
     return relative.removesuffix(_SUFFIX) if relative.endswith(_SUFFIX) and path.name != _SUFFIX else None
 

@@ -73,6 +73,11 @@ class ChildPlugin:
             from perfgate.replicate import rounds
 
             self.tell("rounds", self._case, rounds=rounds.to_json(item.stash.get(finish.FIXTURE, None)))
+        if self.task.calibration is not None:
+            from perfgate import finish
+            from perfgate.calibrate import fixture
+
+            self.tell("calibration", self._case, calibration=fixture.to_json(item.stash.get(finish.FIXTURE, None)))
         self.tell("measurement", self._case, measurement=measurement_to_json(self.finish(item, self._reports)))
         return done
 

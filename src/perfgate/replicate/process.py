@@ -40,6 +40,8 @@ class Findings:
     rounds: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: For a case that did not come back: how its process ended, and the end of what it printed.
     deaths: dict[str, tuple[Outcome, str, str]] = field(default_factory=dict)
+    #: What a calibration asked for, by case: see :mod:`perfgate.calibrate.fixture`.
+    calibrations: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class Unfinished(ReplicaError):
@@ -57,6 +59,7 @@ def run(
     reports: bool = False,
     active: bool = True,
     profile: str = "",
+    calibration: Mapping[str, Any] | None = None,
     patience_s: Callable[[str], float] = lambda case: MINIMUM_S,
     progress: Progress = lambda case: None,
 ) -> Findings:
@@ -68,6 +71,7 @@ def run(
         reports: also bring back pytest's reports.
         active: whether the gate is on in this run.
         profile: folder to write profiles to instead of measuring, or "".
+        calibration: extra work that each case is measured again with, or None.
         patience_s: seconds that a case may take.
         progress: told which case is running.
 
@@ -79,7 +83,7 @@ def run(
     while remaining:
         with tempfile.TemporaryDirectory(prefix="perfgate-", ignore_cleanup_errors=True) as folder:
             scratch = Path(folder)
-            task = Task(tuple(remaining), str(scratch / "events"), reports, active, profile)
+            task = Task(tuple(remaining), str(scratch / "events"), reports, active, profile, calibration)
             task.save(scratch / "task.json")
             ended = _run_child(task, launch, scratch, patience_s, progress)
             started = _collect(task, findings)
@@ -131,6 +135,8 @@ def _collect(task: Task, findings: Findings) -> str | None:
             findings.reports.setdefault(case, []).append(event["report"])
         elif event["event"] == "rounds" and event["rounds"] is not None:
             findings.rounds[case] = event["rounds"]
+        elif event["event"] == "calibration":
+            findings.calibrations[case] = event["calibration"]
         elif event["event"] == "measurement":
             findings.measurements[case] = measurement_from_json(event["measurement"])
             running = None

@@ -32,6 +32,8 @@ class Task:
         reports: whether the child also hands over pytest's own reports (an isolated case).
         active: whether the gate is on in the run that started it; otherwise the child measures nothing for it.
         profile: folder to write profiles of the cases to, which are then not measured; "" to measure them.
+        calibration: extra work that each case is measured again with (:mod:`perfgate.calibrate.steps`); None in any run
+            but a calibration.
     """
 
     cases: tuple[str, ...]
@@ -39,6 +41,7 @@ class Task:
     reports: bool = False
     active: bool = True
     profile: str = ""
+    calibration: Mapping[str, Any] | None = None
 
     def save(self, path: Path) -> None:
         """Write the task where the child will look for it."""
@@ -48,7 +51,7 @@ class Task:
     def load(path: str) -> Task:
         """Read the task that this process was started for."""
         data = json.loads(Path(path).read_text(encoding="utf-8"))
-        return Task(tuple(data["cases"]), data["events"], data["reports"], data["active"], data["profile"])
+        return Task(**{**data, "cases": tuple(data["cases"])})
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
@@ -83,11 +86,18 @@ def result_to_json(result: CaseResult) -> dict[str, Any]:
 
 def result_from_json(data: Mapping[str, Any]) -> CaseResult:
     """Turn what :func:`result_to_json` gave back into a result."""
-    metrics = tuple(MetricVerdict(**{**metric, "verdict": Verdict(metric["verdict"])}) for metric in data["metrics"])
+    metrics = tuple(map(_metric_verdict, data["metrics"]))
     work = Work(**data["work"]) if data["work"] else None
     reported = tuple(Reported(**figure) for figure in data["reported"])
     fields = {"verdict": Verdict(data["verdict"]), "outcome": Outcome(data["outcome"])}
-    return CaseResult(**{**data, **fields, "metrics": metrics, "work": work, "reported": reported})
+    lines = tuple(data["kernel_differences"])
+    parts = {"metrics": metrics, "work": work, "reported": reported, "kernel_differences": lines}
+    return CaseResult(**{**data, **fields, **parts})
+
+
+def _metric_verdict(data: Mapping[str, Any]) -> MetricVerdict:
+    values = {name: tuple(data[name]) for name in ("values", "baseline_values")}
+    return MetricVerdict(**{**data, **values, "verdict": Verdict(data["verdict"])})
 
 
 def with_outcome(measurement: Measurement, outcome: Outcome, reason: str) -> Measurement:
