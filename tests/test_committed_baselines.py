@@ -14,11 +14,15 @@ ROOT = Path(__file__).parents[1]
 STORE = BaselineStore(ROOT / "baselines")
 KEYS = STORE.keys()
 FILES = [(key, module) for key in KEYS for module in STORE.modules(key)]
-#: How each clock measures now; with another method a baseline is stale, and nothing is compared with it.
+#: How each clock measures now; with another method a baseline is stale, and nothing is compared with it. What cannot be
+#: captured is queued, and copies that fit into the L2 cache are flushed out of it.
 METHODS = {
-    "device": {"cache": "rotated", "clock": "device", "launch": "graph", "memory": "requested"},
-    "pedantic": {"clock": "pedantic"},
-    "compiler": {"clock": "compiler", "figures": "1"},
+    "device": [
+        {"cache": cache, "clock": "device", "launch": launch, "memory": "requested"}
+        for cache, launch in (("rotated", "graph"), ("flushed", "graph"), ("flushed", "queue"))
+    ],
+    "pedantic": [{"clock": "pedantic"}],
+    "compiler": [{"clock": "compiler", "figures": "1"}],
 }
 
 
@@ -31,7 +35,8 @@ def test_baselines_can_be_read_and_are_of_todays_method(key: str, module: str) -
     loaded = STORE.load(key, module)
     assert not loaded.damages
     for case, baseline in loaded.cases.items():
-        assert baseline.method == {**METHODS[baseline.method["clock"]], "version": METHOD_VERSION}, case
+        known = [{**method, "version": METHOD_VERSION} for method in METHODS[baseline.method["clock"]]]
+        assert baseline.method in known, case
 
 
 @pytest.mark.parametrize(("key", "module"), FILES)
