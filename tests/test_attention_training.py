@@ -13,14 +13,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perf_workloads.attention import memory, stepping
+from perf_workloads.attention import allocations, memory, stepping
 from perf_workloads.attention.cases import grid
 from perf_workloads.attention.config import ROWS, decoder
 from perf_workloads.attention.operations import operation, softmax_bytes, softmax_flops
 from perf_workloads.attention.statistics import exponent
 from perf_workloads.attention.training import Recipe, Training
 from perfgate import outcomes, plan
-from perfgate.model import Outcome
+from perfgate.errors import SettingError
+from perfgate.model import Limit, Outcome
 from perfgate.profile import capture
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,6 +92,21 @@ def test_warm_up_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stepping.time_steps(step, "cpu", warm_up=2, steps=3) == (2.0, 1.0)
 
 
+def test_steps_under_a_profiler_are_not_timed() -> None:
+    """Published steps took up to 1.85 times as long under the profiler."""
+
+    def profiled() -> None:
+        with torch.profiler.profile():
+            torch.ones(1)
+
+    with pytest.raises(SettingError) as raised:
+        stepping.time_steps(profiled, "cpu", warm_up=0, steps=2)
+    assert raised.value.what == "the measured call starts torch's profiler"
+    with torch.profiler.profile(), pytest.raises(SettingError) as raised:
+        stepping.time_steps(lambda: None, "cpu", warm_up=0, steps=2)
+    assert raised.value.what == "this call is to be measured while torch's profiler runs"
+
+
 def test_memory_of_a_backward_pass_holds_what_the_forward_pass_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights and optimizer hold 1000. Forward peaks at 1700 and leaves 1500; backward peaks at 1900."""
     readings = iter([(1000, 1000), (1500, 1700), (1100, 1900)])
@@ -120,11 +136,33 @@ class Linear(torch.nn.Module):
 def test_memory_on_a_cpu_covers_the_activations() -> None:
     ids = torch.zeros(1, 2, dtype=torch.int64)
     model = Linear()
+    memory.memory_of_step(model, ids, ids)
     figures = memory.memory_of_step(model, ids, ids)
-    assert set(figures) == {"forward_memory", "step_memory"}
-    assert figures["forward_memory"] >= 16 << 20
-    assert figures["step_memory"] >= figures["forward_memory"]
+    # The product and its exponential at once; the latter is kept, and the backward pass reads it.
+    wide = 4 << 22
+    assert wide * 2 <= figures["forward_memory"] < wide * 4
+    assert wide <= figures["held_memory"] < wide * 3
+    assert figures["backward_memory"] >= figures["held_memory"] + wide
+    assert figures["step_memory"] == max(figures["forward_memory"], figures["backward_memory"])
+    assert memory.memory_of_step(model, ids, ids) == figures
     assert model.weight.grad is None
+
+
+def test_allocations_are_counted_to_the_byte() -> None:
+    def call() -> torch.Tensor:
+        lost = torch.ones(1 << 18)
+        return lost[:10] + torch.ones(1 << 10)[:10]
+
+    counted = allocations.count(call)
+    assert (counted.peak, counted.left) == ((4 << 18) + (4 << 10) + 40, 40)
+    assert counted.result.tolist() == [2.0] * 10
+
+
+def test_a_profiler_that_tells_of_no_allocation_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allocations, "_EVENT", "[another name]")
+    with pytest.raises(RuntimeError) as error:
+        allocations.count(lambda: torch.ones(8))
+    assert str(error.value) == "torch's profiler told of no allocation: what the call took is not known"
 
 
 @given(power=st.floats(-3, 3), factor=st.floats(1e-6, 1e6), first=st.integers(1, 100))
@@ -168,9 +206,33 @@ def test_a_grid_has_every_row_and_value() -> None:
     params = list(grid("cuda", (256, 512)))
     assert [each.values for each in params] == [("cuda", row, n) for row in ROWS["cuda"] for n in (256, 512)]
     assert params[0].id == "gpu-softmax-256"
-    assert [mark.name for each in params for mark in each.marks] == ["sm80"] * len(params)
+    assert [[mark.name for mark in each.marks] for each in params] == [["sm80", "perf"]] * len(params)
     (param,) = grid("cpu", (64,), rows=["flash"])
-    assert (param.id, [mark.name for mark in param.marks]) == ("cpu-flash-64", ["cpu"])
+    assert (param.id, [mark.name for mark in param.marks]) == ("cpu-flash-64", ["cpu", "perf"])
+
+
+def test_each_device_has_limits_of_its_own(pytester: pytest.Pytester) -> None:
+    """What a test says itself goes before what the grid says; what it leaves out is the device's."""
+    config = pytester.makepyfile(
+        """
+        import pytest
+        from perf_workloads.attention.cases import grid
+
+        @pytest.mark.perf(budget=0.3)
+        @pytest.mark.parametrize(("device", "row"), [*grid("cuda", rows=["linear"]), *grid("cpu", rows=["linear"])])
+        def test_step(device, row):
+            pass
+
+        @pytest.mark.perf(time="50%")
+        @pytest.mark.parametrize(("device", "row"), list(grid("cpu", rows=["linear"])))
+        def test_task(device, row):
+            pass
+        """
+    )
+    on_gpu, on_cpu, task = map(plan.of, pytester.getitems(config.read_text(encoding="utf-8")))
+    assert (on_gpu.time, on_gpu.memory, on_gpu.budget_s) == (None, Limit(0.01), 0.3)
+    assert (on_cpu.time, on_cpu.memory, on_cpu.budget_s) == (Limit(0.2), Limit(0.3), 0.3)
+    assert (task.time, task.memory) == (Limit(0.5), Limit(0.3))
 
 
 @pytest.fixture

@@ -113,6 +113,27 @@ def test_fla_that_is_not_installed_is_an_error_and_no_fallback(
     )
 
 
+def test_the_rule_by_itself_has_no_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a whole mixer the convolution asks for fla first, and would hide what the rule does without it."""
+    q = torch.ones(1, 4, 2, 8)
+    inputs = (q, q, q, -q[..., 0], q[..., 0])
+    with pytest.raises(ValueError) as refused:
+        delta_net.delta_rule(*inputs, "fla_chunk")
+    assert str(refused.value) == (
+        "gated_delta_rule: fla_chunk runs on a GPU, and q is on cpu\n"
+        "hint: on a CPU choose naive_chunk or naive_recurrent"
+    )
+    for name in [name for name in sys.modules if name.partition(".")[0] == "fla"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "fla", None)
+    with pytest.raises(ModuleNotFoundError) as missing:
+        delta_net.delta_rule(*inputs, "fla_kda")
+    assert str(missing.value) == (
+        "GatedDeltaNet: implementation 'fla_kda' needs fla, and fla.ops is not installed\n"
+        "hint: pip install fla-core, or choose another implementation"
+    )
+
+
 @pytest.mark.parametrize("row", ROWS["cpu"])
 def test_what_ran_is_noted(row: str) -> None:
     model, config = built(row)

@@ -17,6 +17,7 @@ from perf_workloads.bitnet.recorder import APART, Call, LayerRecorder
 from perf_workloads.bitnet.system import base_frequency, describe, physical_cores
 from perf_workloads.bitnet.timeline import MemoryTimeline
 from perf_workloads.bitnet.tokenizer import ByteTokenizer
+from perfgate.errors import SettingError
 
 torch = pytest.importorskip("torch")
 
@@ -207,6 +208,12 @@ def test_calls_take_turns_and_the_median_counts():
     calls: dict[str, Any] = {name: lambda name=name: log.append(name) for name in "ab"}
     assert median_times(calls, rounds=3, clock=clock) == {"a": 1, "b": 2}
     assert log == ["a", "b"] * 4
+
+
+def test_calls_under_a_profiler_are_not_compared():
+    with torch.profiler.profile(), pytest.raises(SettingError) as error:
+        median_times({"a": lambda: None})
+    assert error.value.what == "this call is to be measured while torch's profiler runs"
 
 
 def test_the_stand_in_tokenizer_undoes_itself():

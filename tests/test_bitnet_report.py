@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from perfgate.errors import SettingError
 from perfgate.report import conform
 
 torch = pytest.importorskip("torch")
@@ -260,6 +261,27 @@ def test_sampling_is_in_the_report():
     assert document(seen)["sampling"] == {"temperature": 0.8, "seed": 3}
     assert [token.id for token in seen.tokens] == [token.id for token in again.tokens]
     assert "| sampling | temperature 0.8, seed 3 |" in to_markdown(document(seen))
+
+
+def test_a_generation_under_a_profiler_is_refused(tmp_path):
+    """Its times would be up to 1.85 times too long; what an earlier run wrote stays."""
+    kept = tmp_path / "bitnet.json"
+    kept.write_text("an earlier report", encoding="utf-8")
+    with torch.profiler.profile(), pytest.raises(SettingError) as error:
+        report.main(["--model", "tiny", "--layers", "1", "--new-tokens", "3", "--out", str(tmp_path)])
+    assert error.value.what == "this call is to be measured while torch's profiler runs"
+    assert [path.name for path in tmp_path.iterdir()] == ["bitnet.json"]
+    assert kept.read_text(encoding="utf-8") == "an earlier report"
+
+
+def test_a_run_that_fails_midway_leaves_an_earlier_report_alone(tmp_path, monkeypatch):
+    kept = tmp_path / "bitnet.json"
+    kept.write_text("an earlier report", encoding="utf-8")
+    monkeypatch.setattr("perf_workloads.bitnet.report.to_html", lambda report: {}["missing"])
+    with pytest.raises(KeyError):
+        report.main(["--model", "tiny", "--layers", "1", "--new-tokens", "3", "--out", str(tmp_path)])
+    assert [path.name for path in tmp_path.iterdir()] == ["bitnet.json"]
+    assert kept.read_text(encoding="utf-8") == "an earlier report"
 
 
 def test_too_few_tokens_or_no_prompt_is_an_error():

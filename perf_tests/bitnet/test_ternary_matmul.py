@@ -89,6 +89,7 @@ def test_never_slower_than_bf16(torch: ModuleType, tokens: int) -> None:
 
 
 @pytest.mark.cpu
+@pytest.mark.perf(time="20%", budget=0.3)
 def test_ternary_matmul_reference(benchmark: Any, torch: ModuleType) -> None:
     """The plain-torch reference on a small shape, on any machine."""
     pytest.importorskip("triton", reason="triton is not installed: pip install -e '.[suite]'")

@@ -72,7 +72,7 @@ def test_launches(benchmark: Any, torch: ModuleType, published: Any, implementat
 
 
 @pytest.mark.cpu
-@pytest.mark.perf(clock="wall", budget=0.2)
+@pytest.mark.perf(time="20%", clock="wall", budget=0.2)
 def test_cpu_operators(benchmark: Any, corner: Any) -> None:
     """Operators of an eager training step of ten days: what a GPU would launch, counted."""
     from perfgate.profile import capture

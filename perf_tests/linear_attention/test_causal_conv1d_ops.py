@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from perf_workloads.attention.cases import CPU_TIME
+
 SEED = 43
 WIDTH = 4
 #: Relative RMS in bf16, and in fp32.
@@ -30,7 +32,7 @@ def test_causal_conv1d(benchmark: Any, torch: ModuleType, implementation: str, s
 
 
 @pytest.mark.cpu
-@pytest.mark.perf(budget=0.3)
+@pytest.mark.perf(time=CPU_TIME, budget=0.3)
 def test_causal_conv1d_on_a_cpu(benchmark: Any, torch: ModuleType) -> None:
     measure(benchmark, torch, "torch", SMALL, "cpu")
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from perf_workloads.attention.cases import CPU_TIME
+
 SEED = 41
 CHECKED = (0, -1)
 #: Relative RMS that fla allows its own kernels: outputs, gradients, gradients of the gates.
@@ -127,6 +129,7 @@ def test_one_token(benchmark: Any, torch: ModuleType, heads: Callable[[tuple[int
 
 
 @pytest.mark.cpu
+@pytest.mark.perf(time=CPU_TIME, budget=0.3)
 @pytest.mark.parametrize("implementation", ["naive_chunk", "naive_recurrent"])
 def test_gated_delta_rule_on_a_cpu(benchmark: Any, torch: ModuleType, implementation: str) -> None:
     """The plain-torch references on a small shape, on any machine."""

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from perf_workloads.attention.cases import CPU_TIME
+
 SEED = 40
 #: Outputs are checked for these sequences of a batch: the reference holds the states of all chunks.
 CHECKED = (0, -1)
@@ -148,6 +150,7 @@ def test_within_a_fifth_of_fla(
 
 
 @pytest.mark.cpu
+@pytest.mark.perf(time=CPU_TIME, budget=0.3)
 @pytest.mark.parametrize("implementation", ["naive_chunk", "naive_recurrent"])
 def test_linear_attention_on_a_cpu(benchmark: Any, torch: ModuleType, implementation: str) -> None:
     """The plain-torch references on a small shape, on any machine."""

@@ -37,14 +37,14 @@ class Form:
 FORMS = {"cuda": Form(256, 4, 4, 256, 128, 5e-4, 60), "cpu": Form(64, 2, 2, 64, 8, 4e-3, 10)}
 
 
-@pytest.mark.perf(time="50%", memory="10%", clock="wall", budget=0.2)
+@pytest.mark.perf(time="50%", clock="wall", budget=0.2)
 @pytest.mark.parametrize(("device", "row"), [*grid("cuda"), *grid("cpu")])
 def test_pretraining(benchmark: Any, torch: ModuleType, device: str, row: str) -> None:
     pretrain(benchmark, device, row, FORMS[device].updates)
 
 
 @pytest.mark.slow
-@pytest.mark.perf(time="50%", memory="10%", clock="wall", budget=0.2)
+@pytest.mark.perf(time="50%", clock="wall", budget=0.2)
 @pytest.mark.parametrize(("device", "row"), [*grid("cuda"), *grid("cpu")])
 def test_long_pretraining(benchmark: Any, torch: ModuleType, device: str, row: str, slow_budget_s: float) -> None:
     from perf_workloads.attention.language import updates_within

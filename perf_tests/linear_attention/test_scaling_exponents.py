@@ -42,7 +42,7 @@ ON_CPU = ["softmax-math", "softmax-flash", "linear-naive_chunk", "gated_deltanet
 #: By how much a fitted exponent may be off: fixed costs pull it down. Times of calls as short as these on a CPU are
 #: mostly such costs: they are reported.
 ALLOWED_TIME = 0.3
-ALLOWED_MEMORY = {"cuda": 0.1, "cpu": 0.25}
+ALLOWED_MEMORY = 0.1
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,9 @@ def test_exponents(benchmark: Any, torch: ModuleType, device: str, name: str) ->
         assert abs(time_exponent - time) <= ALLOWED_TIME
     else:
         benchmark.report("time_exponent", time_exponent)
-    benchmark.record("memory_exponent", memory_exponent, limit="20%", noise="1%" if device == "cuda" else "4%")
-    assert abs(memory_exponent - memory) <= ALLOWED_MEMORY[device]
+    # On a CPU bytes are counted one by one; a GPU's peak has what earlier calls left in libraries.
+    benchmark.record("memory_exponent", memory_exponent, limit="20%", noise="1%" if device == "cuda" else "0")
+    assert abs(memory_exponent - memory) <= ALLOWED_MEMORY
 
 
 def verify(name: str, device: str, tokens: int) -> None:
@@ -92,6 +93,7 @@ def verify(name: str, device: str, tokens: int) -> None:
 def weigh(name: str, device: str, tokens: int) -> tuple[float, int]:
     """Give seconds and bytes of one call for so many tokens."""
     from perf_workloads.attention.operations import operation
+    from perfgate.measure.unprofiled import unprofiled
 
     batch, heads, width = SIZES[device]
     call, inputs = operation(name, (batch, tokens, heads, width), device)
@@ -99,10 +101,12 @@ def weigh(name: str, device: str, tokens: int) -> tuple[float, int]:
         from perfgate.measure.device import time_device
         from perfgate.measure.device_memory import peak_memory
 
-        seconds = time_device(call, inputs, budget_s=0.05).median_s
+        with unprofiled():
+            seconds = time_device(call, inputs, budget_s=0.05).median_s
         return seconds, peak_memory(lambda: call(*inputs)).peak_bytes
-    from perfgate.measure import cpu_memory
+    from perf_workloads.attention.allocations import count
     from perfgate.measure.wall import time_wall
 
-    seconds = time_wall(lambda: call(*inputs), budget_s=0.05).median_s
-    return seconds, cpu_memory.peak_memory(lambda: call(*inputs)).peak_bytes
+    with unprofiled():
+        seconds = time_wall(lambda: call(*inputs), budget_s=0.05).median_s
+    return seconds, count(lambda: call(*inputs)).peak

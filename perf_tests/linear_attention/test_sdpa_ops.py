@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from perf_workloads.attention.cases import CPU_TIME
+
 SEED = 42
 #: Relative RMS in bf16, and in fp32.
 ERROR = {"cuda": 0.01, "cpu": 1e-5}
@@ -32,7 +34,7 @@ def test_softmax_attention(benchmark: Any, torch: ModuleType, backend: str, shap
 
 
 @pytest.mark.cpu
-@pytest.mark.perf(budget=0.3)
+@pytest.mark.perf(time=CPU_TIME, budget=0.3)
 @pytest.mark.parametrize("backend", ["math", "flash"])
 def test_softmax_attention_on_a_cpu(benchmark: Any, torch: ModuleType, backend: str) -> None:
     measure(benchmark, torch, backend, SMALL, "cpu")

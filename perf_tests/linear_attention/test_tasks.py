@@ -26,13 +26,13 @@ WARM_UP = {"cuda": 50, "cpu": 25}
 FEWER_UPDATES = {"linear": 50, "gated_deltanet": 50}
 
 
-@pytest.mark.perf(time="50%", memory="10%", clock="wall", budget=0.2)
+@pytest.mark.perf(time="50%", clock="wall", budget=0.2)
 @pytest.mark.parametrize(("device", "row", "length"), [*grid("cuda", (5, 10, 20, 30, 50)), *grid("cpu", (5,))])
 def test_copy(benchmark: Any, torch: ModuleType, device: str, row: str, length: int) -> None:
     learn(benchmark, "copy", length, device, row)
 
 
-@pytest.mark.perf(time="50%", memory="10%", clock="wall", budget=0.2)
+@pytest.mark.perf(time="50%", clock="wall", budget=0.2)
 @pytest.mark.parametrize(("device", "row", "pairs"), [*grid("cuda", (3, 5, 8, 10, 15)), *grid("cpu", (3,))])
 def test_recall(benchmark: Any, torch: ModuleType, device: str, row: str, pairs: int) -> None:
     learn(benchmark, "recall", pairs, device, row)

@@ -80,6 +80,7 @@ def store() -> Store:
 @pytest.fixture
 def figures(models: Models, store: Store) -> Callable[[Configuration, Point], Figures]:
     """Give ``figures(configuration, point)``: those of a case that has run, or measured now."""
+    from perfgate.measure.unprofiled import unprofiled
 
     def look_up(configuration: Configuration, point: Point) -> Figures:
         if (configuration, point) not in store:
@@ -87,7 +88,7 @@ def figures(models: Models, store: Store) -> Callable[[Configuration, Point], Fi
             input_ids, _ = runner.prompt(point.input_tokens)
             runner.observe(input_ids)
             rounds = rounds_for(configuration, point.new_tokens)
-            with runner.watching_memory() as peak:
+            with runner.watching_memory() as peak, unprofiled():
                 taken = [runner.generate(input_ids, point.new_tokens) for _ in range(rounds)]
             store[configuration, point] = reached(taken, peak, runner)
         return store[configuration, point]

@@ -65,7 +65,7 @@ def test_qwen3_4b_forward(benchmark: Any, models: Models, reference_logits: Any,
 
 
 @pytest.mark.cpu
-@pytest.mark.perf(clock="wall", budget=0.3)
+@pytest.mark.perf(time="20%", clock="wall", budget=0.3)
 @pytest.mark.parametrize("setup", eager(TINY))
 def test_tiny_qwen3_forward(benchmark: Any, models: Models, reference_logits: Any, setup: GenerationSetup) -> None:
     forward(benchmark, benchmark, models, reference_logits, setup)

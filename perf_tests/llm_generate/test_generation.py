@@ -25,6 +25,8 @@ DEFAULT = [*PUBLISHED, *SELECTED]
 #: one of the 8 between two powers of two for FP8, whose passes with and without the cache are further apart by as much.
 GAP, GAP_OF_CODES = 0.3, {"int8-dynamic": 1.0, "fp8": 2.0}
 TINY_GAP, TINY_GAP_OF_CODES = 1e-3, 0.1
+#: Runs that are shown one by one, as many as were published; a CPU makes more of its short ones.
+RUNS = 5
 
 
 def on_gpu(cases: list[Case]) -> list[Any]:
@@ -60,14 +62,14 @@ def test_qwen3_4b_everything(
     def timed(call: Callable[[], Generation]) -> Generation:
         # What has to be compiled has been by now.
         once_s = call().latency_s
-        return rounds(benchmark, max(1, min(5, int(slow_budget_s / once_s) - 1)))(call)
+        return rounds(benchmark, max(1, min(RUNS, int(slow_budget_s / once_s) - 1)))(call)
 
     gap = measure(benchmark, timed, models, copy_bandwidth, reached_figures, case)
     assert gap < GAP_OF_CODES.get(case.configuration.setup.method, GAP)
 
 
 @pytest.mark.cpu
-@pytest.mark.perf(clock="wall", budget=0.5)
+@pytest.mark.perf(time="20%", clock="wall", budget=0.5)
 @pytest.mark.parametrize("case", ON_CPU)
 def test_tiny_qwen3(benchmark: Any, models: Models, copy_bandwidth: Any, reached_figures: Any, case: Case) -> None:
     gap = measure(benchmark, benchmark, models, copy_bandwidth, reached_figures, case)
@@ -99,6 +101,7 @@ def measure(
 ) -> float:
     """Measure one case, record the figures of a generation, and give its distance from the greedy choice."""
     from perfgate.measure import notes
+    from perfgate.measure.unprofiled import unprofiled
 
     point = case.point
     runner = runner_of(models, case)
@@ -120,7 +123,8 @@ def measure(
 
     with runner.watching_memory() as peak:
         generation = timed(call)
-    shorter = runner.generate(input_ids, max(2, point.new_tokens // 4), benchmark.clock)
+    with unprofiled():
+        shorter = runner.generate(input_ids, max(2, point.new_tokens // 4), benchmark.clock)
     reached = reached_figures(case, generations, peak, runner)
     record(benchmark, case, generations, shorter, reached, copy_bandwidth(runner.on_gpu))
     if peak:
@@ -147,18 +151,22 @@ def record(
     bandwidth: float,
 ) -> None:
     """Put what is meant to be stable under the gate, and show the rest."""
-    on_cpu = case.configuration.setup.device == "cpu"
-    # On a shared core the parts of a call are noisier than the call, which is judged tightly: only gross changes are.
-    # Eager passes wait for the CPU to launch their kernels: processes on one H200 differ by 4 to 5 %.
-    eager = {"limit": "50%", "noise": "10%"} if on_cpu else {"limit": "15%", "noise": "5%"}
-    captured = {"limit": "5%", "noise": "1%"} if case.configuration.mode == "graph" else eager
+    first_s = median(each.time_to_first_token_s for each in generations)
     gaps = [gap for each in generations for gap in each.inter_token_latencies_s]
-    # Prompts go through eager layers in every mode.
-    benchmark.record(
-        "time_to_first_token", median(each.time_to_first_token_s for each in generations), unit="s", **eager
-    )
-    benchmark.record("inter_token_latency", reached.inter_token_s, unit="s", **captured)
-    benchmark.record("tokens_per_s", reached.tokens_per_s, unit="tokens/s", better="higher", **captured)
+    if case.configuration.setup.device == "cpu":
+        # In seconds, where the time of the whole call is judged in cycles of the machine: a neighbour on the same core
+        # more than doubles them.
+        benchmark.report("time_to_first_token", first_s, unit="s")
+        benchmark.report("inter_token_latency", reached.inter_token_s, unit="s")
+        benchmark.report("tokens_per_s", reached.tokens_per_s, unit="tokens/s")
+    else:
+        # Eager passes wait for the CPU to launch their kernels: processes on one H200 differ by 4 to 5 %.
+        eager = {"limit": "15%", "noise": "5%"}
+        captured = {"limit": "5%", "noise": "1%"} if case.configuration.mode == "graph" else eager
+        # Prompts go through eager layers in every mode.
+        benchmark.record("time_to_first_token", first_s, unit="s", **eager)
+        benchmark.record("inter_token_latency", reached.inter_token_s, unit="s", **captured)
+        benchmark.record("tokens_per_s", reached.tokens_per_s, unit="tokens/s", better="higher", **captured)
     # Tails of 50 to 100 tokens move with one hiccup of the machine.
     benchmark.report("inter_token_latency_p90", percentile(gaps, 0.90), unit="s")
     benchmark.report("inter_token_latency_p99", percentile(gaps, 0.99), unit="s")
@@ -167,4 +175,7 @@ def record(
     benchmark.report("inter_token_latency_fit", line.inter_token_s, unit="s")
     benchmark.report("time_to_first_token_fit", line.first_token_s, unit="s")
     benchmark.report("latency", median(each.latency_s for each in generations), unit="s")
+    # The published file has a row a run.
+    for run, each in enumerate(generations[:RUNS], 1):
+        benchmark.report(f"latency_{run}", each.latency_s, unit="s")
     benchmark.report("bandwidth_share", reached.bandwidth_share(bandwidth))

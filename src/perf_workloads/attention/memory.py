@@ -8,7 +8,7 @@ Everything is counted over what was there before the forward pass: weights and t
   included. A peak that is reset between the passes and counted from there would leave the activations out.
 - ``step_memory``: the peak of both, one after the other.
 
-On a CPU nobody counts what torch allocates: the process's own high-water mark gives the first and the last of these.
+What was requested of torch's allocator counts, on a GPU and on a CPU: both repeat exactly.
 """
 
 from __future__ import annotations
@@ -61,15 +61,15 @@ def _requested() -> tuple[int, int]:
 
 
 def _on_cpu(model: Any, inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, int]:
-    from perfgate.measure.cpu_memory import peak_memory
-
-    def step() -> None:
-        forward_and_loss(model, inputs, targets).backward()
-        # Each call begins without gradients.
-        model.zero_grad(set_to_none=True)
+    from perf_workloads.attention.allocations import count
 
     model.zero_grad(set_to_none=True)
+    forward = count(lambda: forward_and_loss(model, inputs, targets))
+    backward = forward.left + count(forward.result.backward).peak
+    model.zero_grad(set_to_none=True)
     return {
-        "forward_memory": peak_memory(lambda: forward_and_loss(model, inputs, targets)).peak_bytes,
-        "step_memory": peak_memory(step).peak_bytes,
+        "forward_memory": forward.peak,
+        "held_memory": forward.left,
+        "backward_memory": backward,
+        "step_memory": max(forward.peak, backward),
     }

@@ -13,6 +13,7 @@ import torch
 from perf_workloads.attention.config import DecoderConfig
 from perf_workloads.attention.decoder import build
 from perf_workloads.attention.training import Recipe, Training
+from perfgate.measure.unprofiled import unprofiled
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,19 @@ def stepping(config: DecoderConfig, device: str, batch: int, tokens: int) -> Ste
 
 
 def time_steps(step: Callable[[], Any], device: str, *, warm_up: int = 5, steps: int = 20) -> tuple[float, float]:
-    """Give mean and standard deviation of the seconds of a step, each waited for, as published tables show them."""
+    """Give mean and standard deviation of the seconds of a step, each waited for, as published tables show them.
+
+    Raises:
+        SettingError: torch's profiler runs meanwhile.
+    """
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
     samples = []
-    for number in range(warm_up + steps):
-        wait()
-        begin = time.perf_counter()
-        step()
-        wait()
-        if number >= warm_up:
-            samples.append(time.perf_counter() - begin)
+    with unprofiled():
+        for number in range(warm_up + steps):
+            wait()
+            begin = time.perf_counter()
+            step()
+            wait()
+            if number >= warm_up:
+                samples.append(time.perf_counter() - begin)
     return statistics.mean(samples), statistics.stdev(samples)

@@ -6,6 +6,8 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
+from perfgate.measure.unprofiled import unprofiled
+
 
 def median_times(
     calls: Mapping[str, Callable[[], object]],
@@ -20,13 +22,17 @@ def median_times(
         rounds: how often each is timed.
         clock: gives seconds. By default the CPU time of this thread, which leaves out the time in which others had its
             core; right for calls that run in this thread alone, as torch's do with one thread.
+
+    Raises:
+        SettingError: torch's profiler runs meanwhile.
     """
-    for call in calls.values():
-        call()
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            start_s = clock()
+    with unprofiled():
+        for call in calls.values():
             call()
-            times[name].append(clock() - start_s)
+        for _ in range(rounds):
+            for name, call in calls.items():
+                start_s = clock()
+                call()
+                times[name].append(clock() - start_s)
     return {name: statistics.median(each) for name, each in times.items()}

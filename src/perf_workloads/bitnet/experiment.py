@@ -22,6 +22,7 @@ from perf_workloads.bitnet.shapes import MODELS
 from perf_workloads.bitnet.timeline import MemoryTimeline, Sample
 from perf_workloads.bitnet.tokenizer import Tokenizer, load_tokenizer
 from perfgate.measure.cpu_conditions import CpuConditions, QueueWait
+from perfgate.measure.unprofiled import unprofiled
 
 #: A layer's first call with the prompt is cold, and its first with one token; the next is the first warm one.
 LEAST_TOKENS = 3
@@ -126,6 +127,7 @@ def run(
 
     Raises:
         ValueError: too few tokens are asked for, or the prompt is empty.
+        SettingError: torch's profiler runs meanwhile.
     """
     import torch
 
@@ -139,7 +141,13 @@ def run(
     seen = system.describe(setup.device)
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    with CpuConditions() as conditions, MemoryTimeline() as timeline, QueueWait() as waited, torch.inference_mode():
+    with (
+        unprofiled(),
+        CpuConditions() as conditions,
+        MemoryTimeline() as timeline,
+        QueueWait() as waited,
+        torch.inference_mode(),
+    ):
         stages = Stages(timeline, wait, waited)
         with stages("tokenizer_load"):
             tokenizer = load_tokenizer(setup.weights)
@@ -165,7 +173,9 @@ def run(
             with again(APART), recorder.phase(APART):
                 Generation(model, sampling).start(inputs)
         layers = recorder.figures(model.dtype.itemsize)
-    # Not before: that would start the libraries which first calls start.
+    # Before the machine is measured, which takes memory of its own.
+    device_peak = torch.cuda.max_memory_allocated() if on_gpu else None
+    # Not earlier: that would start the libraries which first calls start.
     progress("measuring bandwidth and rates")
     machine = roofline.measure(setup.device)
     return Experiment(
@@ -187,7 +197,7 @@ def run(
         timeline=tuple(timeline.samples),
         peak_rss=timeline.peak_rss,
         own_peak=timeline.own_peak,
-        device_peak=torch.cuda.max_memory_allocated() if on_gpu else None,
+        device_peak=device_peak,
     )
 
 
