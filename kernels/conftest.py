@@ -5,6 +5,8 @@ Triton reads ``TRITON_INTERPRET`` when a kernel is defined, so it is set here, b
 """
 
 import os
+import warnings
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -28,3 +30,30 @@ if os.environ.get("TRITON_INTERPRET") == "1":
     from perf_kernels.interpreter import round_as_a_gpu
 
     round_as_a_gpu()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def launches_that_are_never_compiled() -> Iterator[None]:
+    """Warn of kernels that tests launch in forms that the static gate does not compile."""
+    from perfgate.static import tested
+    from perfgate.static.launched import UndeclaredLaunch
+    from perfgate.static.pool import shared
+
+    with tested.watched() as forms:
+        yield
+    for line in tested.never_compiled(forms.values(), shared(), _target(), tuned=_has_gpu):
+        warnings.warn(UndeclaredLaunch(line), stacklevel=1)
+
+
+def _target() -> str:
+    """Name the target that kernels are launched on here, or that the interpreter stands for."""
+    from perfgate.static.targets import of_device
+
+    if _has_gpu:
+        from triton.runtime import driver
+
+        current = driver.active.get_current_target()
+        found = of_device(current.backend, current.arch)
+        if found is not None:
+            return found.name
+    return "sm90"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,16 +18,9 @@ SIZES = {"{basins}": (32, 64, 128, 256, 512, 1024), "{days}": (100, 365, 730, 14
 
 
 @pytest.fixture(scope="module")
-def cases() -> set[str]:
+def cases(cases_of: Callable[..., set[str]]) -> set[str]:
     """Give the cases of the folder, without the names of files."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", str(FOLDER)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return {line.split("::")[1] for line in done.stdout.splitlines() if "::" in line}
+    return cases_of("perf_tests/hbv")
 
 
 def expanded(name: str) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,65 +12,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[suite]'")
 safetensors_torch = pytest.importorskip("safetensors.torch", reason="pip install -e '.[suite]'")
 
-from perf_workloads.slidesparse import schemes  # noqa: E402
-from perf_workloads.slidesparse.checkpoint import CheckpointError  # noqa: E402
-from perf_workloads.slidesparse.conversion import convert  # noqa: E402
-
-HIDDEN, INTERMEDIATE = 16, 24
-WIDTHS = {
-    "self_attn.q_proj": (HIDDEN, HIDDEN),
-    "self_attn.o_proj": (HIDDEN, HIDDEN),
-    "mlp.gate_proj": (INTERMEDIATE, HIDDEN),
-    "mlp.down_proj": (HIDDEN, INTERMEDIATE),
-}
-CONFIG = {"model_type": "tiny", "hidden_size": HIDDEN, "intermediate_size": INTERMEDIATE, "num_hidden_layers": 2}
-DOWN = "model.layers.1.mlp.down_proj.weight"
-
-
-def layer(number: int) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(number)
-    prefix = f"model.layers.{number}"
-    tensors = {
-        f"{prefix}.{name}.weight": torch.randn(shape, generator=generator).bfloat16() for name, shape in WIDTHS.items()
-    }
-    tensors[f"{prefix}.input_layernorm.weight"] = torch.ones(HIDDEN, dtype=torch.bfloat16)
-    return tensors
+from perf_workloads.slidesparse.tiny_checkpoint import CONFIG, DOWN, HIDDEN, INTERMEDIATE, refused, rewrite, write  # noqa: E402
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """Write a checkpoint of two files, one layer in each."""
-    folder = tmp_path / "source"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(CONFIG))
-    (folder / "tokenizer.json").write_text("{}")
-    where = {}
-    for number in range(2):
-        tensors = layer(number)
-        if number == 0:
-            tensors["model.embed_tokens.weight"] = torch.arange(64.0).view(4, 16)
-        file = f"model-{number + 1:05}-of-00002.safetensors"
-        safetensors_torch.save_file(tensors, folder / file, metadata={"format": "pt"})
-        where.update(dict.fromkeys(tensors, file))
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
-    return folder
-
-
-def rewrite(source: Path, change: Callable[[dict[str, torch.Tensor]], None], number: int = 2) -> None:
-    path = source / f"model-{number:05}-of-00002.safetensors"
-    tensors = safetensors_torch.load_file(path)
-    change(tensors)
-    safetensors_torch.save_file(tensors, path, metadata={"format": "pt"})
-
-
-def refused(source: Path, name: str = "int8-2_8", prune: bool = True) -> str:
-    """Convert what cannot be converted, check that nothing is left, and give the message."""
-    target = source.parent / "target"
-    before = sorted(source.parent.iterdir())
-    with pytest.raises(CheckpointError) as caught:
-        convert(source, target, schemes.find(name), prune=prune)
-    assert sorted(source.parent.iterdir()) == before
-    return str(caught.value)
+    return write(tmp_path / "source")
 
 
 def test_a_truncated_file(source: Path) -> None:

@@ -6,6 +6,7 @@ import itertools
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,17 +28,9 @@ LAYER_TOKENS = (64, 512, 8192, 65536)
 
 
 @pytest.fixture(scope="module")
-def cases() -> set[str]:
+def cases(cases_of: Callable[..., set[str]]) -> set[str]:
     """Give the cases of both files, without the names of files."""
-    files = [str(FOLDER / name) for name in FILES]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *files],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return {line.split("::")[1] for line in done.stdout.splitlines() if "::" in line}
+    return cases_of(*(f"perf_tests/slidesparse/{name}" for name in FILES))
 
 
 def expanded(name: str) -> set[str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,21 +23,13 @@ CASES = "perf_tests/slidesparse/test_serving.py"
 
 
 @pytest.fixture(scope="module")
-def collected() -> set[str]:
+def named_and_collected(collected: Callable[..., frozenset[str]]) -> frozenset[str]:
     """Give the ids of the cases of serving, and of the files whose tests are named."""
-    files = sorted({name.split("::")[0] for name in NAMED_TESTS})
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", CASES, *files],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return {line for line in done.stdout.splitlines() if "::" in line}
+    return collected(CASES, *sorted({name.split("::")[0] for name in NAMED_TESTS}))
 
 
-def test_named_cases_exist(collected: set[str]) -> None:
-    cases = {case.split("::")[1] for case in collected if case.startswith(CASES)}
+def test_named_cases_exist(named_and_collected: frozenset[str]) -> None:
+    cases = {case.split("::")[1] for case in named_and_collected if case.startswith(CASES)}
     named = set(re.findall(r"`(test_\w+(?:\[[^`]+\])?)`", SECTION))
     functions = {case.split("[")[0] for case in cases}
     assert {name for name in named if "[" not in name} - functions == set()
@@ -57,9 +48,9 @@ def test_named_cases_exist(collected: set[str]) -> None:
     assert wanted - cases == set()
 
 
-def test_named_tests_exist(collected: set[str]) -> None:
+def test_named_tests_exist(named_and_collected: frozenset[str]) -> None:
     assert len(NAMED_TESTS) == 6
-    assert NAMED_TESTS - {case.split("[")[0] for case in collected} == set()
+    assert NAMED_TESTS - {case.split("[")[0] for case in named_and_collected} == set()
 
 
 def test_named_columns_exist() -> None:

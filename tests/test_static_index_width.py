@@ -27,6 +27,27 @@ from perfgate.static.index_width import narrow_offsets
             ["%1 = arith.muli %0, %stride : i32"],
         ),
         (
+            "%c = arith.constant 12 : i32\n%0 = tt.get_program_id x : i32\n"
+            "%1 = arith.shli %0, %c overflow<nsw> : i32\n%2 = tt.addptr %p, %1 : !tt.ptr<f32>, i32",
+            ["%2 = tt.addptr %p, %1 : !tt.ptr<f32>, i32"],
+        ),
+        (
+            "%0 = tt.get_program_id x : i32\n%1 = arith.shli %0, %bits : i32 loc(#loc3)\n"
+            "%2 = arith.extsi %1 : i32 to i64\n%3 = tt.addptr %p, %2 : !tt.ptr<f32>, i64",
+            ["%1 = arith.shli %0, %bits : i32"],
+        ),
+        (
+            "%c = arith.constant 12 : i64\n%0 = tt.get_program_id x : i32\n%1 = arith.extsi %0 : i32 to i64\n"
+            "%2 = arith.shli %1, %c : i64\n%3 = tt.addptr %p, %2 : !tt.ptr<f32>, i64",
+            [],
+        ),
+        (
+            # Of what was loaded, as of packed weights: no address comes from it.
+            "%c = arith.constant 4 : i32\n%0 = tt.get_program_id x : i32\n%1 = tt.addptr %p, %0 : !tt.ptr<i32>, i32\n"
+            "%2 = tt.load %1 : !tt.ptr<i32>\n%3 = arith.shli %2, %c : i32\n%4 = tt.addptr %p, %3 : !tt.ptr<f32>, i32",
+            [],
+        ),
+        (
             "%0 = tt.get_program_id x : i32\n%1 = arith.extsi %0 : i32 to i64\n%2 = arith.muli %1, %stride : i64\n"
             "%3 = tt.addptr %p, %2 : !tt.ptr<f32>, i64",
             [],
@@ -55,6 +76,10 @@ from perfgate.static.index_width import narrow_offsets
         "tile start made wide",
         "tile start",
         "stride then wide",
+        "tile start by a shift",
+        "stride by a shift",
+        "wide shift",
+        "shift of what was loaded",
         "wide",
         "through a loop",
         "through a branch",

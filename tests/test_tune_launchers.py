@@ -41,6 +41,8 @@ class Config:
     one_pass: bool = True
 
 
+#: What runs on the pretended GPUs.
+SOFTWARE = {"driver": "580.1", "python": "3.12.3", "torch": "2.13.0", "triton": "3.9.0"}
 ENTRY = Tuned({"warps": 8, "one_pass": False}, 1e-6, {"warps": 4, "one_pass": True}, 2e-6, "", {})
 
 
@@ -63,7 +65,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNam
     store.merge(tmp_path, "nvidia-h200", "rows", {"up to 128": ENTRY, "up to 512": replace(ENTRY, config=None)})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PERFGATE_BASELINES", str(tmp_path))
-    monkeypatch.setattr("perfgate.hardware.detect", lambda: Hardware((H200, B200, CPU)))
+    monkeypatch.setattr("perfgate.hardware.detect", lambda: Hardware((H200, B200, CPU), {"cuda": SOFTWARE}))
     monkeypatch.setattr(tuned, "INTERPRETED", False)
     active = SimpleNamespace(active=RealDriver())
     monkeypatch.setattr(tuned, "driver", active)
@@ -89,6 +91,25 @@ def test_what_is_tuned_is_launched_and_noted(place: SimpleNamespace) -> None:
     assert tuned.lookup("rows", "up to 128") == {"warps": 8, "one_pass": False}
     assert tuned.lookup("rows", "up to 512") is None
     assert tuned.lookup("columns", "up to 128") is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "how"),
+    [
+        (SOFTWARE, "tuned"),
+        # These turn no configuration into other code.
+        ({**SOFTWARE, "driver": "590.2", "python": "3.13.0"}, "tuned"),
+        ({**SOFTWARE, "triton": "3.6.0"}, "tuned with triton 3.6.0"),
+        ({**SOFTWARE, "torch": "2.11.0", "triton": "3.6.0"}, "tuned with torch 2.11.0, triton 3.6.0"),
+        # Nothing is known.
+        ({}, "tuned"),
+    ],
+)
+def test_what_was_tuned_with_other_software_is_launched_and_says_so(
+    place: SimpleNamespace, tmp_path: Path, environment: dict[str, str], how: str
+) -> None:
+    store.merge(tmp_path, "nvidia-h200", "rows", {"up to 128": replace(ENTRY, environment=environment)})
+    assert noted(chooser(), 7) == (Config(8, False), {"rows": f"warps=8 one_pass=False ({how})"})
 
 
 def test_it_is_noted_at_each_launch_not_only_at_the_first(place: SimpleNamespace) -> None:

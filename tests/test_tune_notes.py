@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -83,9 +82,15 @@ def test_only_news_is_named(before: dict[str, str], now: dict[str, str], told: l
 @pytest.mark.parametrize("verdict", list(Verdict))
 def test_a_cause_is_told_where_something_changed(verdict: Verdict) -> None:
     found = explained(result(verdict), stored(rows="a"), [measured(rows="b")])
-    changed = verdict in (Verdict.REGRESSED, Verdict.IMPROVED, Verdict.OUTCOME_CHANGED)
+    changed = verdict in (Verdict.REGRESSED, Verdict.IMPROVED, Verdict.OUTCOME_CHANGED, Verdict.STALE)
     assert found.reason == ("slower\npossible cause: rows: a -> b" if changed else "slower")
     assert found.verdict is verdict
+
+
+def test_a_configuration_that_was_tuned_with_other_software_is_named() -> None:
+    before, now = "warps=8 (tuned)", "warps=8 (tuned with triton 3.6.0)"
+    told = explained(result(Verdict.STALE, "triton 3.6.0 -> 3.9.0"), stored(rows=before), [measured(rows=now)])
+    assert told.reason == f"triton 3.6.0 -> 3.9.0\npossible cause: rows: {before} -> {now}"
 
 
 def test_a_case_without_a_baseline_has_notes_too() -> None:
@@ -111,13 +116,13 @@ def test_a_regression_names_the_launch_that_changed(project: Any) -> None:
     assert case["reason"] == ""
 
     project.figures("a", [1.5])
-    ran = project.run("--benchmark-compare", "--perf-json=run.json")
+    run, ran = project.compare("--perf-processes=4")
     cause = "possible cause: rows: num_warps=4 (tuned) -> num_warps=8 (default)"
     assert [line.strip() for line in ran.outlines if "possible cause" in line] == [cause] * 2
-    case = json.loads((project.path / "run.json").read_text())["cases"][0]
+    case = run["cases"][0]
     assert case["verdict"] == "regressed"
     assert case["reason"].splitlines()[-1] == cause
-    shown = project.run("--benchmark-compare", "-vv")
+    shown = project.run("--benchmark-compare", "-vv", "--perf-processes=2")
     assert [line.strip() for line in shown.outlines if line.strip().startswith("notes:")] == [
         "notes: rows: num_warps=8 (default)"
     ]

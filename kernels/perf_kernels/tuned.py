@@ -4,6 +4,9 @@ A tuned configuration holds for the hardware key that it was found on. On any ot
 without perfgate, and for kernels that are compiled ahead of time (the active driver is then a pretended one, whatever
 GPU this machine has) a launcher takes its fallback: what the static gate compiles does not depend on the machine.
 
+One that was tuned with another torch or triton is launched all the same: it is right, and may no longer be the
+fastest. What is noted with a measurement says so.
+
 The files lie in the repository's ``baselines``, or in the folder that PERFGATE_BASELINES names when a process launches
 its first kernel. One that cannot be used is told once, and the fallback taken.
 """
@@ -36,7 +39,22 @@ except ImportError:
 ROWS = (128, 512, 1024, 2048, 4096, 16384)
 
 Config = TypeVar("Config")
-_NOTHING: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A configuration that was found fastest.
+
+    Attributes:
+        fields: of the configuration.
+        with_software: what it was tuned with, where that is not what runs now.
+    """
+
+    fields: Mapping[str, Any]
+    with_software: str = ""
+
+
+_NOTHING: Mapping[str, Found] = MappingProxyType({})
 
 
 class UnusableTuning(UserWarning):
@@ -56,7 +74,8 @@ def lookup(kernel: str, shape_class: str) -> Mapping[str, Any] | None:
         shape_class: name of the class of shapes, as the kernel's ``tuning`` module gives it.
     """
     active, device = _place()
-    return _stored(active, device, kernel).get(shape_class)
+    found = _stored(active, device, kernel).get(shape_class)
+    return found.fields if found is not None else None
 
 
 class Chooser(Generic[Config]):
@@ -82,16 +101,18 @@ class Chooser(Generic[Config]):
 
     def _choose(self, active: Any, device: int, *shape: Hashable) -> tuple[Config, str]:
         fallback = self.fallback(*shape)
-        fields = _stored(active, device, self.kernel).get(self.shape_class(*shape))
-        if fields is None:
+        found = _stored(active, device, self.kernel).get(self.shape_class(*shape))
+        if found is None:
             return fallback, f"{_text(fallback)} (default)"
+        fields = found.fields
         wanted = {name: type(value) for name, value in dataclasses.asdict(fallback).items()}
         if {name: type(value) for name, value in fields.items()} != wanted:
             _warn(f"the tuned configuration {dict(fields)} of {self.shape_class(*shape)} is not one of this version",
                   self.kernel)  # fmt: skip
             return fallback, f"{_text(fallback)} (default)"
         config = type(fallback)(**fields)
-        return config, f"{_text(config)} (tuned)"
+        how = f"tuned with {found.with_software}" if found.with_software else "tuned"
+        return config, f"{_text(config)} ({how})"
 
     def forget(self) -> None:
         """Read the files again at the next launch."""
@@ -107,7 +128,7 @@ def _place() -> tuple[Any, int]:
 
 
 @functools.lru_cache(maxsize=256)
-def _stored(active: Any, device: int, kernel: str) -> Mapping[str, Mapping[str, Any]]:
+def _stored(active: Any, device: int, kernel: str) -> Mapping[str, Found]:
     """Give the tuned configurations of a kernel by class of shapes; nothing on a GPU that is not there."""
     if not isinstance(active, GPUDriver):
         return _NOTHING
@@ -119,10 +140,14 @@ def _stored(active: Any, device: int, kernel: str) -> Mapping[str, Mapping[str, 
     try:
         key = store.device_key(device)
         stored = store.load(_folder(), key, kernel) if key is not None else {}
+        return {
+            name: Found(entry.config, store.other_software(entry, device))
+            for name, entry in stored.items()
+            if entry.config is not None
+        }
     except PerfgateError as error:
         _warn(str(error), kernel)
         return _NOTHING
-    return {name: entry.config for name, entry in stored.items() if entry.config is not None}
 
 
 def _folder() -> Path:

@@ -13,6 +13,12 @@ from typing import Any
 import pytest
 
 from perf_kernels.model_shapes import MODELS, TOKENS
+from perf_workloads.slidesparse.row_cases import (
+    LARGE_BYTES,
+    SMALL_TOKENS,
+    assert_quick,
+    assert_reaches_the_copy_bandwidth,
+)
 
 SEED = 23
 #: Rows that are compared with the reference.
@@ -29,9 +35,6 @@ CASES = [
     for acc, result in (("int32", "bfloat16"), ("int32", "float16"), ("int32", "float32"), ("float32", "bfloat16"))
     if (acc, result) == ("int32", "bfloat16") or (columns == 3584 and tokens in (128, 8192, 65536))
 ]
-#: Goals of the project: share of the copy bandwidth from so many bytes on, and time of so many tokens.
-LARGE_BYTES, LARGE_SHARE = 256e6, 0.95
-SMALL_TOKENS, SMALL_S = 128, 6e-6
 #: At least 6 bytes a result.
 LARGE = [case for case in CASES if 6 * case.values[0] * case.values[1] > LARGE_BYTES]
 #: What 128 tokens of gate and up move takes longer than the goal by itself on a card of 2 TB/s.
@@ -84,15 +87,11 @@ def test_reaches_the_copy_bandwidth(
 ) -> None:
     """Goal: 95 % of what a copy reaches; not gated by a baseline."""
     from perf_kernels.dequantize_bias import bytes_moved, dequantize_bias
-    from perfgate.measure.bandwidth import device_copy_bandwidth
-    from perfgate.measure.device import time_device
 
     inputs, dtype = products(tokens, columns, acc), getattr(torch, result)
-    taken = time_device(dequantize_bias, (*inputs, dtype), budget_s=0.1).median_s
-
-    copied = device_copy_bandwidth(torch.cuda.current_device())
-    share = bytes_moved(tokens, columns, dtype.itemsize, inputs[3].element_size()) / taken / copied
-    assert share >= LARGE_SHARE, f"{taken * 1e6:.1f} us a call, {share:.1%} of the copy bandwidth"
+    assert_reaches_the_copy_bandwidth(
+        dequantize_bias, (*inputs, dtype), bytes_moved(tokens, columns, dtype.itemsize, inputs[3].element_size())
+    )
 
 
 @pytest.mark.sm80
@@ -103,11 +102,9 @@ def test_few_tokens_are_quick(
 ) -> None:
     """Goal: under 6 us at 128 tokens; not gated by a baseline."""
     from perf_kernels.dequantize_bias import dequantize_bias
-    from perfgate.measure.device import time_device
 
     arguments = (*products(tokens, columns, acc), getattr(torch, result))
-    taken = time_device(dequantize_bias, arguments, budget_s=0.1).median_s
-    assert taken < SMALL_S, f"{taken * 1e6:.2f} us a call"
+    assert_quick(dequantize_bias, arguments)
 
 
 @pytest.mark.cpu

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from statistics import median
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from perf_kernels.model_shapes import MODELS, TOKENS
+from perf_workloads.slidesparse.row_cases import (
+    LARGE_BYTES,
+    SMALL_TOKENS,
+    assert_quick,
+    assert_reaches_the_copy_bandwidth,
+    code_type,
+    in_turns,
+)
 
 SEED = 22
 #: Rows that are compared with the reference.
@@ -23,9 +30,6 @@ CASES = [
     for width in WIDTHS
     for codes, marks in (("int8", pytest.mark.cuda), ("fp8", pytest.mark.fp8))
 ]
-#: Goals of the project: share of the copy bandwidth from so many bytes on, and time of so many tokens.
-LARGE_BYTES, LARGE_SHARE = 256e6, 0.95
-SMALL_TOKENS, SMALL_S = 128, 6e-6
 #: Five bytes a column of the result.
 LARGE = [case for case in CASES if 5 * case.values[0] * case.values[1] > LARGE_BYTES]
 SMALL = [case for case in CASES if case.values[0] == SMALL_TOKENS]
@@ -56,7 +60,7 @@ def test_silu_mul_quantization(
     x = gate_up(tokens, width)
     benchmark.work(bytes=bytes_moved(tokens, width, x.element_size()))
 
-    q, scale = benchmark(silu_mul_quantize, x, code_type(torch, codes))
+    q, scale = benchmark(silu_mul_quantize, x, code_type(codes))
 
     assert_product_quantized(torch, x, q, scale)
 
@@ -68,15 +72,11 @@ def test_reaches_the_copy_bandwidth(
 ) -> None:
     """Goal: 95 % of what a copy reaches; not gated by a baseline."""
     from perf_kernels.silu_mul_quantization import bytes_moved, silu_mul_quantize
-    from perfgate.measure.bandwidth import device_copy_bandwidth
-    from perfgate.measure.device import time_device
 
     x = gate_up(tokens, width)
-    taken = time_device(silu_mul_quantize, (x, code_type(torch, codes)), budget_s=0.1).median_s
-
-    copied = device_copy_bandwidth(torch.cuda.current_device())
-    share = bytes_moved(tokens, width, x.element_size()) / taken / copied
-    assert share >= LARGE_SHARE, f"{taken * 1e6:.1f} us a call, {share:.1%} of the copy bandwidth"
+    assert_reaches_the_copy_bandwidth(
+        silu_mul_quantize, (x, code_type(codes)), bytes_moved(tokens, width, x.element_size())
+    )
 
 
 @pytest.mark.sm80
@@ -86,11 +86,9 @@ def test_few_tokens_are_quick(
 ) -> None:
     """Goal: under 6 us at 128 tokens; not gated by a baseline."""
     from perf_kernels.silu_mul_quantization import silu_mul_quantize
-    from perfgate.measure.device import time_device
 
     x = gate_up(tokens, width)
-    taken = time_device(silu_mul_quantize, (x, code_type(torch, codes)), budget_s=0.1).median_s
-    assert taken < SMALL_S, f"{taken * 1e6:.2f} us a call"
+    assert_quick(silu_mul_quantize, (x, code_type(codes)))
 
 
 @pytest.mark.sm80
@@ -115,7 +113,7 @@ def test_never_slower_than_vllm(
         return vllm.scaled_fp8_quant(y, use_per_token_if_dynamic=True)
 
     ours_s, theirs_s = in_turns(
-        functools.partial(silu_mul_quantize, dtype=code_type(torch, codes)), theirs, gate_up(tokens, width)
+        functools.partial(silu_mul_quantize, dtype=code_type(codes)), theirs, gate_up(tokens, width)
     )
 
     assert ours_s <= theirs_s * 1.02, f"{ours_s * 1e6:.2f} us a call, vLLM {theirs_s * 1e6:.2f} us"
@@ -139,11 +137,6 @@ def test_silu_mul_quantization_reference(benchmark: Any, torch: ModuleType) -> N
     assert ((y - q.float() * scale[:, None]).abs() <= 0.5001 * scale[:, None] + y.abs() * 2**-8).all()
 
 
-def code_type(torch: ModuleType, codes: str) -> Any:
-    """Give torch's type for "int8" or "fp8"."""
-    return {"int8": torch.int8, "fp8": torch.float8_e4m3fn}[codes]
-
-
 def assert_product_quantized(torch: ModuleType, x: Any, q: Any, scale: Any) -> None:
     """Compare some rows with the reference, and the largest code of all rows with what it must be.
 
@@ -163,11 +156,3 @@ def assert_product_quantized(torch: ModuleType, x: Any, q: Any, scale: Any) -> N
     # 0x7E without the sign is 448 in FP8 e4m3.
     reached = q.abs() == 127 if q.dtype is torch.int8 else q.view(torch.uint8) & 0x7F == 0x7E
     assert reached.any(dim=1).all()
-
-
-def in_turns(ours: Callable[[Any], Any], theirs: Callable[[Any], Any], x: Any) -> tuple[float, float]:
-    """Give the device time of both, in seconds: medians of three rounds with a cold L2, taken in turns."""
-    from perfgate.measure.device import time_device
-
-    rounds = [[time_device(call, (x,), budget_s=0.05).median_s for call in (ours, theirs)] for _ in range(3)]
-    return median(first for first, _ in rounds), median(second for _, second in rounds)

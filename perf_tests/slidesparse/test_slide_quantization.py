@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from statistics import median
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from perf_kernels.model_shapes import TOKENS, WIDTHS
+from perf_workloads.slidesparse.row_cases import (
+    LARGE_BYTES,
+    SMALL_TOKENS,
+    assert_quick,
+    assert_reaches_the_copy_bandwidth,
+    code_type,
+    in_turns,
+)
 
 SEED = 21
 #: Rows whose every code is compared with the reference; of the others the scale and the largest code are.
@@ -28,9 +35,6 @@ CASES = [
     if group == 8 or (width in (3584, 18944) and tokens in (128, 8192, 65536))
     for codes, marks in TYPES
 ]
-#: Goals of the project: share of the copy bandwidth from so many bytes on, and time of so many tokens.
-LARGE_BYTES, LARGE_SHARE = 256e6, 0.95
-SMALL_TOKENS, SMALL_S = 128, 6e-6
 #: Cases that move more than LARGE_BYTES: at least 3 bytes a column.
 LARGE = [case for case in CASES if 3 * case.values[0] * case.values[1] > LARGE_BYTES]
 SMALL = [case for case in CASES if case.values[0] == SMALL_TOKENS]
@@ -67,7 +71,7 @@ def test_slide_quantization(
     x = activations(tokens, width)
     benchmark.work(bytes=bytes_moved(tokens, width, group, x.element_size()))
 
-    q, scale = benchmark(slide_quantize_rows, x, group, code_type(torch, codes))
+    q, scale = benchmark(slide_quantize_rows, x, group, code_type(codes))
 
     assert_quantized_and_slid(torch, x, group, q, scale)
 
@@ -79,15 +83,11 @@ def test_reaches_the_copy_bandwidth(
 ) -> None:
     """Goal: 95 % of what a copy reaches; not gated by a baseline."""
     from perf_kernels.slide_quantization import bytes_moved, slide_quantize_rows
-    from perfgate.measure.bandwidth import device_copy_bandwidth
-    from perfgate.measure.device import time_device
 
     x = activations(tokens, width)
-    taken = time_device(slide_quantize_rows, (x, group, code_type(torch, codes)), budget_s=0.1).median_s
-
-    copied = device_copy_bandwidth(torch.cuda.current_device())
-    share = bytes_moved(tokens, width, group, x.element_size()) / taken / copied
-    assert share >= LARGE_SHARE, f"{taken * 1e6:.1f} us a call, {share:.1%} of the copy bandwidth"
+    assert_reaches_the_copy_bandwidth(
+        slide_quantize_rows, (x, group, code_type(codes)), bytes_moved(tokens, width, group, x.element_size())
+    )
 
 
 @pytest.mark.sm80
@@ -97,11 +97,9 @@ def test_few_tokens_are_quick(
 ) -> None:
     """Goal: under 6 us at 128 tokens; not gated by a baseline."""
     from perf_kernels.slide_quantization import slide_quantize_rows
-    from perfgate.measure.device import time_device
 
     x = activations(tokens, width)
-    taken = time_device(slide_quantize_rows, (x, group, code_type(torch, codes)), budget_s=0.1).median_s
-    assert taken < SMALL_S, f"{taken * 1e6:.2f} us a call"
+    assert_quick(slide_quantize_rows, (x, group, code_type(codes)))
 
 
 @pytest.mark.sm80
@@ -125,7 +123,7 @@ def test_never_slower_per_byte_than_vllm(
         theirs = functools.partial(vllm.scaled_int8_quant, symmetric=True)
     else:
         theirs = functools.partial(vllm.scaled_fp8_quant, use_per_token_if_dynamic=True)
-    ours = functools.partial(slide_quantization.slide_quantize_rows, group=group, dtype=code_type(torch, codes))
+    ours = functools.partial(slide_quantization.slide_quantize_rows, group=group, dtype=code_type(codes))
     more = slide_quantization.bytes_moved(tokens, width, group, 2) / row_quantization.bytes_moved(tokens, width, 2)
 
     ours_s, theirs_s = in_turns(ours, theirs, x)
@@ -155,11 +153,6 @@ def test_slide_quantization_reference(benchmark: Any, torch: ModuleType) -> None
     assert ((groups[..., 4:] - last.float()).abs() <= 0.5001).all()
 
 
-def code_type(torch: ModuleType, codes: str) -> Any:
-    """Give torch's type for "int8" or "fp8"."""
-    return {"int8": torch.int8, "fp8": torch.float8_e4m3fn}[codes]
-
-
 def assert_quantized_and_slid(torch: ModuleType, x: Any, group: int, q: Any, scale: Any) -> None:
     """Compare with the reference: all codes of some rows, the scale and the largest code of all."""
     from perf_kernels.rows import LARGEST_CODE
@@ -179,11 +172,3 @@ def assert_quantized_and_slid(torch: ModuleType, x: Any, group: int, q: Any, sca
     codes = q[:rows]
     reached = codes.abs() == 127 if q.dtype is torch.int8 else codes.view(torch.uint8) & 0x7F == 0x7E
     assert reached.any(dim=1).all()
-
-
-def in_turns(ours: Callable[[Any], Any], theirs: Callable[[Any], Any], x: Any) -> tuple[float, float]:
-    """Give the device time of both, in seconds: medians of three rounds with a cold L2, taken in turns."""
-    from perfgate.measure.device import time_device
-
-    rounds = [[time_device(call, (x,), budget_s=0.05).median_s for call in (ours, theirs)] for _ in range(3)]
-    return median(first for first, _ in rounds), median(second for _, second in rounds)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from perf_kernels.child import run
-from perf_kernels.decode_attention import decode_attention
+from perf_kernels.decode_attention import decode_attention, ops
 from perf_kernels.decode_attention.inputs import random_step
 from perf_kernels.decode_attention.oracle import Allowed, relative_rms
+from perf_kernels.target import DEVICE_TYPE
 from perfgate.static.figures import Figures
 from perfgate.static.pool import compile_all, shared
 
 #: So many sequences of so long caches that the last one starts past 2**31 elements.
 SEQUENCES, LENGTH, WIDTH = 34, 2**19, 128
+#: Elements on each side of caches and outputs that nobody may write to, and what they hold.
+ROOM, CANARY = 16, 7.0
 
 PLACE = "perf_kernels.decode_attention.specialisations"
 TWIN = "naive-640"
@@ -119,29 +124,85 @@ def test_interpreter_check_catches_the_naive_twin_past_the_limit() -> None:
     assert "int32 overflow detected for operation mul" in done.stderr
 
 
+def check_every_sequence(
+    monkeypatch: pytest.MonkeyPatch, sequences: int, kv_heads: int, length: int, before: int = 0
+) -> None:
+    """Let every sequence have the same new token, and the last one a past: it must give what it gives alone.
+
+    Args:
+        monkeypatch: puts the outputs where what lies beside them is known.
+        sequences: of the cache.
+        kv_heads: heads of keys and values.
+        length: tokens that the cache has room for.
+        before: elements of memory before the caches.
+    """
+    dtype, heads, kept, position = torch.bfloat16, 4 * kv_heads, 64, 20
+    step = random_step(1, heads, kv_heads, WIDTH, kept, position, dtype, DEVICE_TYPE)
+    allowed = Allowed(*step[:5], position, step.keys, step.values)
+
+    def between_canaries(*shape: int, before: int = 0) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        number = math.prod(shape)
+        room = torch.zeros(ROOM + before + number + ROOM, dtype=dtype, device=DEVICE_TYPE)
+        sides = [room[:ROOM], room[before : before + ROOM], room[-ROOM:]]
+        for side in sides:
+            side.fill_(CANARY)
+        return room[ROOM + before : -ROOM].view(shape), sides
+
+    out, sides = between_canaries(sequences, heads * WIDTH)
+    monkeypatch.setattr(ops, "_empty", lambda qkv, keys: out)
+    caches = []
+    for old in (step.keys, step.values):
+        cache, beside = between_canaries(sequences, kv_heads, length, WIDTH, before=before)
+        cache[-1, :, :kept] = old[0]
+        caches.append(cache)
+        sides += beside
+    tables = [torch.zeros(length, WIDTH, dtype=dtype, device=DEVICE_TYPE) for _ in range(2)]
+    for table, small in zip(tables, (step.cos, step.sin), strict=True):
+        table[:kept] = small
+    y = decode_attention(step.qkv.repeat(sequences, 1), step.q_norm, step.k_norm, *tables, step.position, *caches)
+    assert all((side == CANARY).all() for side in sides)
+    keys, values = caches
+    assert relative_rms(y[-1:], allowed.output) <= allowed.output_error
+    assert relative_rms(keys[-1:, :, position], allowed.key) <= allowed.key_error
+    assert torch.equal(values[-1:, :, position].double(), allowed.value)
+    # The others have no past but zeros, and give the same as each other.
+    assert torch.equal(y[:-1], y[:1].expand(sequences - 1, -1))
+    for cache, old in ((keys, step.keys), (values, step.values)):
+        assert torch.equal(cache[-1, :, :position], old[0, :, :position])
+        assert cache[-1, :, position + 1 : kept].isnan().all()
+        # Every sequence has the same new token, and nothing else is stored in any.
+        assert torch.equal(cache[:, :, position], cache[-1:, :, position].expand(sequences, -1, -1))
+        cache[-1, :, :kept] = 0
+        cache[:, :, position] = 0
+        assert not any(each.any() for each in cache)
+
+
+def test_small_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the large ones do, anywhere."""
+    check_every_sequence(monkeypatch, 3, 2, 64, before=48)
+
+
 @pytest.mark.cuda
 @pytest.mark.vram(24)
 @pytest.mark.isolate
-def test_last_sequence_of_a_large_cache() -> None:
-    """Caches of 2.3 billion elements each; the last sequence must give what it gives alone."""
-    step = random_step(1, 8, 2, WIDTH, 128, 100, torch.bfloat16, "cuda")
-    sequences, length = 18, 2**19
-    keys, values = (torch.zeros(sequences, 2, length, WIDTH, dtype=torch.bfloat16, device="cuda") for _ in range(2))
-    assert keys[-1].data_ptr() - keys.data_ptr() > 2**31
-    keys[-1, :, :128], values[-1, :, :128] = step.keys[0], step.values[0]
-    tables = [torch.zeros(length, WIDTH, dtype=torch.bfloat16, device="cuda") for _ in range(2)]
-    for table, small in zip(tables, (step.cos, step.sin), strict=True):
-        table[:128] = small
-    allowed = Allowed(*step[:5], 100, step.keys, step.values)
-    y = decode_attention(step.qkv.repeat(sequences, 1), step.q_norm, step.k_norm, *tables, step.position, keys, values)
-    assert relative_rms(y[-1:], allowed.output) <= allowed.output_error
-    assert relative_rms(keys[-1:, :, 100], allowed.key) <= allowed.key_error
-    assert torch.equal(values[-1:, :, 100].double(), allowed.value)
-    for cache, old in ((keys, step.keys), (values, step.values)):
-        assert torch.equal(cache[-1, :, :100], old[0, :, :100])
-        assert cache[-1, :, 101:128].isnan().all()
-        # Every sequence has the same new token, and nothing else is stored in any.
-        assert torch.equal(cache[:, :, 100], cache[-1:, :, 100].expand(sequences, -1, -1))
-        cache[-1, :, :128] = 0
-        cache[:, :, 100] = 0
-        assert not any(each.any() for each in cache)
+def test_last_sequence_of_a_large_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caches of 2.3 billion elements each."""
+    check_every_sequence(monkeypatch, SEQUENCES // 2, 2, LENGTH)
+
+
+@pytest.mark.cuda
+@pytest.mark.vram(24)
+@pytest.mark.isolate
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_sequences_around_the_limit(monkeypatch: pytest.MonkeyPatch, more: int) -> None:
+    """The last sequence starts at 2**31, or 2048 elements, 16 tokens, before it or behind."""
+    length = 2**20 + more
+    assert 16 * length * WIDTH == 2**31 + 2048 * more
+    check_every_sequence(monkeypatch, 17, 1, length)
+
+
+@pytest.mark.cuda
+@pytest.mark.vram(24)
+@pytest.mark.isolate
+def test_caches_that_start_past_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_every_sequence(monkeypatch, 3, 2, 1024, before=2**31 + 16)

@@ -6,17 +6,10 @@ import torch
 import triton
 
 from perf_kernels.decode_linear.arguments import check
-from perf_kernels.decode_linear.kernel import (
-    AS_THEY_ARE,
-    DENSE,
-    PACKED,
-    SCALED,
-    TO_FP8,
-    TO_INT8,
-    _batch_kernel,
-    _token_kernel,
-)
+from perf_kernels.decode_linear.formats import AS_THEY_ARE, DENSE, PACKED, SCALED, TO_FP8, TO_INT8
+from perf_kernels.decode_linear.kernel import _batch_kernel
 from perf_kernels.decode_linear.launch import MAX_TOKENS, WORD, LaunchConfig, launch_config, piece, shape_class
+from perf_kernels.decode_linear.token_kernel import _token_kernel
 from perf_kernels.target import current_target
 from perf_kernels.tuned import Chooser
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import torch
 
-from perf_kernels.decode_linear.kernel import SMALLEST
+from perf_kernels.decode_linear.formats import SMALLEST
 from perf_kernels.decode_linear.launch import WORD
 
 #: Largest code of activations.

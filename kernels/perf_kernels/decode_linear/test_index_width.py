@@ -6,13 +6,18 @@ import pytest
 import torch
 
 from perf_kernels.child import run
-from perf_kernels.decode_linear import decode_linear, decode_linear_reference
-from perf_kernels.decode_linear.inputs import random_tokens, random_weights
+from perf_kernels.decode_linear import decode_linear_reference, ops
+from perf_kernels.decode_linear.inputs import Format, random_tokens, random_weights
+from perf_kernels.target import DEVICE_TYPE
 from perfgate.static.figures import Figures
 from perfgate.static.pool import compile_all, shared
 
 #: Rows so wide that weights of one byte pass 2**31 with few of them: row 16,384 starts there.
 OUTPUTS, WIDTH = 16_400, 2**17
+#: Columns of bytes around it: the row at 2**31 starts there, or 32 elements before.
+WIDTHS_AROUND = (WIDTH - 16, WIDTH, WIDTH + 16)
+#: Rows that repeat, so that the reference is small; columns of an int32 of eight; room on each side of the outputs.
+REPEATED, WORD, ROOM = 16, 8, 16
 
 PLACE = "perf_kernels.decode_linear.specialisations"
 TWIN = "naive-head"
@@ -126,17 +131,58 @@ def test_interpreter_check_catches_the_naive_twin_past_the_limit() -> None:
     assert "int32 overflow detected for operation mul" in done.stderr
 
 
+def check_every_output(form: Format, tokens: int, outputs: int, columns: int, before: int = 0) -> None:
+    """Multiply by weights of so many columns as they are stored, ``before`` elements into their memory.
+
+    Every output is compared, and what lies on both sides of the outputs must stay as it is.
+    """
+    width = columns * WORD if form == "int4" else columns
+    rows, scale = random_weights(REPEATED, width, form, torch.float32, DEVICE_TYPE, seed=1)
+    assert scale is not None
+    times = outputs // REPEATED
+    values = torch.empty(before + outputs * columns, dtype=rows.dtype, device=DEVICE_TYPE)[before:]
+    values.view(times, REPEATED, columns).copy_(rows.expand(times, -1, -1))
+    x = random_tokens(tokens, width, torch.float32, DEVICE_TYPE, seed=2)
+    room = torch.full((ROOM + tokens * outputs + ROOM,), torch.nan, device=DEVICE_TYPE)
+    y = room[ROOM:-ROOM].view(tokens, outputs)
+    scales = scale.repeat(times, *([1] * (scale.ndim - 1)))
+    ops._launch(x, values.view(outputs, columns), scales, None, None, y, 1e-6, False, None, None)
+    assert room[:ROOM].isnan().all()
+    assert room[-ROOM:].isnan().all()
+    repeated = y.view(tokens, times, REPEATED)
+    assert torch.equal(repeated, repeated[:, :1].expand_as(repeated))
+    expected = decode_linear_reference(x, rows, scale).float()
+    torch.testing.assert_close(repeated[:, 0], expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("tokens", [1, 3])
+@pytest.mark.parametrize("form", ["int8", "int4"])
+def test_small_shape(form: Format, tokens: int) -> None:
+    """What the large ones do, anywhere."""
+    check_every_output(form, tokens, outputs=3 * REPEATED, columns=128, before=48)
+
+
 @pytest.mark.cuda
 @pytest.mark.vram(24)
 @pytest.mark.isolate
 @pytest.mark.parametrize("tokens", [1, 3])
-def test_largest_shape(tokens: int) -> None:
-    """All outputs of weights past 2**31 bytes; rows repeat every 16, so that the reference is small."""
-    values, scale = random_weights(16, WIDTH, "int8", torch.float32, "cuda", seed=1)
-    assert scale is not None
-    times = OUTPUTS // 16
-    x = random_tokens(tokens, WIDTH, torch.float32, "cuda", seed=2)
-    y = decode_linear(x, values.repeat(times, 1), scale.repeat(times)).view(tokens, times, 16)
-    expected = decode_linear_reference(x, values, scale).float()
-    assert torch.equal(y, y[:, :1].expand_as(y))
-    torch.testing.assert_close(y[:, 0], expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+@pytest.mark.parametrize("columns", WIDTHS_AROUND)
+def test_rows_around_the_limit(columns: int, tokens: int) -> None:
+    assert (OUTPUTS - 1) * columns > 2**31
+    check_every_output("int8", tokens, OUTPUTS, columns)
+
+
+@pytest.mark.cuda
+@pytest.mark.vram(24)
+@pytest.mark.isolate
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_packed_rows_past_the_limit(tokens: int) -> None:
+    check_every_output("int4", tokens, OUTPUTS, WIDTH)
+
+
+@pytest.mark.cuda
+@pytest.mark.vram(24)
+@pytest.mark.isolate
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_weights_that_start_past_the_limit(tokens: int) -> None:
+    check_every_output("int8", tokens, OUTPUTS, WIDTH, before=2**31 + 16)
