@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +59,9 @@ H200 = {
 }
 
 
+ROOT = Path(__file__).resolve().parents[1]
+
+
 class Project:
     """A folder with tests whose figures come from a script instead of a clock."""
 
@@ -70,8 +77,9 @@ class Project:
             "cases": {},
         }
         pytester.makeconftest(CONFTEST)
-        # Fresh processes start often here: no plugin is loaded but the two that count.
-        pytester.makeini("[pytest]\naddopts = -p benchmark -p perfgate -p no:cacheprovider\n")
+        # Fresh processes start often here: no plugin is loaded but the two that count. With the gate off
+        # pytest-benchmark times for real, a second for each call unless it is told otherwise.
+        pytester.makeini("[pytest]\naddopts = -p benchmark -p perfgate -p no:cacheprovider --benchmark-max-time=0.01\n")
 
     def cases(self, *names: str, body: str = "benchmark(lambda: {name!r})", head: str = "") -> None:
         """Write a module with one test for each name."""
@@ -87,6 +95,8 @@ class Project:
         (self.path / "script.json").write_text(json.dumps(self.script))
         for taken in self.path.glob("*.taken"):
             taken.unlink()
+        # A module that is written again within the second, at the same length, would pass for what it was.
+        shutil.rmtree(self.path / "__pycache__", ignore_errors=True)
         return self.pytester.runpytest_subprocess(*args)
 
     def store(self, *names: str, key: str = "cpu-pretended-2t", outcome: str = "passed", **changes: Any) -> None:
@@ -113,10 +123,14 @@ class Project:
             baselines[f"test_{name}"] = replace(baseline, **changes)
         BaselineStore(self.path / "baselines").merge(key, "test_speed.py", baselines)
 
+    def compare(self, *args: str) -> tuple[dict[str, Any], pytest.RunResult]:
+        """Compare once; give the run as it was written, and what pytest made of it."""
+        result = self.run("--benchmark-compare", "--perf-json=run.json", *args)
+        return json.loads((self.path / "run.json").read_text()), result
+
     def json(self, *args: str) -> dict[str, Any]:
         """Compare, and give the run as it was written."""
-        self.run("--benchmark-compare", "--perf-json=run.json", *args)
-        return json.loads((self.path / "run.json").read_text())
+        return self.compare(*args)[0]
 
     def verdicts(self, *args: str) -> dict[str, str]:
         """Compare, and give the verdict of each case by its name."""
@@ -144,6 +158,8 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     for name in ("CI", "BUILD_NUMBER"):  # with one of these, pytest's short summary repeats whole messages
         monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("GITHUB_")]:  # else into the summary of the real step
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture
@@ -151,3 +167,27 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
     """A project with a scripted clock."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     return Project(pytester)
+
+
+@pytest.fixture(scope="session")
+def collected() -> Callable[..., frozenset[str]]:
+    """Give ``collected(*paths)``: the ids of all tests in files and folders of this repository."""
+
+    @functools.cache
+    def collect(*paths: str) -> frozenset[str]:
+        command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *paths]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        return frozenset(line for line in done.stdout.splitlines() if "::" in line)
+
+    return collect
+
+
+@pytest.fixture(scope="session")
+def cases_of(collected: Callable[..., frozenset[str]]) -> Callable[..., set[str]]:
+    """Give ``cases_of(*paths)``: the cases in files and folders of ``perf_tests``, without the names of files.
+
+    All but the static ones are collected together, once: importing what they import takes the longest.
+    """
+    folders = sorted(path.parent.name for path in (ROOT / "perf_tests").glob("*/README.md"))
+    systems = [f"perf_tests/{name}" for name in folders]
+    return lambda *paths: {case.split("::")[1] for case in collected(*systems) if case.startswith(paths)}

@@ -30,10 +30,10 @@ def test_a_reported_figure_is_shown_and_kept_and_never_judged(steady):
     steady.run("--perf-update=all").assert_outcomes(passed=1)
     assert "load_time" not in steady.baseline_file().read_text()
     body(steady, "benchmark.report('load_time', 150, unit='s'); benchmark(lambda: {name!r})")
-    result = steady.run("--benchmark-compare", "-v")
+    run, result = steady.compare("-v")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*reported: load_time 150*s"])
-    case = steady.json()["cases"][0]
+    case = run["cases"][0]
     assert case["reported"] == [{"name": "load_time", "unit": "s", "value": 150.0}]
     assert [metric["name"] for metric in case["metrics"]] == ["wall_time", "memory"]
 
@@ -82,9 +82,9 @@ def test_the_device_clock_is_no_clock_of_pedantic(steady):
 def test_work_becomes_throughput_in_the_verbose_report(steady):
     body(steady, "benchmark.work(bytes=3_000_000, flops=2e9); benchmark(lambda: {name!r})")
     steady.store("a", key="cpu-pretended-2t")
-    result = steady.run("--benchmark-compare", "-v")
+    run, result = steady.compare("-v")
     result.stdout.fnmatch_lines(["*3.00 GB/s*2.00 TFLOP/s*"])
-    case = steady.json()["cases"][0]
+    case = run["cases"][0]
     assert case["work"] == {"bytes": 3_000_000, "flops": 2e9}
     assert case["copy_bandwidth"] > 0
 
@@ -143,7 +143,7 @@ def test_wrong_use_is_named(pytester, call, message):
                 raise AssertionError("nothing was raised")
         """
     )
-    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+    pytester.runpytest_subprocess("-p", "no:cacheprovider", "--benchmark-disable").assert_outcomes(passed=1)
 
 
 def test_a_limit_that_is_no_limit_is_named(pytester):

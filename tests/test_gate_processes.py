@@ -35,7 +35,7 @@ def test_suspicious_cases_share_each_process_and_fail_one_by_one(slowed):
 
 
 def test_maxfail_counts_regressions(slowed):
-    result = slowed.run("--benchmark-compare", "--maxfail=2")
+    result = slowed.run("--benchmark-compare", "--maxfail=2", "--perf-processes=2")
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(["*stopping after 2 failures*"])
 
@@ -50,7 +50,7 @@ def test_a_run_stopped_by_a_failure_confirms_nothing(slowed):
 
 
 def test_progress_names_the_process(slowed):
-    result = slowed.run("--benchmark-compare")
+    result = slowed.run("--benchmark-compare", "--perf-processes=4")
     result.stdout.fnmatch_lines(
         [
             "perfgate: test_speed.py::test_a: suspicious, to be confirmed in fresh processes",
@@ -58,7 +58,7 @@ def test_progress_names_the_process(slowed):
             "perfgate: confirming 8 cases: process 4 of 4",
         ]
     )
-    slowed.run("--benchmark-compare", "-q").stdout.no_fnmatch_line("*process 2 of 4*")
+    slowed.run("--benchmark-compare", "-q", "--perf-processes=2").stdout.no_fnmatch_line("*process 2 of 4*")
 
 
 def test_a_case_that_crashes_a_fresh_process_takes_no_other_with_it(project):
@@ -74,7 +74,7 @@ def test_a_case_that_crashes_a_fresh_process_takes_no_other_with_it(project):
         f"def test_a(benchmark):\n    {body.format(name='a')}\n    {crash}\n\n"
         f"def test_b(benchmark):\n    {body.format(name='b')}\n"
     )
-    cases = {case["id"]: case for case in project.json()["cases"]}
+    cases = {case["id"]: case for case in project.json("--perf-processes=4")["cases"]}
     assert cases["test_speed.py::test_a"]["verdict"] == "outcome_changed"
     assert "killed by SIGABRT (signal 6)" in cases["test_speed.py::test_a"]["reason"]
     assert cases["test_speed.py::test_b"]["verdict"] == "regressed"
@@ -89,9 +89,11 @@ def test_fresh_processes_keep_options_and_drop_files(slowed):
         + "    assert config.getoption('colour') == 'deep red'\n"
         + "    here.joinpath(f'xml.{os.getpid()}').write_text(str(config.option.xmlpath))\n"
     )
-    result = slowed.run("--benchmark-compare", "--colour", "deep red", "--junitxml=junit.xml", "-k", "test")
+    result = slowed.run(
+        "--benchmark-compare", "--colour", "deep red", "--junitxml=junit.xml", "-k", "test", "--perf-processes=3"
+    )
     result.assert_outcomes(failed=8)
-    assert sorted(path.read_text() for path in slowed.path.glob("xml.*")) == ["None"] * 7 + ["junit.xml"]
+    assert sorted(path.read_text() for path in slowed.path.glob("xml.*")) == ["None"] * 2 + ["junit.xml"]
 
 
 def test_what_fresh_processes_cannot_do_is_a_problem_not_a_pass(slowed):

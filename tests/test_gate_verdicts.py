@@ -48,15 +48,16 @@ def test_a_slow_down_fails_the_test_itself(steady):
 
 def test_eight_mib_more_memory_fails(steady):
     steady.figures("a", STEADY, memory=9 * MIB)
-    result = steady.run("--benchmark-compare")
+    result = steady.run("--benchmark-compare", "--perf-processes=4")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*memory 1.00 MiB -> 9.00 MiB*"])
 
 
 def test_a_faster_case_is_improved_and_passes(steady):
     steady.figures("a", scaled(0.7))
-    assert steady.verdicts() == {"a": "improved"}
-    steady.run("--benchmark-compare").assert_outcomes(passed=1)
+    run, result = steady.compare()
+    assert [case["verdict"] for case in run["cases"]] == ["improved"]
+    result.assert_outcomes(passed=1)
 
 
 def test_without_a_baseline_a_case_is_new(project):
@@ -78,11 +79,12 @@ def test_without_a_baseline_a_case_is_new(project):
 def test_another_environment_or_method_is_stale_with_figures(steady, change, reason):
     steady.script.update(change)
     steady.figures("a", scaled(1.5))
-    case = steady.json()["cases"][0]
+    run, result = steady.compare()
+    case = run["cases"][0]
     assert case["verdict"] == "stale"
     assert reason in case["reason"]
     assert case["metrics"][0]["change"] == pytest.approx(0.5, rel=0.01)
-    steady.run("--benchmark-compare").assert_outcomes(passed=1)
+    result.assert_outcomes(passed=1)
     steady.run("--benchmark-compare", "--perf-strict").assert_outcomes(failed=1)
 
 
@@ -93,11 +95,14 @@ def test_noise_too_large_to_tell_is_inconclusive(project):
     project.figures(
         "a", [1.5e-3, 0.9e-3, 1.4e-3, 1.0e-3, 1.6e-3, 0.8e-3, 1.2e-3, 1.3e-3, 0.9e-3, 1.5e-3, 1.1e-3, 1.4e-3]
     )
-    case = project.json()["cases"][0]
+    run, result = project.compare()
+    case = run["cases"][0]
     assert (case["verdict"], case["processes"]) == ("inconclusive", 12)
     assert case["metrics"][0]["detectable"] > case["metrics"][0]["limit"]
-    project.run("--benchmark-compare").assert_outcomes(passed=1)
-    project.run("--benchmark-compare", "--perf-strict").assert_outcomes(failed=1)
+    result.assert_outcomes(passed=1)
+    run, result = project.compare("--perf-strict", "--perf-processes=4")
+    assert (run["cases"][0]["verdict"], run["cases"][0]["processes"]) == ("inconclusive", 4)
+    result.assert_outcomes(failed=1)
 
 
 def test_slower_only_in_seconds_is_throttled(project):
@@ -105,11 +110,12 @@ def test_slower_only_in_seconds_is_throttled(project):
     project.figures("a", STEADY, speeds={"sm_clock": 1.98e9})
     project.store("a")
     project.figures("a", scaled(1.4), speeds={"sm_clock": 1.98e9 / 1.4})
-    case = project.json()["cases"][0]
+    run, result = project.compare()
+    case = run["cases"][0]
     assert case["verdict"] == "throttled"
     assert "1980" in case["reason"]
-    project.run("--benchmark-compare").assert_outcomes(passed=1)
-    project.run("--benchmark-compare", "--perf-strict").assert_outcomes(failed=1)
+    result.assert_outcomes(passed=1)
+    project.run("--benchmark-compare", "--perf-strict", "--perf-processes=4").assert_outcomes(failed=1)
 
 
 @pytest.mark.parametrize(
@@ -126,18 +132,20 @@ def test_slower_only_in_seconds_is_throttled(project):
 )
 def test_another_outcome_is_outcome_changed(steady, error, outcome, words):
     steady.cases("a", body=error)
-    case = steady.json()["cases"][0]
+    run, result = steady.compare()
+    case = run["cases"][0]
     assert (case["verdict"], case["outcome"]) == ("outcome_changed", outcome)
     assert f"passed -> {words}" in case["reason"]
-    steady.run("--benchmark-compare").assert_outcomes(failed=1)
+    result.assert_outcomes(failed=1)
 
 
 def test_a_known_outcome_is_expected_and_its_end_an_improvement(steady):
     head = '@pytest.mark.perf(outcomes=("out_of_memory",))'
     steady.store("a", outcome="out_of_memory")
     steady.cases("a", body="raise MemoryError('no room')", head=head)
-    assert steady.verdicts() == {"a": "unchanged"}
-    steady.run("--benchmark-compare").assert_outcomes(xfailed=1)
+    run, result = steady.compare()
+    assert [case["verdict"] for case in run["cases"]] == ["unchanged"]
+    result.assert_outcomes(xfailed=1)
     steady.cases("a", head=head)
     assert steady.verdicts() == {"a": "improved"}
 
@@ -165,8 +173,9 @@ def test_a_plain_failure_is_not_judged(steady):
 def test_a_stored_case_that_is_gone_is_removed(steady):
     steady.cases("b")
     steady.figures("b", STEADY)
-    assert steady.verdicts() == {"b": "new", "a": "removed"}
-    assert steady.run("--benchmark-compare").ret == 0
+    run, result = steady.compare()
+    assert {case["id"][-1]: case["verdict"] for case in run["cases"]} == {"b": "new", "a": "removed"}
+    assert result.ret == 0
     assert steady.run("--benchmark-compare", "--perf-strict").ret == 1
 
 
@@ -203,7 +212,7 @@ def test_a_damaged_entry_fails_its_case_and_no_other(steady):
         data["cases"]["test_a"]["metrics"]["wall_time"]["values"][2] = "fast"
 
     steady.edit_baseline(damage)
-    run = steady.json()
+    run, result = steady.compare()
     assert {case["id"]: case["verdict"] for case in run["cases"]} == {
         "test_speed.py::test_a": "corrupt",
         "test_speed.py::test_b": "unchanged",
@@ -212,7 +221,7 @@ def test_a_damaged_entry_fails_its_case_and_no_other(steady):
     assert "test_speed.json" in reason
     assert "test_a" in reason
     assert "wall_time" in reason
-    steady.run("--benchmark-compare").assert_outcomes(passed=1, failed=1)
+    result.assert_outcomes(passed=1, failed=1)
 
 
 def test_an_unreadable_file_fails_its_cases_and_recording_leaves_it_alone(steady):
@@ -228,10 +237,10 @@ def test_an_unreadable_file_fails_its_cases_and_recording_leaves_it_alone(steady
 
 def test_skips_are_kept_as_outcomes(project):
     project.cases("a", head="@pytest.mark.sm80")
-    case = project.json("-m", "sm80")["cases"][0]
+    run, result = project.compare("-m", "sm80")
+    case = run["cases"][0]
     assert (case["verdict"], case["outcome"]) == ("skipped", "skipped")
     assert case["reason"] == "needs compute capability 8.0 or more (sm80): this machine has no CUDA device"
-    result = project.run("-m", "sm80", "--benchmark-compare")
     result.assert_outcomes(skipped=1)
     assert result.ret == 0
 
@@ -246,7 +255,7 @@ def test_recorded_figures_are_gated_too(project):
     source.write_text("ERROR = 1.05\n" + text)
     assert project.verdicts() == {"a": "unchanged"}
     source.write_text("ERROR = 1.2\n" + text)
-    result = project.run("--benchmark-compare")
+    result = project.run("--benchmark-compare", "--perf-processes=4")
     result.stdout.fnmatch_lines(["FAILED test_speed.py::test_a - performance regressed: error 1 -> 1.20*"])
 
 
@@ -292,7 +301,7 @@ def test_last_failed_judges_what_it_runs_and_misses_nothing(cached):
     cached.cases("a", "b")
     cached.figures("b", scaled(2))
     # The fresh processes that confirm it have no last failure to go by.
-    assert cached.verdicts("--lf") == {"b": "regressed"}
+    assert cached.verdicts("--lf", "--perf-processes=4") == {"b": "regressed"}
     cached.figures("b", STEADY)
     assert cached.verdicts("--last-failed") == {"b": "unchanged"}
 

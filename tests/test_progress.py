@@ -26,7 +26,7 @@ def test_long(seconds, benchmark):
 
 def shown(pytester: pytest.Pytester, ticks: list[float], *arguments: str) -> list[str]:
     pytester.makepyfile(CASE.format(ticks=ticks, steps=len(ticks) - 1))
-    ran = pytester.runpytest_subprocess(*arguments)
+    ran = pytester.runpytest_subprocess("--benchmark-disable", *arguments)
     ran.assert_outcomes(passed=1)
     assert "captured" not in ran.stdout.str()
     return [line for line in ran.outlines if "step" in line]
@@ -44,6 +44,6 @@ def test_nothing_under_q(pytester: pytest.Pytester) -> None:
 
 def test_it_shows_without_pytests_capture_too(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(CASE.format(ticks=[0, 7], steps=1))
-    ran = pytester.runpytest_subprocess("-p", "no:capture")
+    ran = pytester.runpytest_subprocess("--benchmark-disable", "-p", "no:capture")
     ran.assert_outcomes(passed=1)
     assert any(line.endswith("test_long: step 0") for line in ran.outlines)

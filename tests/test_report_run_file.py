@@ -52,6 +52,7 @@ def metrics(figure: st.SearchStrategy[Any], value: st.SearchStrategy[Any]) -> st
         name=texts, unit=texts, value=value, verdict=st.sampled_from(Verdict),
         better=st.sampled_from(["lower", "higher"]), baseline=figure, change=figure, low=figure, high=figure,
         limit=figure, relative=st.booleans(), reason=texts, detectable=figure,
+        values=st.lists(value, max_size=3).map(tuple), baseline_values=st.lists(value, max_size=3).map(tuple),
     )  # fmt: skip
 
 
@@ -63,6 +64,8 @@ def runs(figure: st.SearchStrategy[Any], value: st.SearchStrategy[Any]) -> st.Se
         work=st.none() | st.builds(Work, figure, figure), copy_bandwidth=figure, method=text_maps,
         conditions=st.dictionaries(texts, plain, max_size=3), failed=st.booleans(), notes=text_maps,
         reported=st.lists(st.builds(Reported, texts, texts, value), max_size=2).map(tuple),
+        environment=text_maps, baseline_environment=text_maps, baseline_notes=text_maps, baseline_commit=texts,
+        baseline_date=texts, kernel_differences=st.lists(texts, max_size=2).map(tuple),
     )  # fmt: skip
     devices = st.builds(
         Device,
@@ -78,28 +81,32 @@ def runs(figure: st.SearchStrategy[Any], value: st.SearchStrategy[Any]) -> st.Se
         ),
         results=st.lists(cases, max_size=3).map(tuple), software=text_maps, started=texts, duration_s=value,
         commit=texts, compared=st.booleans(), recorded=several, files=several, unused=several, problems=several,
+        command=texts, base=texts, base_commit=texts, remarks=several,
     )  # fmt: skip
 
 
 def sample() -> Run:
     gpu = Device("cuda", "NVIDIA H200", "nvidia-h200", 2**37, (9, 0), None, 700.0, None, 2)
     time = MetricVerdict(
-        "device_time", "s", 31.2e-6, Verdict.REGRESSED, "lower", 30e-6, 0.04, 0.031, 0.049, 0.02, True, "slower", 0.012
-    )
+        "device_time", "s", 31.2e-6, Verdict.REGRESSED, "lower", 30e-6, 0.04, 0.031, 0.049, 0.02, True, "slower", 0.012,
+        (31.2e-6, 31.3e-6), (30e-6,),
+    )  # fmt: skip
     case = CaseResult(
         "a.py::t[1]", "nvidia-h200", Verdict.REGRESSED, Outcome.PASSED, 4, "slower", (time,), Work(1e8, None), 4.16e12,
         {"clock": "device"}, {"sm_clock_mhz": [1755, 1980]}, True, {"rows": "num_warps=8 (tuned)"},
-        (Reported("load_time", "s", 1.5),),
+        (Reported("load_time", "s", 1.5),), {"torch": "2.13.0"}, {"torch": "2.11.0"}, {"rows": "num_warps=4 (default)"},
+        "0a1b2c3", "2026-01-30T12:00:00Z", ("kernel rows: registers 40 -> 64",),
     )  # fmt: skip
     return Run(
         Hardware((gpu,), {"cuda": {"driver": "580.1"}}), (case,), {"pytest": "9.2.0"}, "2026-01-31T12:00:00Z", 12.5,
-        "1c2d3e4", True, ("a.py::u",), ("b/a.json",), ("b/gone.json",), ("no space",),
+        "1c2d3e4", True, ("a.py::u",), ("b/a.json",), ("b/gone.json",), ("no space",), "pytest --perf-ab=main", "main",
+        "9f8e7d6", ("the tree has changes",),
     )  # fmt: skip
 
 
 def test_a_run_as_json() -> None:
     assert run_file.to_json(sample()) == {
-        "schema": 2,
+        "schema": 3,
         "perfgate": perfgate.__version__,
         "started": "2026-01-31T12:00:00Z",
         "duration_s": 12.5,
@@ -125,18 +132,26 @@ def test_a_run_as_json() -> None:
                         "name": "device_time", "unit": "s", "value": 31.2e-6, "baseline": 30e-6, "change": 0.04,
                         "low": 0.031, "high": 0.049, "limit": 0.02, "detectable": 0.012, "relative": True,
                         "better": "lower", "verdict": "regressed", "reason": "slower",
+                        "values": [31.2e-6, 31.3e-6], "baseline_values": [30e-6],
                     }
                 ],
                 "work": {"bytes": 1e8, "flops": None}, "copy_bandwidth": 4.16e12, "method": {"clock": "device"},
                 "conditions": {"sm_clock_mhz": [1755, 1980]}, "failed": True,
                 "notes": {"rows": "num_warps=8 (tuned)"},
                 "reported": [{"name": "load_time", "unit": "s", "value": 1.5}],
+                "environment": {"torch": "2.13.0"}, "baseline_environment": {"torch": "2.11.0"},
+                "baseline_notes": {"rows": "num_warps=4 (default)"}, "baseline_commit": "0a1b2c3",
+                "baseline_date": "2026-01-30T12:00:00Z", "kernel_differences": ["kernel rows: registers 40 -> 64"],
             }
         ],
         "recorded": ["a.py::u"],
         "files": ["b/a.json"],
         "unused": ["b/gone.json"],
         "problems": ["no space"],
+        "command": "pytest --perf-ab=main",
+        "base": "main",
+        "base_commit": "9f8e7d6",
+        "remarks": ["the tree has changes"],
     }  # fmt: skip
 
 
@@ -170,6 +185,42 @@ def test_a_run_goes_through_a_file(tmp_path: Path) -> None:
     ]
     assert [child.name for child in path.parent.iterdir()] == ["run.json"]
     assert stat.S_IMODE(path.stat().st_mode) & 0o600 == 0o600
+
+
+def older(document: dict[str, Any]) -> dict[str, Any]:
+    """Give a document as version 2 of the format had it."""
+    document = copy.deepcopy(document)
+    for name in ("command", "base", "base_commit", "remarks"):
+        del document[name]
+    for case in document["cases"]:
+        for name in ("environment", "kernel_differences", *(name for name in case if name.startswith("baseline_"))):
+            case.pop(name, None)
+        for metric in case["metrics"]:
+            del metric["values"], metric["baseline_values"]
+    return {**document, "schema": 2}
+
+
+def test_a_run_of_an_older_version_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(older(run_file.to_json(sample()))), encoding="utf-8")
+    (case,) = sample().results
+    (metric,) = case.metrics
+    plain = dataclasses.replace(
+        case, metrics=(dataclasses.replace(metric, values=(), baseline_values=()),), environment={},
+        baseline_environment={}, baseline_notes={}, baseline_commit="", baseline_date="", kernel_differences=(),
+    )  # fmt: skip
+    before = dataclasses.replace(sample(), results=(plain,), command="", base="", base_commit="", remarks=())
+    assert run_file.read(path) == before
+
+
+@pytest.mark.parametrize(
+    "broken", [{"cases": 1}, {"cases": [1]}, {"cases": [{"metrics": 1}]}, {"cases": [{"metrics": [1]}]}]
+)
+def test_what_is_wrong_in_a_run_of_an_older_version_is_told(tmp_path: Path, broken: dict[str, Any]) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({**older(run_file.to_json(sample())), **broken}), encoding="utf-8")
+    with pytest.raises(RunFileError, match="not a stored run: cases"):
+        run_file.read(path)
 
 
 def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
@@ -290,13 +341,13 @@ def changed(**changes: Any) -> bytes:
         (b"[1, 2]", "not a stored run: [1, 2] is not an object\n" + AGAIN),
         (b"{}", "not a stored run: schema is missing\n" + AGAIN),
         (
-            changed(schema=3),
-            f"the run has format version 3\nperfgate {perfgate.__version__} reads version 2.\n"
+            changed(schema=4),
+            f"the run has format version 4\nperfgate {perfgate.__version__} reads versions 2 to 3.\n"
             "hint: install a newer version: pip install --upgrade perfgate",
         ),
         (
             changed(schema=1),
-            f"the run has format version 1\nperfgate {perfgate.__version__} reads version 2.\n" + AGAIN,
+            f"the run has format version 1\nperfgate {perfgate.__version__} reads versions 2 to 3.\n" + AGAIN,
         ),
         (changed(schema="1"), 'not a stored run: schema: "1" is not a whole number\n' + AGAIN),
         (changed(schema=True), "not a stored run: schema: true is not a whole number\n" + AGAIN),

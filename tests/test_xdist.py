@@ -169,7 +169,7 @@ def test_a_slow_down_in_a_group_is_confirmed_and_fails_its_test(groups):
     groups.figures("gone", STEADY)
     groups.store(*"abcd", "gone", key="nvidia-h200")
     groups.figures("b", [2e-3])
-    result = groups.run("-n", "2", "--dist", "loadgroup", "--benchmark-compare", "--perf-json=run.json")
+    run, result = groups.compare("-n", "2", "--dist", "loadgroup", "--perf-processes=4")
     result.assert_outcomes(passed=4, failed=1)
     result.stdout.fnmatch_lines(
         [
@@ -177,11 +177,11 @@ def test_a_slow_down_in_a_group_is_confirmed_and_fails_its_test(groups):
             "FAILED test_speed.py::test_b@two - performance regressed: wall_time*",
         ]
     )
-    verdicts = {case["id"]: case["verdict"] for case in json.loads((groups.path / "run.json").read_text())["cases"]}
+    verdicts = {case["id"]: case["verdict"] for case in run["cases"]}
     expected = {"a": "unchanged", "b": "regressed", "c": "unchanged", "d": "unchanged", "gone": "removed"}
     assert verdicts == {f"test_speed.py::test_{name}": verdict for name, verdict in expected.items()}
     gpus = (groups.path / "gpu.b").read_text()
-    assert (len(gpus), len(set(gpus))) == (8, 1)
+    assert (len(gpus), len(set(gpus))) == (4, 1)
 
 
 def test_wrong_use_in_a_group_is_named_by_the_cases_own_name(groups):

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from perfgate.ab.git import Base
 from perfgate.baseline.record import to_baseline
 from perfgate.baseline.store import BaselineStore, LoadedFile
 from perfgate.errors import BaselineError
@@ -21,6 +22,7 @@ from perfgate.gate import Log
 from perfgate.model import Baseline, CaseResult, Damage, Hardware, Measurement, Outcome, Run, Verdict
 from perfgate.options import Settings
 from perfgate.replicate.wire import measurement_from_json, result_from_json
+from perfgate.report import outputs
 from perfgate.static.targets import KEY_PREFIX, PLACEHOLDER, TARGETS
 from perfgate.verdict import causes
 from perfgate.verdict.case import fails, judge
@@ -95,11 +97,12 @@ class Shelf:
             from perfgate.static import words
 
             result = words.explained(result, baseline, first)
-        elif baseline is not None and result.verdict is Verdict.REGRESSED:
+        elif baseline is not None and result.verdict is not Verdict.UNCHANGED:
             from perfgate.static import launched
 
             lines = launched.compared(baseline.kernels, first.kernels)
-            result = replace(result, reason="\n".join([result.reason, *lines]))
+            told = [result.reason, *lines] if result.verdict is Verdict.REGRESSED else [result.reason]
+            result = replace(result, reason="\n".join(told), kernel_differences=tuple(lines))
         if damages and first.outcome is not Outcome.SKIPPED:
             reason = "; ".join(str(damage) for damage in damages)
             hints = "; ".join(dict.fromkeys(damage.hint for damage in damages if damage.hint))
@@ -116,17 +119,23 @@ class Book:
         shelf: the stored baselines.
         root: pytest's root folder.
         began: when the run began, in seconds since the epoch.
+        command: what was typed to run it.
     """
 
-    def __init__(self, settings: Settings, hardware: Hardware, shelf: Shelf, root: Path, began: float) -> None:
+    def __init__(
+        self, settings: Settings, hardware: Hardware, shelf: Shelf, root: Path, began: float, command: str = ""
+    ) -> None:
         self.settings = settings
         self.hardware = hardware
         self.shelf = shelf
         self.root = root
         self.results: dict[str, CaseResult] = {}
         self.run: Run | None = None
+        #: The commit that the run compares with instead of stored baselines.
+        self.base: Base | None = None
         self._logs: list[Log] = []
         self._began = began
+        self._command = command
 
     def add(self, data: Mapping[str, Any]) -> None:
         """Take the result of a case as it travelled with its report."""
@@ -146,7 +155,7 @@ class Book:
         problems = [problem for log in self._logs for problem in log.problems]
         commit = _commit(self.root)
         recorded, files = self._write(commit, problems)
-        if self.settings.compare and complete:
+        if self.settings.compare and complete and self.base is None:
             self._find_removed()
         try:
             unused = self._unused()
@@ -165,11 +174,16 @@ class Book:
             files=tuple(files),
             unused=tuple(unused),
             problems=tuple(grouped(problems)),
+            command=self._command,
+            base=self.base.ref if self.base is not None else "",
+            base_commit=self.base.short if self.base is not None else "",
+            remarks=tuple(remark for log in self._logs for remark in log.remarks),
         )
-        if self.settings.json is not None:
-            from perfgate.report import run_file
+        if self.settings.history:
+            from perfgate.history import keeping
 
-            run_file.write(self.run, self.settings.json)
+            self.run = keeping.keep(self.run, self.settings.history, self.root, self.settings.json)
+        outputs.write(self.run, self.settings, self.root)
         return self.run
 
     def failed(self) -> bool:
@@ -237,7 +251,7 @@ class Book:
 
     def _unused(self) -> list[str]:
         """Give baseline files of this machine whose test module is gone."""
-        if not self.settings.compare:
+        if not self.settings.compare or self.base is not None:
             return []
         store = self.shelf.store
         return [

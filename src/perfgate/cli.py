@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import NoReturn
 
 import perfgate
+from perfgate.ab import command as ab
+from perfgate.baseline import command as baseline
+from perfgate.calibrate import command as calibrate
+from perfgate.compare import command as compare
 from perfgate.errors import PerfgateError, SettingError
+from perfgate.github import command as github
+from perfgate.history import command as history
+from perfgate.report import command as report
 from perfgate.static import command
 from perfgate.tune import command as tune
 
@@ -42,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(given[:split])
     options.pytest = given[split + 1 :]
-    if options.pytest and options.command != "prune":
+    if options.pytest and options.command not in ("prune", "calibrate"):
         parser.error(f"perfgate {options.command} takes nothing after --")
     try:
         for line in _COMMANDS[options.command](options):
@@ -84,6 +91,13 @@ def _parser() -> _Parser:
     prune.add_argument("--baselines", metavar="DIR", type=Path, help=about)
     command.add_parser(commands)
     tune.add_parser(commands)
+    ab.add_parser(commands)
+    baseline.add_parser(commands)
+    github.add_parser(commands)
+    calibrate.add_parser(commands)
+    report.add_parser(commands)
+    compare.add_parser(commands)
+    history.add_parser(commands)
     return parser
 
 
@@ -146,4 +160,17 @@ def _own_keys(stored: Iterable[str]) -> set[str]:
     return {device.key for device in hardware.detect().devices} | {k for k in stored if k.startswith(KEY_PREFIX)}
 
 
-_COMMANDS = {"hardware": _hardware, "show": _show, "prune": _prune, "static": command.run, "tune": tune.run}
+_COMMANDS = {
+    "hardware": _hardware,
+    "show": _show,
+    "prune": _prune,
+    "static": command.run,
+    "tune": tune.run,
+    "affected": ab.run,
+    "diff": baseline.run,
+    "github": github.run,
+    "calibrate": calibrate.run,
+    "report": report.run,
+    "compare": compare.run,
+    "history": history.run,
+}

@@ -4,7 +4,8 @@ PerfgateError
 ├── SettingError      a flag, an ini value or a marker cannot be used
 ├── BaselineError     a baseline file cannot be read or written
 ├── ReplicaError      a fresh process did not deliver what it was started for
-└── RunFileError      a stored run (--perf-json) cannot be read
+├── RunFileError      a stored run (--perf-json) cannot be read
+└── HistoryError      the history cannot be read or written, or a file added to it
 """
 
 from __future__ import annotations
@@ -46,3 +47,7 @@ class ReplicaError(PerfgateError):
 
 class RunFileError(PerfgateError):
     """A stored run cannot be read."""
+
+
+class HistoryError(PerfgateError):
+    """The history cannot be read or written, or a file cannot be added to it."""

@@ -1,4 +1,4 @@
-"""What can a test do with ``benchmark``? pytest-benchmark's fixture, plus work, recorded figures and our clocks.
+"""What can a test do with ``benchmark``? pytest-benchmark's fixture, plus our clocks and what a test states itself.
 
 Imports pytest-benchmark, which is loaded by then anyway.
 """
@@ -6,7 +6,6 @@ Imports pytest-benchmark, which is loaded by then anyway.
 from __future__ import annotations
 
 import functools
-import math
 import statistics
 import time
 from collections.abc import Callable
@@ -18,20 +17,18 @@ from pytest_benchmark.utils import NameWrapper
 
 from perfgate import markers
 from perfgate.errors import SettingError
-from perfgate.model import METHOD_VERSION, Better, Device, Hardware, Metric, Noise, Reported, Work
+from perfgate.model import METHOD_VERSION, Device, Hardware, Metric
 from perfgate.naming import case_of
 from perfgate.plan import Plan
 from perfgate.plan import of as plan_of
 from perfgate.progress import Progress
-from perfgate.units import parse_limit
+from perfgate.statements import Statements
 
 if TYPE_CHECKING:
     from perfgate.measure.cpu_conditions import QueueWait
 
-_OWN_NAMES = ("device_time", "wall_time", "memory")
 
-
-class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark has no types
+class PerfBenchmark(Statements, BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark has no types
     """The ``benchmark`` fixture.
 
     With the gate on (or for a case with the device clock) a call is measured as the case's ``perf`` marker says;
@@ -56,24 +53,19 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
         progress: Progress,
         **options: Any,
     ) -> None:
-        super().__init__(node, **options)
+        BenchmarkFixture.__init__(self, node, **options)
+        Statements.__init__(self, case_of(node), progress)
         self._mode: str | None = None
         self.plan = plan
-        self.stated_work: Work | None = None
         self.metrics: list[Metric] = []
-        self.recorded: list[Metric] = []
         self.method: dict[str, str] = {}
         self.conditions: dict[str, Any] = {}
         self.kernels: dict[str, Any] = {}
-        self.reported: list[Reported] = []
-        self._noted: dict[str, set[str]] = {}
-        self._progress = progress
         self._queue: QueueWait | None = None
         self._hardware = hardware
         self._gated = gated
         self._marks = {mark.name for mark in node.iter_markers()}
         self._device: Device | None = None
-        self._case = case_of(node)
 
     @property
     def device(self) -> Device:
@@ -81,13 +73,6 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
         if self._device is None:
             self._device = markers.device_for(self._marks, self._hardware())
         return self._device
-
-    @property
-    def notes(self) -> dict[str, str]:
-        """What the measured call, and the test around it, noted."""
-        from perfgate.measure import notes
-
-        return notes.texts(self._noted)
 
     def clock(self) -> float:
         """Read seconds for figures that a test takes itself: differences of two readings in one thread.
@@ -106,88 +91,6 @@ class PerfBenchmark(BenchmarkFixture):  # type: ignore[misc]  # pytest-benchmark
         super()._cleanup()
         if self._queue is not None:
             self._queue.close()
-
-    def work(self, *, bytes: float | None = None, flops: float | None = None) -> None:
-        """State what one call has to do at the least, for throughput and share of the copy bandwidth.
-
-        Args:
-            bytes: bytes read plus bytes written by one call.
-            flops: floating-point operations of one call.
-        """
-        for name, value in (("bytes", bytes), ("flops", flops)):
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise SettingError(
-                    f"{self._case}: benchmark.work({name}={value!r}): not a positive number",
-                    hint="state the work of one call, or leave it out",
-                )
-        self.stated_work = Work(bytes, flops)
-
-    def record(
-        self,
-        name: str,
-        value: float,
-        *,
-        unit: str = "1",
-        better: Better = "lower",
-        limit: str = "5%",
-        noise: str = "0",
-    ) -> None:
-        """Put any figure of this case under the gate, beside its time and memory.
-
-        Args:
-            name: what it is, e.g. "time_to_first_token".
-            value: the figure of this process.
-            unit: base unit: "s", "B", "1", "tokens/s", ...
-            better: "lower" or "higher".
-            limit: allowed change for the worse: "10%", "0.3us", "2% or 0.25us".
-            noise: expected standard deviation between processes; "0" for a figure that repeats exactly.
-        """
-        where = f"{self._case}: benchmark.record({name!r})"
-        number = self._figure(where, name, value)
-        if better not in ("lower", "higher"):
-            raise SettingError(f"{where}: better={better!r} is neither 'lower' nor 'higher'")
-        try:
-            allowed, expected = parse_limit(limit, unit), parse_limit(noise, unit)
-        except SettingError as error:
-            raise SettingError(f"{where}: {error.what}", error.why, error.hint) from None
-        self.extra_info[name] = number
-        self.recorded.append(Metric(name, unit, number, better, allowed, Noise(expected.relative, expected.absolute)))
-
-    def report(self, name: str, value: float, *, unit: str = "1") -> None:
-        """Show a figure of this case and keep it in the run's file, without judging it.
-
-        Args:
-            name: what it is, e.g. "load_time".
-            value: the figure of this process.
-            unit: base unit: "s", "B", "1", "tokens/s", ...
-        """
-        number = self._figure(f"{self._case}: benchmark.report({name!r})", name, value)
-        self.extra_info[name] = number
-        self.reported.append(Reported(name, unit, number))
-
-    def note(self, name: str, text: str) -> None:
-        """Note which way this case went, e.g. ("sdpa_backend", "flash"): a possible cause when its figures change."""
-        self._noted.setdefault(name, set()).add(text)
-
-    def progress(self, text: str) -> None:
-        """Show where a long test is. What follows the last line shown within a few seconds is not shown."""
-        self._progress.show(f"perfgate: {self._case}: {text}")
-
-    def _figure(self, where: str, name: str, value: float) -> float:
-        """Check the name and the value of a further figure."""
-        taken = {*_OWN_NAMES, *(each.name for each in self.recorded), *(each.name for each in self.reported)}
-        if not name.isidentifier() or name in taken:
-            raise SettingError(
-                f"{where}: this name cannot be used", hint=f"a new identifier, none of {', '.join(_OWN_NAMES)}"
-            )
-        number = float(value)
-        if not math.isfinite(number):
-            raise SettingError(
-                f"{where}: the value is {number}",
-                "A figure that is not a number cannot be compared, and would pass unnoticed.",
-                "find out where it comes from, or leave it out for this case",
-            )
-        return number
 
     def __call__(self, function_to_benchmark: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Measure ``function_to_benchmark(*args, **kwargs)`` and return the result of a measured call."""

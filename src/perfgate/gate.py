@@ -5,7 +5,6 @@ This is the part that runs wherever tests run: in the only process, or in each w
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from perfgate import markers, outcomes, plan
+from perfgate import markers, outcomes, plan, reporting
 from perfgate.model import CaseResult, Hardware, Measurement, Outcome, Verdict
 from perfgate.naming import case_of
 from perfgate.options import RECORDED_PROCESSES, Settings
 from perfgate.replicate import process
 from perfgate.replicate.command import Launch
-from perfgate.replicate.wire import measurement_to_json, result_to_json, with_outcome
+from perfgate.replicate.wire import measurement_to_json, with_outcome
 from perfgate.selection import MISUSED
 
 Tell = Callable[[str], None]
@@ -43,6 +42,8 @@ class Log:
     #: Measurements of fresh processes by case, to become baselines.
     recordings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    #: What the reader should know beside the verdicts.
+    remarks: list[str] = field(default_factory=list)
     #: Every case by module, before deselection, of the modules that were collected whole.
     collected: dict[str, list[str]] = field(default_factory=dict)
 
@@ -160,30 +161,10 @@ class Gate:
         self, item: pytest.Item, reports: list[pytest.TestReport], result: CaseResult, measurement: Measurement
     ) -> None:
         """Put the verdict on the test's own report and let the reports out."""
-        from perfgate.report import case_text
-        from perfgate.verdict.case import fails
-
-        if not self.settings.compare:
-            result = replace(result, failed=False)
-        else:
-            result = replace(result, failed=fails(result.verdict, self.settings.strict))
-        judged = next((report for report in reports if report.when == "call"), reports[0])
-        known = result.verdict is Verdict.UNCHANGED and result.outcome not in (Outcome.PASSED, Outcome.SKIPPED)
-        if known and judged.failed:
-            judged.outcome = "skipped"
-            judged.wasxfail = f"known outcome: {outcomes.words(result.outcome)}"
-        elif result.failed and judged.passed:
-            judged.outcome = "failed"
-            judged.longrepr = case_text.failure(result, self.settings.strict, self._launch.folder)
-        elif result.failed and judged.skipped:
-            # A launcher that refuses a device skips its test; one that did not refuse it before has changed.
-            judged.outcome = "failed"
-            judged.longrepr = case_text.failure(result, self.settings.strict, self._launch.folder)
-        elif result.failed and judged.failed:
-            judged.sections.append(("perfgate", case_text.failure(result, self.settings.strict, self._launch.folder)))
-        # Through JSON, so that a worker can send it: only plain values travel.
-        judged.perfgate = json.loads(json.dumps(result_to_json(result)))  # type: ignore[attr-defined]
-        judged.user_properties.append(("perfgate", result.verdict.value))
+        settings = self.settings
+        result = reporting.put_on(
+            reports, result, compare=settings.compare, strict=settings.strict, folder=self._launch.folder
+        )
         if self._wanted(item, result, measurement):
             if measurement.repeats:
                 self._exact[case_of(item)] = measurement

@@ -5,47 +5,42 @@ All figures are in base units (seconds, bytes, hertz, 1); :mod:`perfgate.units` 
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from perfgate.endings import FAILING, FAILING_STRICT, SEVERITY, Outcome, Verdict
+from perfgate.machine import Device, DeviceKind, Hardware
+
+__all__ = [
+    "FAILING",
+    "FAILING_STRICT",
+    "METHOD_VERSION",
+    "SEVERITY",
+    "Baseline",
+    "Better",
+    "CaseResult",
+    "Damage",
+    "Device",
+    "DeviceKind",
+    "Hardware",
+    "Limit",
+    "Measurement",
+    "Metric",
+    "MetricVerdict",
+    "Noise",
+    "Outcome",
+    "Reported",
+    "Run",
+    "StoredMetric",
+    "Verdict",
+    "Work",
+]
+
 Better = Literal["lower", "higher"]
-DeviceKind = Literal["cuda", "rocm", "cpu"]
 
 #: Version of the measuring method. Raising it makes every stored baseline STALE.
 METHOD_VERSION = "1"
-
-
-class Verdict(enum.StrEnum):
-    """The verdict on one case or one metric, spelled as it is in files."""
-
-    UNCHANGED = "unchanged"
-    IMPROVED = "improved"
-    REGRESSED = "regressed"
-    INCONCLUSIVE = "inconclusive"
-    THROTTLED = "throttled"
-    NEW = "new"
-    STALE = "stale"
-    OUTCOME_CHANGED = "outcome_changed"
-    REMOVED = "removed"
-    CORRUPT = "corrupt"
-    SKIPPED = "skipped"
-
-
-class Outcome(enum.StrEnum):
-    """How the run of one case ended. Everything but PASSED and SKIPPED fails its test."""
-
-    PASSED = "passed"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-    OUT_OF_MEMORY = "out_of_memory"
-    ILLEGAL_ACCESS = "illegal_access"
-    COMPILE_ERROR = "compile_error"
-    #: The code under test refuses this device, and says so.
-    UNSUPPORTED = "unsupported"
-    CRASHED = "crashed"
-    TIMED_OUT = "timed_out"
 
 
 @dataclass(frozen=True)
@@ -100,48 +95,6 @@ class Work:
 
     bytes: float | None = None
     flops: float | None = None
-
-
-@dataclass(frozen=True)
-class Device:
-    """One place a case can run on, and the key of its baselines."""
-
-    kind: DeviceKind
-    name: str
-    key: str
-    memory_bytes: int = 0
-    #: CUDA compute capability, e.g. (9, 0).
-    capability: tuple[int, int] | None = None
-    #: AMD architecture, e.g. "gfx942".
-    arch: str | None = None
-    power_limit_w: float | None = None
-    #: MIG profile, e.g. "1g.18gb".
-    mig: str | None = None
-    #: How many devices of this kind the process sees; for a CPU how many logical processors it may use.
-    count: int = 1
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """The machine: its devices (accelerators before the CPU) and, by kind, the software a measurement depends on."""
-
-    devices: tuple[Device, ...]
-    #: e.g. {"cuda": {"driver": "580.1", "cuda": "13.0", "torch": "2.11.0", "python": "3.12.3"}, "cpu": {...}}
-    environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-    def find(self, kind: str) -> Device | None:
-        """Give the first device of a kind, or None."""
-        return next((device for device in self.devices if device.kind == kind), None)
-
-    @property
-    def accelerator(self) -> Device | None:
-        """Give the first device that is not a CPU, or None."""
-        return next((device for device in self.devices if device.kind != "cpu"), None)
-
-    @property
-    def cpu(self) -> Device:
-        """Give the CPU. Every machine has one."""
-        return next(device for device in self.devices if device.kind == "cpu")
 
 
 @dataclass(frozen=True)
@@ -255,6 +208,9 @@ class MetricVerdict:
     reason: str = ""
     #: The smallest slow-down that this comparison could have shown, in the same terms as ``change``.
     detectable: float | None = None
+    #: One value a process: those of this run, the screening one first, and those of the baseline.
+    values: tuple[float, ...] = ()
+    baseline_values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -278,6 +234,15 @@ class CaseResult:
     notes: Mapping[str, str] = field(default_factory=dict)
     #: Further figures of the first process. Never compared.
     reported: tuple[Reported, ...] = ()
+    #: The software that it depends on, and what its baseline was recorded with.
+    environment: Mapping[str, str] = field(default_factory=dict)
+    baseline_environment: Mapping[str, str] = field(default_factory=dict)
+    #: What the recorded processes noted, and the commit and the time they ran at.
+    baseline_notes: Mapping[str, str] = field(default_factory=dict)
+    baseline_commit: str = ""
+    baseline_date: str = ""
+    #: How the compiled kernels that it launched differ from those of its baseline, a line each.
+    kernel_differences: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -299,23 +264,10 @@ class Run:
     unused: tuple[str, ...] = ()
     #: Problems that concern no single case of this run (a recording that could not be written, say).
     problems: tuple[str, ...] = ()
-
-
-#: The order in which a case's verdict is taken from its metrics: the first word that any of them carries.
-SEVERITY: tuple[Verdict, ...] = (
-    Verdict.CORRUPT,
-    Verdict.OUTCOME_CHANGED,
-    Verdict.REGRESSED,
-    Verdict.STALE,
-    Verdict.THROTTLED,
-    Verdict.INCONCLUSIVE,
-    Verdict.REMOVED,
-    Verdict.NEW,
-    Verdict.IMPROVED,
-    Verdict.UNCHANGED,
-    Verdict.SKIPPED,
-)
-
-#: Verdicts that always fail their test, and those that do under --perf-strict only.
-FAILING = frozenset({Verdict.REGRESSED, Verdict.OUTCOME_CHANGED, Verdict.CORRUPT})
-FAILING_STRICT = FAILING | {Verdict.NEW, Verdict.STALE, Verdict.INCONCLUSIVE, Verdict.THROTTLED, Verdict.REMOVED}
+    #: What was typed to run it, without passwords.
+    command: str = ""
+    #: The ref that the working tree was compared with (--perf-ab), and its short commit; "" for stored baselines.
+    base: str = ""
+    base_commit: str = ""
+    #: What the reader should know beside the verdicts. Fails nothing.
+    remarks: tuple[str, ...] = ()

@@ -35,6 +35,11 @@ class Settings:
         processes: the most fresh processes that confirm a suspicion, the first one included.
         strict: NEW, STALE, INCONCLUSIVE, THROTTLED and REMOVED fail too.
         json: file for the whole run, or None.
+        html: file for the report as a page, or None.
+        history: address of the history that the run is added to, or "".
+        github: tell GitHub Actions: summary of the step, annotations.
+        github_comment: file for a comment on a pull request, or None.
+        ab: the ref of the commit to compare with instead of stored baselines, or "".
         replica: this process only measures for another run.
         profile: folder for profiles of each case, or None.
     """
@@ -47,6 +52,11 @@ class Settings:
     json: Path | None
     replica: bool
     profile: Path | None = None
+    html: Path | None = None
+    history: str = ""
+    github: bool = False
+    github_comment: Path | None = None
+    ab: str = ""
 
     @property
     def active(self) -> bool:
@@ -64,6 +74,13 @@ def add(parser: pytest.Parser) -> None:
         default=None,
         help="Store the results of passing cases as baselines: only of those without one (new), or of all. "
         f"The selection is repeated in {RECORDED_PROCESSES} fresh processes.",
+    )
+    group.addoption(
+        "--perf-ab",
+        metavar="REF",
+        default=None,
+        help="Compare the working tree with a commit instead of stored baselines: both are measured in turn, in fresh "
+        "processes. REF... is the last commit that REF and the checked-out one share.",
     )
     group.addoption(
         "--perf-baselines",
@@ -86,6 +103,37 @@ def add(parser: pytest.Parser) -> None:
     )
     group.addoption("--perf-json", metavar="FILE", default=None, help="Write the whole run to FILE as JSON.")
     group.addoption(
+        "--perf-html", metavar="FILE", default=None, help="Write the whole run to FILE as a page that opens offline."
+    )
+    group.addoption(
+        "--perf-github",
+        action="store_true",
+        default=None,
+        help="Write a summary of the step and annotate failing tests; on by itself under GitHub Actions.",
+    )
+    group.addoption(
+        "--no-perf-github",
+        action="store_false",
+        dest="perf_github",
+        default=None,
+        help="Tell GitHub Actions nothing.",
+    )
+    group.addoption(
+        "--perf-github-comment",
+        metavar="FILE",
+        default=None,
+        help="Write the whole run to FILE as Markdown for a comment on a pull request.",
+    )
+    group.addoption(
+        "--perf-history",
+        nargs="?",
+        const="",
+        metavar="URL",
+        default=None,
+        help="Add the run to a history: a path (SQLite), sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE "
+        "(default: $PERFGATE_HISTORY, else perf-history.sqlite at the root).",
+    )
+    group.addoption(
         "--perf-profile",
         nargs="?",
         const="",
@@ -96,6 +144,12 @@ def add(parser: pytest.Parser) -> None:
     )
     parser.addini("perf_compare", "Compare with the stored baselines (--benchmark-compare).", "bool", default=False)
     parser.addini("perf_update", "Store results as baselines: new or all (--perf-update).", default="")
+    parser.addini(
+        "perf_ab_measuring",
+        "Files and folders that measure, besides the tests: with --perf-ab the base gets those of the working tree.",
+        "paths",
+        default=[],
+    )
     parser.addini("perf_baselines", "Folder of the baselines, from the root (--perf-baselines).", default="baselines")
     parser.addini(
         "perf_processes",
@@ -104,6 +158,16 @@ def add(parser: pytest.Parser) -> None:
     )
     parser.addini("perf_strict", "Fail on anything but a clean comparison (--perf-strict).", "bool", default=False)
     parser.addini("perf_json", "Write each compared or recorded run to this file (--perf-json).", default="")
+    parser.addini("perf_html", "Write each compared or recorded run to this page (--perf-html).", default="")
+    parser.addini(
+        "perf_github",
+        "Write a summary of the step and annotate failing tests: auto (under GitHub Actions), on or off.",
+        default="auto",
+    )
+    parser.addini(
+        "perf_github_comment", "Write each run to this file for a comment (--perf-github-comment).", default=""
+    )
+    parser.addini("perf_history", "Add each compared or recorded run to this history (--perf-history).", default="")
     parser.addini("perf_profile", "Write profiles of each case to this folder (--perf-profile).", default="")
 
 
@@ -145,7 +209,7 @@ def _is_test_path(value: str) -> bool:
 
 
 def free_profiled_path(namespace: Any, args: list[str]) -> None:
-    """Give a path back that ``--perf-profile PATH`` took for the folder to write to: that one comes after ``=``.
+    """Give a path back that ``--perf-profile PATH`` or ``--perf-history PATH`` took: their own comes after ``=``.
 
     Args:
         namespace: the options known so far; changed in place.
@@ -153,8 +217,8 @@ def free_profiled_path(namespace: Any, args: list[str]) -> None:
     """
     end = args.index("--") if "--" in args else len(args)
     for index in range(end):
-        if args[index] == "--perf-profile":
-            args[index] = "--perf-profile="
+        if args[index] in ("--perf-profile", "--perf-history"):
+            args[index] += "="
             if index + 1 < end and not args[index + 1].startswith("-"):
                 namespace.file_or_dir = [*namespace.file_or_dir, args[index + 1]]
 
@@ -175,6 +239,35 @@ def _profile_folder(config: pytest.Config, value: str, source: str) -> Path | No
     return folder
 
 
+def _history(config: pytest.Config, value: str, source: str) -> str:
+    """Give the address of the history that the run is added to; only a run that names one pays for its modules."""
+    if not value and not source.startswith("--"):
+        return ""
+    from perfgate.history.place import locate
+
+    # The default, and what an ini file names, is at the root.
+    folder = config.invocation_params.dir if value and source.startswith("--") else config.rootpath
+    return locate(value, folder, source)
+
+
+def _github(value: bool | str, source: str) -> bool:
+    """Tell whether GitHub Actions is to be told; unless said otherwise where it runs us."""
+    if isinstance(value, bool):
+        return value
+    if value not in ("auto", "on", "off"):
+        raise SettingError(f"{source}: {value!r} is not one of auto, on, off", hint="perf_github = auto")
+    return value == "on" or (value == "auto" and os.environ.get("GITHUB_ACTIONS") == "true")
+
+
+def _ref(config: pytest.Config) -> str:
+    """Give the ref that the run compares with, or ""; only a run with one pays for its modules."""
+    if config.getoption("perf_ab") is None:
+        return ""
+    from perfgate.ab import setting
+
+    return setting.read(config)
+
+
 def read(config: pytest.Config) -> Settings:
     """Read the settings of a run.
 
@@ -185,7 +278,7 @@ def read(config: pytest.Config) -> Settings:
     def pick(flag: str) -> tuple[Any, str]:
         value = config.getoption(f"perf_{flag}")
         if value is not None:
-            return value, f"--perf-{flag}"
+            return value, f"--perf-{flag.replace('_', '-')}"
         return config.getini(f"perf_{flag}"), f"ini option perf_{flag}"
 
     update, source = pick("update")
@@ -205,14 +298,26 @@ def read(config: pytest.Config) -> Settings:
     baselines, source = pick("baselines")
     folder = (config.invocation_params.dir if source.startswith("--") else config.rootpath) / baselines
     strict, _ = pick("strict")
-    json, source = pick("json")
+    json, json_source = pick("json")
+    html, html_source = pick("html")
+    comment, comment_source = pick("github_comment")
     compare = config.getoption("benchmark_compare") not in ([], None, False) or config.getini("perf_compare")
-    if json and not compare and not update and source.startswith("--"):
+    ref = _ref(config)
+    if ref:
+        compare, update = True, ""
+    for file, source in ((json, json_source), (html, html_source), (comment, comment_source)):
+        if file and not compare and not update and source.startswith("--"):
+            raise SettingError(
+                f"{source} has nothing to write: no case is judged or recorded in this run",
+                hint="add --benchmark-compare or --perf-update=new",
+            )
+    replica = REPLICA_VARIABLE in os.environ
+    history = "" if replica else _history(config, *pick("history"))
+    if history and not compare and not update and config.getoption("perf_history") is not None:
         raise SettingError(
-            "--perf-json has nothing to write: no case is judged or recorded in this run",
+            "--perf-history has nothing to add: no case is judged or recorded in this run",
             hint="add --benchmark-compare or --perf-update=new",
         )
-    replica = REPLICA_VARIABLE in os.environ
     return Settings(
         compare=bool(compare),
         update=update,
@@ -220,7 +325,12 @@ def read(config: pytest.Config) -> Settings:
         processes=processes,
         strict=bool(strict),
         json=config.invocation_params.dir / json if json else None,
+        html=config.invocation_params.dir / html if html else None,
+        history=history,
+        github=not replica and _github(*pick("github")),
+        github_comment=config.invocation_params.dir / comment if comment else None,
         replica=replica,
         # The task of a fresh process says whether it profiles.
-        profile=None if replica else _profile_folder(config, *pick("profile")),
+        profile=None if replica or ref else _profile_folder(config, *pick("profile")),
+        ab=ref,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,11 +39,15 @@ class BenchmarkPlugin:
     Args:
         gated: whether the gate wants figures.
         profile: the folder of the profiles, in a process that profiles and measures nothing.
+        calibration: extra work to measure again with, in a process of a calibration.
     """
 
-    def __init__(self, gated: bool, profile: Path | None = None) -> None:
+    def __init__(
+        self, gated: bool, profile: Path | None = None, calibration: Mapping[str, Any] | None = None
+    ) -> None:
         self._gated = gated
         self._profile = profile
+        self._calibration = calibration
 
     @pytest.fixture
     def benchmark(self, request: pytest.FixtureRequest) -> Iterator[PerfBenchmark]:
@@ -63,6 +67,10 @@ class BenchmarkPlugin:
             from perfgate.profile.case import ProfiledBenchmark
 
             kind = functools.partial(ProfiledBenchmark, folder=self._profile)
+        elif self._calibration is not None:
+            from perfgate.calibrate.fixture import CalibratedBenchmark
+
+            kind = functools.partial(CalibratedBenchmark, steps=self._calibration)
         made = fixture.make(request, hardware=hardware.detect, gated=self._gated, kind=kind)
         request.node.stash[finish.FIXTURE] = made
         yield made
@@ -82,7 +90,9 @@ def pytest_configure(config: pytest.Config) -> None:
         asked = settings.active or settings.profile is not None
         wanted = asked or distributed or options.COLLECT_VARIABLE in os.environ
         state = _prepare(config, settings) if wanted else None
-        benchmark = BenchmarkPlugin(state.measures, state.profile) if state is not None else BenchmarkPlugin(False)
+        benchmark = BenchmarkPlugin(False)
+        if state is not None:
+            benchmark = BenchmarkPlugin(state.measures, state.profile, state.calibration)
         config.pluginmanager.register(benchmark, "perfgate-benchmark")
     except SettingError as error:
         raise pytest.UsageError(str(error)) from None

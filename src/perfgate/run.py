@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -21,6 +21,10 @@ from perfgate.options import Settings
 from perfgate.replicate import command, isolate
 from perfgate.replicate.command import Launch
 from perfgate.replicate.wire import Task
+
+if TYPE_CHECKING:
+    from perfgate.ab.gate import PairGate
+    from perfgate.ab.git import Base
 
 
 class State:
@@ -36,17 +40,27 @@ class State:
         self.settings = settings
         self.is_worker = hasattr(config, "workerinput")
         self.is_controller = not self.is_worker and config.getoption("dist", "no") != "no"
-        self.gate: gate.Gate | None = None
+        self.gate: gate.Gate | PairGate | None = None
+        #: The commit to compare with instead of stored baselines.
+        self.base: Base | None = None
         self.modules: set[str] = set()
         #: Whether cases are measured for the gate here: by this run, or for the run that started this process.
         self.measures = settings.active
         #: Where this process writes profiles instead of measuring, when it was started for that.
         self.profile: Path | None = None
+        #: Extra work that a calibration measures each case again with, when it started this process.
+        self.calibration: Mapping[str, Any] | None = None
+        #: Where the tests of the cases are, as their reports say it.
+        self.places: dict[str, tuple[str, int | None]] = {}
         self._told = ""
         self._failure: Exception | None = None
         self._began = time.time()
         # The controller runs no tests, and a fresh process has its own plugin.
-        if settings.active and not settings.replica and not self.is_controller:
+        if settings.ab and not settings.replica:
+            from perfgate.ab import gate as pairs
+
+            self.gate, self.base = pairs.make(config, settings, self.hardware, self.launch, self.tell)
+        elif settings.active and not settings.replica and not self.is_controller:
             self.gate = gate.Gate(
                 settings,
                 self.hardware,
@@ -78,8 +92,12 @@ class State:
     def book(self) -> Any:
         """The results of the run, where files are written."""
         from perfgate.book import Book
+        from perfgate.report.words import typed
 
-        return Book(self.settings, self.hardware, self.shelf, self.config.rootpath, self._began)
+        command = typed(self.config.invocation_params.args)
+        book = Book(self.settings, self.hardware, self.shelf, self.config.rootpath, self._began, command)
+        book.base = self.base
+        return book
 
     @property
     def writes(self) -> bool:
@@ -91,6 +109,8 @@ class State:
         if not self.writes or self.config.option.verbose < 0:
             return None
         keys = ", ".join(device.key for device in self.hardware.devices)
+        if self.base is not None:
+            return f"perfgate: {keys}; {self.base.told()}"
         folder = os.path.relpath(self.settings.baselines, self.config.rootpath)
         return f"perfgate: {keys}; baselines in {folder}"
 
@@ -127,6 +147,8 @@ class State:
 
         if gated:
             assert self.gate is not None
+            if not isinstance(self.gate, gate.Gate):
+                return self.gate.take(item, nextitem, run_phases, timeout_s)
             self.gate.protocol(item, run_phases, isolated=timeout_s is not None)
             return True
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
@@ -161,6 +183,7 @@ class State:
         data = getattr(report, "perfgate", None)
         if data is not None and self.writes:
             self.book.add(data)
+            self.places[data["case"]] = report.location[:2]
 
     def close(self, session: pytest.Session, exitstatus: int) -> None:
         """Sum the run up where files are written; hand over everything else.
@@ -201,6 +224,12 @@ class State:
         if book is not None and book.run is not None:
             folder = os.path.relpath(self.config.rootpath, self.config.invocation_params.dir)
             lines += terminal.lines(book.run, self.config.option.verbose, self.settings.strict, folder)
+            if self.settings.github:
+                from perfgate.report import github
+
+                where = (self.places, self.config.rootpath)
+                told = github.annotate(book.run, *where, strict=self.settings.strict, folder=folder)
+                lines += map(terminal.Line, told)
         if self._failure is not None:
             lines += (terminal.Line(line, {"red": True}) for line in closing.told(self._failure))
         if lines:
@@ -249,6 +278,7 @@ def prepare(config: pytest.Config, settings: Settings) -> State:
     if settings.replica:
         task = _become_replica(config)
         state.measures, state.profile = task.active, Path(task.profile) if task.profile else None
+        state.calibration = task.calibration
     elif settings.active:
         _quiet_benchmark(config)
     if state.is_controller or state.is_worker:

@@ -54,6 +54,12 @@ def run(
         findings = process.Findings(deaths={case: (Outcome.CRASHED, error.what, error.why)})
     # Fixtures of earlier tests that the next one does not share end here, as they would have in this test's teardown.
     item.session._setupstate.teardown_exact(nextitem)
+    return brought_back(item, findings)
+
+
+def brought_back(item: pytest.Item, findings: process.Findings) -> tuple[list[pytest.TestReport], Measurement]:
+    """Give the reports and the measurement of a test that ran in another process, as if it had run here."""
+    case = case_of(item)
     reports = [_revive(item, data) for data in findings.reports.get(case, [])]
     if case in findings.deaths:
         outcome, reason, output = findings.deaths[case]
@@ -77,6 +83,25 @@ def _revive(item: pytest.Item, data: Mapping[str, Any]) -> pytest.TestReport:
     # The test may go by another name here than in its own process.
     report.nodeid = item.nodeid
     return report
+
+
+def without_run(item: pytest.Item, reason: str, *, failed: bool) -> pytest.TestReport:
+    """Build the report of a test that no process came to.
+
+    Args:
+        item: the test.
+        reason: why.
+        failed: whether that fails it; otherwise it is skipped.
+    """
+    path, line, _ = item.location
+    return pytest.TestReport(
+        nodeid=item.nodeid,
+        location=item.location,
+        keywords=dict.fromkeys(item.keywords, 1),
+        outcome="failed" if failed else "skipped",
+        longrepr=reason if failed else (path, (line or 0) + 1, f"Skipped: {reason}"),
+        when="call",
+    )
 
 
 def _death(item: pytest.Item, outcome: Outcome, reason: str, output: str) -> pytest.TestReport:

@@ -24,13 +24,14 @@ _FIRST = {
 }
 
 
-def failure(result: CaseResult, strict: bool = False, folder: str = ".") -> str:
+def failure(result: CaseResult, strict: bool = False, folder: str = ".", base: str = "") -> str:
     """Write why a case failed: the figures that decided in the first line, then the others, the reason and a hint.
 
     Args:
         result: the case.
         strict: whether ``--perf-strict`` is on; said where it alone makes the verdict a failure.
         folder: path of pytest's root from where the user will type what is hinted at.
+        base: the ref that the case was compared with; "" for a stored baseline.
     """
     metrics = [] if words.broke(result) else list(result.metrics)
     told = reasons(result)
@@ -50,7 +51,12 @@ def failure(result: CaseResult, strict: bool = False, folder: str = ".") -> str:
     if strict and result.verdict in FAILING_STRICT - FAILING:
         lines.append(f"{_INDENT}it fails because of --perf-strict")
     lines.append(f"{_INDENT}hardware: {result.key}")
-    lines += [f"{hints.HINT}{hint}" for hint in hints.for_cases(result.verdict, [result], folder=folder)]
+    next_steps = (
+        hints.for_sides(result.verdict, [result], base, folder)
+        if base
+        else hints.for_cases(result.verdict, [result], folder=folder)
+    )
+    lines += [f"{hints.HINT}{hint}" for hint in next_steps]
     return "\n".join(lines)
 
 

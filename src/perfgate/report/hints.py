@@ -30,6 +30,12 @@ def for_run(run: Run, folder: str = ".") -> list[str]:
     """
     done = set(run.recorded)
     open_cases = [result for result in run.results if result.case not in done]
+    if run.base:
+        steps = (
+            for_sides(verdict, [result for result in run.results if result.verdict is verdict], run.base, folder)
+            for verdict in SEVERITY
+        )
+        return list(dict.fromkeys(hint for step in steps for hint in step))
     hints = []
     for verdict in SEVERITY if run.compared else (Verdict.CORRUPT, Verdict.OUTCOME_CHANGED):
         group = [result for result in open_cases if result.verdict is verdict]
@@ -38,6 +44,36 @@ def for_run(run: Run, folder: str = ".") -> list[str]:
     if run.unused and _REMOVE not in hints:
         hints.append(_REMOVE)
     return list(dict.fromkeys(hints))
+
+
+def for_sides(verdict: Verdict, group: Sequence[CaseResult], base: str, folder: str = ".") -> list[str]:
+    """Give the next steps for cases of one verdict that were compared with a commit.
+
+    Args:
+        verdict: what they share.
+        group: the cases.
+        base: the ref, as the user named it.
+        folder: path of pytest's root from where the user will type.
+    """
+    if verdict is Verdict.INCONCLUSIVE:
+        # More pairs help only where there was one.
+        group = [result for result in group if result.metrics]
+    if not group:
+        return []
+    again = f"pytest --perf-ab={shlex.quote(base)}"
+    where = _selection(group, folder)
+    match verdict:
+        case Verdict.REGRESSED:
+            return [f"measure both sides again: {again}{where}"]
+        case Verdict.INCONCLUSIVE:
+            return [f"use more pairs: {again} --perf-processes={_more(group)}{where}"]
+        case Verdict.THROTTLED:
+            return [f"compare again when the device is cool and idle: {again}{where}"]
+        case Verdict.OUTCOME_CHANGED:
+            what = "it alone to see its error" if len(group) == 1 else "them alone to see their errors"
+            return [f"run {what}: pytest{where}"]
+        case _:
+            return []
 
 
 def for_cases(

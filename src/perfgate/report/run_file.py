@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import numbers
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,11 +13,24 @@ from typing import Any
 import perfgate
 from perfgate.errors import RunFileError
 from perfgate.model import CaseResult, Device, Hardware, MetricVerdict, Outcome, Reported, Run, Verdict, Work
-from perfgate.report import conform, words
+from perfgate.report import conform, whole_file, words
 
-#: Version of the file format.
-SCHEMA = 2
+#: Version of the file format, and the oldest one that is still read.
+SCHEMA = 3
+OLDEST = 2
 SCHEMA_FILE = "run.schema.json"
+
+# What a file of version 2 has not: the records' own defaults say the same.
+_ADDED_TO_RUNS: Mapping[str, Any] = {"command": "", "base": "", "base_commit": "", "remarks": []}
+_ADDED_TO_CASES: Mapping[str, Any] = {
+    "environment": {},
+    "baseline_environment": {},
+    "baseline_notes": {},
+    "baseline_commit": "",
+    "baseline_date": "",
+    "kernel_differences": [],
+}
+_ADDED_TO_METRICS: Mapping[str, Any] = {"values": [], "baseline_values": []}
 
 _AGAIN = "write it again with: pytest --benchmark-compare --perf-json=FILE"
 
@@ -41,6 +52,10 @@ def to_json(run: Run) -> dict[str, Any]:
         "files": run.files,
         "unused": run.unused,
         "problems": run.problems,
+        "command": run.command,
+        "base": run.base,
+        "base_commit": run.base_commit,
+        "remarks": run.remarks,
     }
     plain: dict[str, Any] = _plain(document)
     return plain
@@ -57,36 +72,26 @@ def from_json(document: Mapping[str, Any]) -> Run:
         duration_s=_figure(document["duration_s"]),
         commit=document["commit"],
         compared=document["compared"],
-        **{name: tuple(document[name]) for name in ("recorded", "files", "unused", "problems")},
+        command=document["command"],
+        base=document["base"],
+        base_commit=document["base_commit"],
+        **{name: tuple(document[name]) for name in ("recorded", "files", "unused", "problems", "remarks")},
     )
 
 
-def write(run: Run, path: Path) -> None:
+def write(run: Run, path: Path, *, setting: str = "--perf-json") -> None:
     """Write a run, whole or not at all; folders that are missing are made.
+
+    Args:
+        run: the run.
+        path: the file.
+        setting: what the user named the file with.
 
     Raises:
         RunFileError: the file cannot be written.
     """
     text = json.dumps(to_json(run), indent=1, allow_nan=False) + "\n"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-    except OSError as error:
-        raise RunFileError(
-            f"{path}: cannot write the run: {error.strerror}",
-            "The tests have run; only this file is missing.",
-            "give --perf-json a file in a folder that can be written to",
-        ) from error
+    whole_file.write(path, text, what="the run", setting=setting)
 
 
 def read(path: Path) -> Run:
@@ -106,12 +111,14 @@ def read(path: Path) -> Run:
         reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
         raise RunFileError(f"{path}: not a stored run: {reason}", "A stored run is JSON.", _AGAIN) from error
     version = document.get("schema") if isinstance(document, dict) else None
-    if isinstance(version, int) and not isinstance(version, bool) and version != SCHEMA:
+    if isinstance(version, int) and not isinstance(version, bool) and not OLDEST <= version <= SCHEMA:
         raise RunFileError(
             f"{path}: the run has format version {version}",
-            f"perfgate {perfgate.__version__} reads version {SCHEMA}.",
+            f"perfgate {perfgate.__version__} reads versions {OLDEST} to {SCHEMA}.",
             "install a newer version: pip install --upgrade perfgate" if version > SCHEMA else _AGAIN,
         )
+    if version == OLDEST and not isinstance(version, bool):
+        document = _upgraded(document)
     fault = next(conform.faults(document, conform.load(SCHEMA_FILE)), None)
     if fault is not None:
         raise RunFileError(f"{path}: not a stored run: {fault}", hint=_AGAIN)
@@ -119,6 +126,22 @@ def read(path: Path) -> Run:
         return from_json(document)
     except OverflowError:
         raise RunFileError(f"{path}: not a stored run: a number is too large", hint=_AGAIN) from None
+
+
+def _upgraded(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a document of version 2 what the version of today has besides; what is wrong with it stays wrong."""
+
+    def filled(record: Any, added: Mapping[str, Any]) -> Any:
+        return {**added, **record} if isinstance(record, dict) else record
+
+    cases = document.get("cases")
+    if isinstance(cases, list):
+        cases = [filled(case, _ADDED_TO_CASES) for case in cases]
+        for case in cases:
+            if isinstance(case, dict) and isinstance(case.get("metrics"), list):
+                case["metrics"] = [filled(metric, _ADDED_TO_METRICS) for metric in case["metrics"]]
+        document = {**document, "cases": cases}
+    return {**_ADDED_TO_RUNS, **document, "schema": SCHEMA}
 
 
 def _case(result: CaseResult) -> dict[str, Any]:
@@ -134,6 +157,7 @@ def _read_case(fields: Mapping[str, Any]) -> CaseResult:
         "work": _read_work(fields["work"]),
         "copy_bandwidth": _figure_or_none(fields["copy_bandwidth"]),
         "reported": tuple(Reported(**{**each, "value": _figure(each["value"])}) for each in fields["reported"]),
+        "kernel_differences": tuple(fields["kernel_differences"]),
     }
     rest = {name: value for name, value in fields.items() if name != "id"}
     return CaseResult(case=fields["id"], **{**rest, **changed})
@@ -147,7 +171,8 @@ def _read_metric(fields: Mapping[str, Any]) -> MetricVerdict:
     optional = ("baseline", "change", "low", "high", "limit", "detectable")
     figures = {name: _figure_or_none(fields[name]) for name in optional}
     verdict = Verdict(fields["verdict"])
-    return MetricVerdict(**{**fields, **figures, "value": _figure(fields["value"]), "verdict": verdict})
+    series = {name: tuple(map(_figure, fields[name])) for name in ("values", "baseline_values")}
+    return MetricVerdict(**{**fields, **figures, **series, "value": _figure(fields["value"]), "verdict": verdict})
 
 
 def _read_device(fields: Mapping[str, Any]) -> Device:

@@ -77,7 +77,8 @@ def lines(run: Run, verbosity: int = 0, strict: bool = False, folder: str = ".")
         yield Line(words.only_recorded(run))
     if verbosity >= 1:
         yield from (Line(f"{_INDENT}{file}") for file in run.files)
-    yield from _table(groups, verbosity)
+    yield from map(Line, run.remarks)
+    yield from _table(groups, verbosity, words.base(run))
     yield from (Line(f"problem: {problem}", {"red": True}) for problem in run.problems)
     shown = run.unused if verbosity >= 1 else run.unused[:MOST]
     yield from (Line(f"unused baseline: {file}", {"yellow": True}) for file in shown)
@@ -115,11 +116,12 @@ def _headline_markup(run: Run, groups: Sequence[_Group]) -> Mapping[str, bool]:
     return {"green": True} if good else {"yellow": True}
 
 
-def _table(groups: Sequence[_Group], verbosity: int) -> Iterator[Line]:
+def _table(groups: Sequence[_Group], verbosity: int, base: str) -> Iterator[Line]:
     rows = {id(case): list(_rows(case, verbosity)) for group in groups for case in group.cases}
     if not rows:
         return
-    table = layout(_COLUMNS, [row for case_rows in rows.values() for row in case_rows])
+    columns = (*_COLUMNS[:2], Column(base), *_COLUMNS[3:]) if base else _COLUMNS
+    table = layout(columns, [row for case_rows in rows.values() for row in case_rows])
     yield Line("")
     yield Line(table.heading(), {"bold": True})
     for group in groups:

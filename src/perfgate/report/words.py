@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from perfgate import outcomes
 from perfgate.model import SEVERITY, CaseResult, Outcome, Run, Verdict
 from perfgate.units import count
+
+# What stands in an address between the name of a user and the host, or under a name that says so.
+_PASSWORD = re.compile(r"(?<=:)(?P<user>//[^/:\s]*:)[^/\s]*@|(?P<name>[?&](?:password|passwd|token)=)[^&\s]*")
 
 
 def verdict(word: Verdict) -> str:
@@ -56,6 +61,15 @@ def from_folder(case: str, folder: str) -> str:
     return os.path.normpath(os.path.join(folder, path)) + colons + name
 
 
+def typed(arguments: Iterable[object]) -> str:
+    """Give the command line of a run, as it can be typed again; a password in an address is left out."""
+
+    def hidden(match: re.Match[str]) -> str:
+        return f"{match['user']}***@" if match["user"] else f"{match['name']}***"
+
+    return shlex.join(["pytest", *(_PASSWORD.sub(hidden, str(argument)) for argument in arguments)])
+
+
 def counts(results: Iterable[CaseResult]) -> dict[Verdict, int]:
     """Count cases by verdict, the most severe first; verdicts that nobody has are left out."""
     found = Counter(result.verdict for result in results)
@@ -70,6 +84,13 @@ def compared(run: Run) -> str:
         f"{', '.join(f'{len(cases)} {word}' for word, cases in by_verdict(group).items())} on {key}"
         for key, group in _by_key(run.results)
     )
+
+
+def base(run: Run) -> str:
+    """Name the commit that a run compared with; empty when it was stored baselines."""
+    if not run.base:
+        return ""
+    return run.base_commit if run.base.startswith(run.base_commit) else f"{run.base} ({run.base_commit})"
 
 
 def recorded(run: Run) -> str:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 _NAME = r"%[\w$.-]+"
 _ASSIGNED = re.compile(rf"^({_NAME}(?::\d+)?(?:, {_NAME}(?::\d+)?)*) = (.*)$")
 _CARRIED = re.compile(rf"({_NAME}) = ({_NAME})")
+#: A shift to the left is a product with a power of two.
+_PRODUCTS = ("arith.muli", "arith.shli")
 _NARROW = re.compile(r"\bi32$|xi32>$")
 
 
@@ -32,6 +34,7 @@ def narrow_offsets(ttir: str) -> list[str]:
 
     A line is listed when it adds an i32 offset that comes from program id x anything to a pointer, or when it
     multiplies the program id in i32 with a value known only at run time (a stride), whatever becomes of the product.
+    A shift to the left counts as a product.
 
     Args:
         ttir: ``compiled.asm["ttir"]``.
@@ -67,7 +70,7 @@ def narrow_offsets(ttir: str) -> list[str]:
 
 
 def _is_product(step: _Step, program: frozenset[str]) -> bool:
-    return step.operation == "arith.muli" and step.narrow and not program.isdisjoint(step.operands)
+    return step.operation in _PRODUCTS and step.narrow and not program.isdisjoint(step.operands)
 
 
 def _reached(steps: Sequence[_Step], reaches: Callable[[_Step, frozenset[str]], bool]) -> frozenset[str]:

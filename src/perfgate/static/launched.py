@@ -28,7 +28,7 @@ _UNITS = {spec.name: spec.unit for spec in SPECS}
 
 
 class UndeclaredLaunch(UserWarning):
-    """A timed case launches a kernel in a form that the static gate does not compile."""
+    """A timed case, or a test, launches a kernel in a form that the static gate does not compile."""
 
 
 @contextlib.contextmanager
@@ -147,7 +147,7 @@ def undeclared(records: Iterable[Record], pool: Pool) -> list[str]:
     lines: dict[str, None] = {}
     for record in records:
         function, target = str(record[FUNCTION]), str(record[TARGET])
-        place = _declared_in(function.rpartition(".")[0])
+        place = declared_in(function.rpartition(".")[0])
         if place is None:
             continue
         known = _declared_forms(place, function, target, pool)
@@ -162,7 +162,7 @@ def undeclared(records: Iterable[Record], pool: Pool) -> list[str]:
     return list(lines)
 
 
-def _declared_in(module: str) -> str | None:
+def declared_in(module: str) -> str | None:
     """Give the import path of the launches beside a kernel's module, or None."""
     package = module.rpartition(".")[0]
     if not package:

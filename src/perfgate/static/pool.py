@@ -55,6 +55,11 @@ class Pool:
         """Name the launches of a place: see :meth:`Answer.names`."""
         return self.ask(Question(place, "", target))
 
+    def known(self) -> dict[Question, Answer]:
+        """Give all answers so far."""
+        with self._changed:
+            return {question: future.result() for question, future in self._known.items() if future.done()}
+
     def future(self, question: Question) -> Future[Answer]:
         """Give the answer to a question when it is there."""
         with self._changed:
@@ -117,6 +122,10 @@ class Pool:
             children.pop(target, None)
             if len(questions) == 1:
                 return [Answer("crashed", str(gone))]
+            if gone.slow is not None:
+                others = [question for number, question in enumerate(questions) if number != gone.slow]
+                answers = self._answers(others, children)
+                return [*answers[: gone.slow], Answer("crashed", str(gone)), *answers[gone.slow :]]
             # Which of them it was shows when each is asked alone.
             return [answer for question in questions for answer in self._answers([question], children)]
         except Exception as error:

@@ -18,7 +18,13 @@ from perfgate.static.answers import Answer, Question, answer_from_json
 
 
 class Gone(Exception):
-    """A process ended before it answered."""
+    """A process ended before it answered.
+
+    Attributes:
+        slow: which of the questions took too long, by its number, where that is why.
+    """
+
+    slow: int | None = None
 
 
 class NoCompiler(Exception):
@@ -136,23 +142,25 @@ class Child:
             Gone: the process ended, by itself or because it took too long.
         """
         self._socket.settimeout(patience_s)
-        why, line = "", b"\n"
+        gone, compiled, line = Gone(), 0, b"\n"
         try:
             self._socket.sendall(json.dumps([asdict(question) for question in questions]).encode() + b"\n")
             # An empty line says that one more of them is compiled.
             while line == b"\n":
                 line = self._lines.readline()
+                compiled += line == b"\n"
         except TimeoutError:
-            why = f"the compiler took more than {patience_s:.0f} s"
+            gone = Gone(f"the compiler took more than {patience_s:.0f} s")
+            gone.slow = compiled if compiled < len(questions) else None
             self.end()
         except OSError:
             line = b""
-        if not why and line.endswith(b"\n"):
+        if not gone.args and line.endswith(b"\n"):
             return [answer_from_json(each) for each in json.loads(line)]
         self._ended = True
         self._socket.close()
         how = self._parent.how(self._pid)
-        raise Gone(why or f"the compiler ended its process with {how}")
+        raise gone if gone.args else Gone(f"the compiler ended its process with {how}")
 
     def end(self) -> None:
         """End the process and the tools that it has started."""

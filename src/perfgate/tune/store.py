@@ -43,6 +43,8 @@ from perfgate.report import conform
 SCHEMA = 1
 SCHEMA_FILE = "tuning.schema.json"
 _LOCK_TIMEOUT_S = 60.0
+#: What turns a configuration into code: with another version another configuration may be the fastest.
+_COMPILED_BY = ("torch", "triton")
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,25 @@ def device_key(index: int) -> str | None:
 
     devices = [device for device in detect().devices if device.kind != "cpu"]
     return devices[index].key if 0 <= index < len(devices) else None
+
+
+def other_software(tuned: Tuned, index: int) -> str:
+    """Name the software that a configuration was tuned with, where a device has another one now; else nothing.
+
+    Args:
+        tuned: what is stored.
+        index: of the device, as torch counts them.
+
+    Returns:
+        E.g. ``"torch 2.11.0, triton 3.6.0"``: those that differ. What was not recorded is not known to differ.
+    """
+    from perfgate.hardware import detect
+
+    hardware = detect()
+    devices = [device for device in hardware.devices if device.kind != "cpu"]
+    now = hardware.environments.get(devices[index].kind, {}) if 0 <= index < len(devices) else {}
+    differing = (name for name in _COMPILED_BY if tuned.environment.get(name) not in (None, now.get(name)))
+    return ", ".join(f"{name} {tuned.environment[name]}" for name in differing)
 
 
 def path_of(root: Path, key: str, kernel: str) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from perfgate import outcomes, units
@@ -56,6 +56,7 @@ def judge(
     *,
     last: bool,
     only: frozenset[str] | None = None,
+    by: Callable[..., MetricVerdict] = settle,
 ) -> CaseResult:
     """Judge a case from what every process so far found out about it.
 
@@ -65,6 +66,7 @@ def judge(
         last: no further process will come. Otherwise INCONCLUSIVE metrics are undecided and want repeating.
         only: the metrics that more processes were started for. The others keep their verdict from the screen. None
             judges all of them.
+        by: judges one metric, as :func:`perfgate.verdict.decide.settle` does.
 
     Returns:
         The result. Its ``failed`` is left to the caller, who knows about ``--perf-strict``.
@@ -83,10 +85,19 @@ def judge(
         method=first.method,
         conditions=first.conditions,
         reported=first.reported,
+        environment=first.environment,
     )
+    if baseline is not None:
+        result = replace(
+            result,
+            baseline_environment=baseline.environment,
+            baseline_notes=baseline.notes,
+            baseline_commit=baseline.commit,
+            baseline_date=baseline.date,
+        )
     passed = [each for each in measurements if each.outcome is Outcome.PASSED]
     changed = _differences(baseline, passed) if baseline else ""
-    metrics = tuple(_metrics(baseline, passed, changed, last=last, only=only)) if passed else ()
+    metrics = tuple(_metrics(baseline, passed, changed, last=last, only=only, by=by)) if passed else ()
     result = replace(result, metrics=metrics)
     if first.outcome is Outcome.PASSED and len(passed) < len(measurements):
         return _unsteady(result, measurements)
@@ -152,6 +163,7 @@ def _metrics(
     *,
     last: bool,
     only: frozenset[str] | None,
+    by: Callable[..., MetricVerdict],
 ) -> Iterable[MetricVerdict]:
     """Judge every metric that is measured or stored, the measured ones first."""
     known = {metric.name: metric for metric in baseline.metrics} if baseline else {}
@@ -164,7 +176,7 @@ def _metrics(
         elif stale := changed or _redefined(stored, values[0]):
             yield _stale(stored, values, stale)
         elif only is None or name in only:
-            yield settle(stored, values, last=last)
+            yield by(stored, values, last=last)
         else:
             yield decide(stored, values[:1], last=False)
     yield from map(_removed, known.values())
@@ -176,8 +188,9 @@ def _each(measurements: Sequence[Measurement], name: str) -> list[Metric]:
 
 def _new(values: Sequence[Metric]) -> MetricVerdict:
     metric = values[-1]
-    value = statistics.median(each.value for each in values)
-    return MetricVerdict(metric.name, metric.unit, value, Verdict.NEW, metric.better)
+    each_value = tuple(each.value for each in values)
+    value = statistics.median(each_value)
+    return MetricVerdict(metric.name, metric.unit, value, Verdict.NEW, metric.better, values=each_value)
 
 
 def _removed(stored: StoredMetric) -> MetricVerdict:
@@ -190,6 +203,7 @@ def _removed(stored: StoredMetric) -> MetricVerdict:
         better=stored.better,
         baseline=value,
         reason="stored, but no longer measured; its value is the stored one",
+        baseline_values=stored.values,
     )
 
 

@@ -12,7 +12,7 @@ from perfgate.measure import notes
 from perfgate.model import Baseline, CaseResult, Measurement, Verdict
 
 #: Verdicts that a reader wants to know the cause of.
-_CHANGED = frozenset({Verdict.REGRESSED, Verdict.IMPROVED, Verdict.OUTCOME_CHANGED})
+_CHANGED = frozenset({Verdict.REGRESSED, Verdict.IMPROVED, Verdict.OUTCOME_CHANGED, Verdict.STALE})
 _NOTHING = "nothing noted"
 
 

@@ -28,18 +28,19 @@ from collections.abc import Sequence
 from perfgate import units
 from perfgate.model import Metric, MetricVerdict, StoredMetric, Verdict
 from perfgate.verdict import scale as scales
-from perfgate.verdict.rule import TOTALS, Look, look
+from perfgate.verdict.rule import ALARM, TOTALS, Look, look
 from perfgate.verdict.scale import Scale
 from perfgate.verdict.speeds import CLOCK, Finding, by_clock, by_views, common, steadiest, word
 
 
-def decide(stored: StoredMetric, current: Sequence[Metric], *, last: bool) -> MetricVerdict:
+def decide(stored: StoredMetric, current: Sequence[Metric], *, last: bool, alarm: float = ALARM) -> MetricVerdict:
     """Judge what was measured so far of one metric.
 
     Args:
         stored: the baseline, one value a recorded process.
         current: the metric from each process of now, the screening one first. Limit and noise are the last one's.
         last: no further process will come.
+        alarm: level at which REGRESSED and IMPROVED exclude chance.
 
     Returns:
         The verdict. INCONCLUSIVE means "undecided, repeat" unless ``last``; every other word stands.
@@ -52,11 +53,18 @@ def decide(stored: StoredMetric, current: Sequence[Metric], *, last: bool) -> Me
     broken = _broken(stored.values, values)
     if broken:
         return MetricVerdict(
-            metric.name, metric.unit, statistics.median(values), Verdict.CORRUPT, metric.better, reason=broken
+            metric.name,
+            metric.unit,
+            statistics.median(values),
+            Verdict.CORRUPT,
+            metric.better,
+            reason=broken,
+            values=tuple(values),
+            baseline_values=stored.values,
         )
 
     scale = scales.of(stored.values, values, higher=metric.better == "higher", limit=metric.limit, noise=metric.noise)
-    finding = _find(stored, current, scale, last=last)
+    finding = _find(stored, current, scale, last=last, alarm=alarm)
     shown = finding.look
     change = scale.change(float(shown.estimate))
     low, high = sorted((scale.change(float(shown.low)), scale.change(float(shown.high))))
@@ -75,6 +83,8 @@ def decide(stored: StoredMetric, current: Sequence[Metric], *, last: bool) -> Me
         relative=scale.relative,
         reason=_reason(finding, scale, metric.unit, len(current), last=last),
         detectable=detectable,
+        values=tuple(values),
+        baseline_values=stored.values,
     )
 
 
@@ -97,9 +107,9 @@ def settle(stored: StoredMetric, current: Sequence[Metric], *, last: bool) -> Me
     return verdict
 
 
-def _find(stored: StoredMetric, current: Sequence[Metric], scale: Scale, *, last: bool) -> Finding:
+def _find(stored: StoredMetric, current: Sequence[Metric], scale: Scale, *, last: bool, alarm: float) -> Finding:
     def at(baseline: Sequence[float], now: Sequence[float]) -> Look:
-        return look(scale.figures(baseline), scale.figures(now), scale.limit, scale.prior, last=last)
+        return look(scale.figures(baseline), scale.figures(now), scale.limit, scale.prior, last=last, alarm=alarm)
 
     plain = at(stored.values, [metric.value for metric in current])
     speeds = common(stored, current)

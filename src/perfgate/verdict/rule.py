@@ -74,6 +74,7 @@ def look(
     prior: float | NDArray[np.float64],
     *,
     last: bool,
+    alarm: float = ALARM,
 ) -> Look:
     """Apply the rule to figures on a scale on which larger is worse and differences are changes.
 
@@ -83,6 +84,7 @@ def look(
         limit: [...], the allowed change, at least 0.
         prior: [...], the deviation between processes that is expected beforehand.
         last: no further process will come.
+        alarm: level of the interval that must exclude 0.
     """
     import numpy as np
 
@@ -92,7 +94,7 @@ def look(
     error = deviation * np.hypot(median_error(recorded), median_error(processes))
     size, allowed = np.abs(estimate), limit + _ROUNDING
     screening = processes == 1 and not last
-    reach = t_quantile(degrees, SCREEN if screening else ALARM) * error
+    reach = t_quantile(degrees, SCREEN if screening else alarm) * error
     low, high = estimate - reach, estimate + reach
 
     if screening:

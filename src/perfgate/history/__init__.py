@@ -1,0 +1,1 @@
+"""What became of a figure over the nights? Stored runs, change points, drifts and noise."""

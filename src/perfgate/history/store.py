@@ -1,0 +1,298 @@
+"""How are runs added to the history, and how is a series read? SQLite or PostgreSQL, through SQLAlchemy.
+
+Heavy: imports SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+
+from perfgate.errors import HistoryError
+from perfgate.history import tables
+from perfgate.history.entry import Entry, Point
+from perfgate.history.place import DEFAULT, file_of, shown
+
+# A writer waits for others so long, and begins again so often when one of two in each other's way was broken off.
+_BUSY_S, _TRIES = 15, 4
+_CONNECT_S = 10
+_FIELDS = ("run_id", "value", "low", "high", "verdict", "allowed")
+
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class SeriesName:
+    """Which figure a series is of."""
+
+    id: int
+    case: str
+    key: str
+    metric: str
+    unit: str
+    better: str
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run that points refer to."""
+
+    id: int
+    source: str
+    published: bool
+    started_s: float
+    revision: str
+    host: str
+
+
+@dataclass(frozen=True)
+class StoredPoint:
+    """One figure of one run."""
+
+    run: StoredRun
+    value: float
+    low: float | None
+    high: float | None
+    verdict: str
+    allowed: float | None
+
+
+class History:
+    """The runs so far.
+
+    Args:
+        address: where they are, from :func:`perfgate.history.place.locate`.
+        create: whether to make what is missing; otherwise a history that is not there is an error.
+
+    Raises:
+        HistoryError: it cannot be reached or read.
+    """
+
+    def __init__(self, address: str, *, create: bool = True) -> None:
+        self.address = address
+        path = file_of(address)
+        if path is not None and not create and not path.exists():
+            raise HistoryError(
+                f"{shown(address)}: there is no history",
+                hint="runs are added with: pytest --benchmark-compare --perf-history",
+            )
+        with self._told("cannot be opened"):
+            try:
+                if path is not None and create:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                self._engine = _engine(address)
+            except (OSError, ValueError) as error:
+                reason = error.strerror if isinstance(error, OSError) else str(error)
+                raise HistoryError(f"{shown(address)}: the history cannot be opened: {reason}") from error
+            self._again(self._migrate)
+
+    def __enter__(self) -> History:
+        """Use it, and close it at the end."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+    def append(self, entry: Entry) -> bool:
+        """Add a run, whole or not at all.
+
+        Returns:
+            Whether it was not there before.
+
+        Raises:
+            HistoryError: it cannot be written.
+        """
+        with self._told("the run cannot be added"):
+            return self._again(lambda: self._write(lambda connection: _append(connection, entry)))
+
+    def find(self, text: str = "") -> list[SeriesName]:
+        """Give the series of a case by its whole id, else those whose case contains the text, in the order of names."""
+        query = sa.select(tables.series)
+        with self._reading() as connection:
+            rows = connection.execute(query.where(tables.series.c.name == text)).all()
+            if not rows:
+                # LIKE would need its wildcards taken out, and differs between the databases.
+                rows = [row for row in connection.execute(query) if text in row.name]
+        return sorted((SeriesName(*row) for row in rows), key=lambda each: (each.case, each.key, each.metric, each.id))
+
+    def points(self, series_id: int) -> list[StoredPoint]:
+        """Give the points of a series, the oldest first."""
+        columns = [tables.points.c[name] for name in _FIELDS[1:]]
+        joined = tables.points.join(tables.runs, tables.points.c.run_id == tables.runs.c.id)
+        query = sa.select(*_run_columns(), *columns).select_from(joined).where(tables.points.c.series_id == series_id)
+        with self._reading() as connection:
+            rows = connection.execute(query.order_by(tables.runs.c.started_s, tables.runs.c.id)).all()
+        return [StoredPoint(StoredRun(*row[:6]), *row[6:]) for row in rows]
+
+    def everything(self) -> Iterator[tuple[SeriesName, list[StoredPoint]]]:
+        """Give every series that somebody judges with its points, one after the other."""
+        with self._reading() as connection:
+            names = {row.id: SeriesName(*row) for row in connection.execute(sa.select(tables.series))}
+            runs = {row.id: StoredRun(*row) for row in connection.execute(sa.select(*_run_columns()))}
+            columns = [tables.points.c[name] for name in _FIELDS]
+            query = sa.select(tables.points.c.series_id, *columns).order_by(tables.points.c.series_id)
+            found: list[StoredPoint] = []
+            last = None
+            for row in connection.execution_options(yield_per=10_000).execute(query):
+                series_id, run_id, *rest = row
+                if series_id != last:
+                    if found:
+                        yield names[last], sorted(found, key=_age)
+                    found, last = [], series_id
+                run = runs.get(run_id)
+                # None: a run that was added since.
+                if run is not None and not run.published and series_id in names:
+                    found.append(StoredPoint(run, *rest))
+            if found and last is not None:
+                yield names[last], sorted(found, key=_age)
+
+    def last_s(self) -> float:
+        """Give when the last run began, in seconds since the epoch; 0 when there is none."""
+        query = sa.select(sa.func.max(tables.runs.c.started_s)).where(tables.runs.c.published.is_(False))
+        with self._reading() as connection:
+            return float(connection.execute(query).scalar_one() or 0.0)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with self._told("cannot be read"), self._engine.connect() as connection:
+            yield connection
+
+    def _migrate(self) -> None:
+        """Make the tables, or bring them up to date."""
+        with self._engine.connect() as connection:
+            if tables.is_current(connection, self.address):
+                return
+        if self._engine.dialect.name == "sqlite":
+            # Readers and a writer then keep out of each other's way; the file remembers it.
+            with self._engine.connect() as connection:
+                driver: Any = connection.connection.dbapi_connection
+                driver.execute("PRAGMA journal_mode=WAL")
+        self._write(lambda connection: tables.migrate(connection, self.address))
+
+    def _write(self, work: Callable[[sa.Connection], Result]) -> Result:
+        """Do something in one writing transaction."""
+        with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
+            return work(connection)
+
+    def _again(self, work: Callable[[], Result]) -> Result:
+        """Do something, again when another writer was in the way."""
+        for attempt in range(1, _TRIES):
+            try:
+                return work()
+            except OperationalError:
+                # Two that were in each other's way must not meet again.
+                time.sleep(random.uniform(0.05, 0.2) * attempt)
+        return work()
+
+    @contextlib.contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            cause = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()
+            said = "the history " if what.startswith("cannot") else ""
+            raise HistoryError(
+                f"{shown(self.address)}: {said}{what}: {cause[0] if cause else type(error).__name__}",
+                hint=f"is it reachable, and a history of perfgate? The default is a file: --perf-history={DEFAULT}",
+            ) from error
+
+
+def _run_columns() -> list[sa.Column[Any]]:
+    return [tables.runs.c[name] for name in ("id", "source", "published", "started_s", "revision", "host")]
+
+
+def _age(point: StoredPoint) -> tuple[float, int]:
+    return point.run.started_s, point.run.id
+
+
+def _engine(address: str) -> sa.Engine:
+    url = sa.engine.make_url(address)
+    if not address.startswith("sqlite"):
+        return sa.create_engine(url, connect_args={"connect_timeout": _CONNECT_S})
+    engine = sa.create_engine(url, connect_args={"timeout": _BUSY_S})
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, record: Any) -> None:
+        # The driver would begin transactions by itself, and not the kind that waits for other writers.
+        connection.isolation_level = None
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _append(connection: sa.Connection, entry: Entry) -> bool:
+    insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    added = connection.execute(
+        insert(tables.runs)
+        .values(
+            identity=entry.identity,
+            source=entry.source,
+            published=entry.published,
+            started_s=entry.started_s,
+            revision=entry.revision,
+            host=entry.host,
+            software=json.dumps(dict(entry.software), sort_keys=True),
+        )
+        .on_conflict_do_nothing(index_elements=["identity"])
+        .returning(tables.runs.c.id)
+    ).scalar_one_or_none()
+    if added is None:
+        return False
+    if entry.points:
+        ids = _series_ids(connection, insert, entry.points)
+        rows = [
+            {
+                "series_id": ids[_place(point)],
+                "run_id": added,
+                **{name: getattr(point, name) for name in _FIELDS[1:]},
+            }
+            for point in entry.points
+        ]
+        connection.execute(tables.points.insert(), rows)
+    return True
+
+
+def _place(point: Point) -> tuple[str, str, str, str]:
+    return point.case, point.key, point.metric, point.unit
+
+
+def _series_ids(connection: sa.Connection, insert: Any, points: Sequence[Point]) -> dict[tuple[str, ...], int]:
+    """Give the ids of the series of some points; make those that are new."""
+    table = tables.series
+    query = sa.select(table).where(table.c.key.in_(sorted({point.key for point in points})))
+
+    def known() -> dict[tuple[str, ...], int]:
+        return {(row.name, row.key, row.metric, row.unit): row.id for row in connection.execute(query)}
+
+    ids = known()
+    # In one order for all writers: two that make the same series would otherwise wait for each other.
+    new = sorted({(*_place(point), point.better) for point in points if _place(point) not in ids})
+    if new:
+        names = ("name", "key", "metric", "unit", "better")
+        rows = [dict(zip(names, values, strict=True)) for values in new]
+        connection.execute(insert(table).on_conflict_do_nothing(), rows)
+        ids = known()
+    return ids

@@ -1,0 +1,178 @@
+"""How are a series and a nightly report told? As lines for a terminal, as Markdown, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from perfgate.hardware.key import printable
+from perfgate.history import plot
+from perfgate.history.nightly import Finding, Report
+from perfgate.history.query import Series, date
+from perfgate.units import count, percent, together
+
+#: The last so many points of a series are listed.
+LISTED = 10
+_TITLES = {
+    "change": "new change points",
+    "drift": "slow drifts, each night inside its limit",
+    "noisier": "cases that became noisier",
+}
+_INDENT = "    "
+
+
+def of_series(series: Series, *, unicode: bool, points: int = LISTED) -> Iterator[str]:
+    """Tell a series: a plot, its change points, and its last points.
+
+    Args:
+        series: what to tell.
+        unicode: whether braille dots can be written.
+        points: so many of the last points are listed.
+    """
+    yield printable(series.case)
+    where = f"{_INDENT}{series.metric} on {series.key}"
+    values = together(series.values, series.unit)
+    if series.published:
+        yield f"{where}: {', '.join(values)} (published; shown, never judged)"
+        return
+    runs = count(len(values), "run")
+    yield f"{where}, {runs} from {_day(series.dates[0])} to {_day(series.dates[-1])}"
+    if len(values) > 1:
+        labels = tuple(together([max(series.values), min(series.values)], series.unit))
+        places = [change.index for change in series.changes]
+        drawn = plot.lines(series.values, places, (labels[0], labels[1]), unicode=unicode)
+        yield from (f"{_INDENT}{line}" for line in drawn)
+    for change in series.changes:
+        levels = together([change.before, change.after], series.unit)
+        yield (
+            f"{_INDENT}{_day(series.dates[change.index])}: {levels[0]} -> {levels[1]} ({_size(change.share)}, "
+            f"{_worse(change.after > change.before, series.better)}), "
+            f"commits {commits(series.commits[change.index - 1], series.commits[change.index])}"
+        )
+    if len(values) >= 2 and not series.changes:
+        yield f"{_INDENT}no change point"
+    for place in range(max(0, len(values) - points), len(values)):
+        told = [_day(series.dates[place]), series.commits[place] or "?", values[place]]
+        if (verdict := series.verdicts[place]) not in ("", "unchanged"):
+            told.append(verdict.replace("_", " "))
+        yield f"{_INDENT}{_INDENT}{'  '.join(told)}"
+
+
+def of_report(report: Report, nights: int) -> Iterator[str]:
+    """Tell what is new; one line when nothing is."""
+    yield _headline(report, nights)
+    for kind, title in _TITLES.items():
+        found = [finding for finding in report.findings if finding.kind == kind]
+        if found:
+            yield f"{title} ({len(found)})"
+        for finding in found:
+            yield f"{_INDENT}{printable(finding.name.case)}"
+            yield f"{_INDENT}{_INDENT}{finding.name.metric} on {finding.name.key}: {_told(finding)}"
+
+
+def markdown(report: Report, nights: int) -> Iterator[str]:
+    """Tell what is new for a summary or an issue on GitHub."""
+    yield f"**{_headline(report, nights)}**"
+    for kind, title in _TITLES.items():
+        found = [finding for finding in report.findings if finding.kind == kind]
+        if found:
+            yield ""
+            yield f"### {title[0].upper()}{title[1:]} ({len(found)})"
+            yield ""
+            yield "| case | figure | hardware | what | since | commits |"
+            yield "|---|---|---|---|---|---|"
+        for finding in found:
+            name = finding.name
+            cells = (name.case, name.metric, name.key, _what(finding), _day(date(finding.since.run.started_s)))
+            yield f"| {' | '.join(map(_cell, (*cells, _range(finding))))} |"
+
+
+def to_json(report: Report, nights: int) -> dict[str, Any]:
+    """Give what is new as JSON values."""
+    return {
+        "nights": nights,
+        "series": report.series,
+        "until": date(report.until_s),
+        "findings": [
+            {
+                "kind": each.kind,
+                "case": each.name.case,
+                "key": each.name.key,
+                "metric": each.name.metric,
+                "unit": each.name.unit,
+                "worse": each.worse,
+                "before": each.before,
+                "after": each.after,
+                "share": each.share,
+                "since": date(each.since.run.started_s),
+                "last_good": each.last_good.run.revision if each.last_good else None,
+                "first_bad": each.since.run.revision,
+            }
+            for each in report.findings
+        ],
+    }
+
+
+def series_to_json(series: Series) -> Mapping[str, Any]:
+    """Give a series as JSON values."""
+    changes = [{**asdict(change), "share": change.share} for change in series.changes]
+    return {**asdict(series), "changes": changes}
+
+
+def commits(last_good: str, first_bad: str) -> str:
+    """Write the commits that lie between two nights, as git reads it."""
+    if last_good == first_bad:
+        return f"{first_bad or '?'} in both: not the code"
+    return f"{last_good or '?'}..{first_bad or '?'}"
+
+
+def _headline(report: Report, nights: int) -> str:
+    span = "the last night" if nights == 1 else f"the last {nights} nights"
+    if not report.series:
+        return "the history has no figure yet"
+    worse = sum(finding.worse for finding in report.findings)
+    looked = f"{count(report.series, 'figure')} until {_day(date(report.until_s))}"
+    if not report.findings:
+        return f"nothing new in {span}: {looked}"
+    return f"{count(worse, 'figure')} got worse, {len(report.findings) - worse} better, in {span}: {looked}"
+
+
+def _told(finding: Finding) -> str:
+    return f"{_what(finding)}, since {_day(date(finding.since.run.started_s))}, commits {_range(finding)}"
+
+
+def _range(finding: Finding) -> str:
+    before = finding.last_good.run.revision if finding.last_good else ""
+    return commits(before, finding.since.run.revision)
+
+
+def _what(finding: Finding) -> str:
+    before, after = together([finding.before, finding.after], finding.name.unit)
+    if finding.kind == "noisier":
+        ratio = f"{finding.after / finding.before:.1f} times the spread" if finding.before else "it repeated before"
+        return f"spread {before} -> {after} ({ratio})"
+    word = _worse(finding.after > finding.before, finding.name.better)
+    return f"{before} -> {after} ({_size(finding.share)}, {word})"
+
+
+def _size(share: float | None) -> str:
+    return percent(share) if share is not None else "from nothing"
+
+
+def _worse(up: bool, better: str) -> str:
+    return "worse" if up == (better == "lower") else "better"
+
+
+def _day(text: str) -> str:
+    return text[:10] or "?"
+
+
+def _cell(text: str) -> str:
+    """Make a text from anywhere fit for a cell of a Markdown table."""
+    plain = printable(text).replace("\\", "\\\\")
+    for mark, stand_in in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "\\`")):
+        plain = plain.replace(mark, stand_in)
+    for mark in "*_[]#@":
+        plain = plain.replace(mark, f"\\{mark}" if mark != "@" else "&#64;")
+    return plain

@@ -1,0 +1,74 @@
+"""What does ``perfgate report`` do? It builds reports from stored runs: a page, Markdown, JSON, or lines of text."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perfgate.report import run_file, whole_file
+
+if TYPE_CHECKING:
+    from perfgate.report.html import History
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command's arguments."""
+    about = "build reports from stored runs: a page, Markdown, or one run of several"
+    parser = commands.add_parser(
+        "report",
+        help=about,
+        description=f"{about}. A later run of a case on the same hardware replaces an earlier one. "
+        "Without a file to write, the runs are told in the terminal.",
+    )
+    about = "runs that pytest --perf-json=FILE has stored, the oldest first"
+    parser.add_argument("runs", metavar="RUN.json", type=Path, nargs="+", help=about)
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write a page that opens offline")
+    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write Markdown, as for a step's summary")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write all of it as one stored run")
+    about = "folder that the ids of the cases start from, for published.csv beside them (default: this one)"
+    parser.add_argument("--root", metavar="DIR", type=Path, default=Path(), help=about)
+    about = "draw past runs on the page: a file or an address that pytest --perf-history has written to"
+    parser.add_argument("--history", metavar="URL", help=about)
+
+
+def _past(address: str | None) -> History | None:
+    """Give what tells the series of a figure, where a history was named."""
+    if address is None:
+        return None
+    from perfgate.history.query import reader
+
+    return reader(address)
+
+
+def run(options: argparse.Namespace) -> Iterator[str]:
+    """Build what was asked for.
+
+    Raises:
+        RunFileError: a run cannot be read, or a report cannot be written.
+        HistoryError: the history is not there, or cannot be read.
+        SettingError: the address of the history cannot be used.
+    """
+    from perfgate.report.merge import merged
+
+    runs = [run_file.read(path) for path in options.runs]
+    if options.html is not None:
+        from perfgate.report import html
+
+        page = html.render(runs, root=options.root, history=_past(options.history))
+        whole_file.write(options.html, page, what="the page", setting="--html")
+        yield f"wrote {options.html}"
+    if options.markdown is not None:
+        from perfgate.report import markdown
+
+        whole_file.write(options.markdown, markdown.summary(*runs), what="the Markdown", setting="--markdown")
+        yield f"wrote {options.markdown}"
+    if options.json is not None:
+        run_file.write(merged(runs), options.json, setting="--json")
+        yield f"wrote {options.json}"
+    if options.html is None and options.markdown is None and options.json is None:
+        from perfgate.report import terminal
+
+        for line in terminal.lines(merged(runs)):
+            yield line.text

@@ -1,0 +1,163 @@
+"""How often is a comparison with a commit wrong? The real rule, pair by pair, over many simulated runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from perfgate.ab import judge
+from perfgate.model import Limit, Measurement, Metric, Noise, Outcome, Verdict
+from perfgate.plan import Plan
+from perfgate.verdict.rule import ALARM, TOTALS, look
+
+METHOD = {"version": "1", "clock": "wall"}
+
+
+def simulate(sigma: float, change: float, *, cases: int = 1, runs: int = 4000, seed: int = 1) -> dict[str, float]:
+    """Give the shares of regressed and unchanged, and the mean number of pairs; vectorised as the rule is."""
+    rng = np.random.default_rng(seed)
+    base, head = rng.normal(0, sigma, (runs, 12)), rng.normal(0, sigma, (runs, 12)) + np.log1p(change)
+    limit, prior = np.log1p(judge.WALL_LIMIT.relative), judge.WALL_NOISE.relative
+    open_, shares, pairs = np.arange(runs), Counter(), 0
+    for total in TOTALS:
+        last = total == TOTALS[-1]
+        seen = look(base[open_, :total], head[open_, :total], limit, prior, last=last, alarm=judge.alarm(cases))
+        shares["regressed"] += int(seen.regressed.sum())
+        shares["unchanged"] += int(seen.unchanged.sum())
+        done = seen.regressed | seen.improved | seen.unchanged | last
+        pairs += total * int(done.sum())
+        open_ = open_[~done]
+    return {"pairs": pairs / runs, **{word: number / runs for word, number in shares.items()}}
+
+
+@pytest.mark.parametrize(("sigma", "least"), [(0.01, 1.0), (0.02, 0.999), (0.03, 0.99), (0.04, 0.88)])
+def test_ten_percent_more_time_is_found(sigma, least):
+    rates = simulate(sigma, 0.10)
+    print(sigma, rates)
+    assert rates["regressed"] >= least
+    assert rates.get("unchanged", 0) <= 0.015
+
+
+@pytest.mark.parametrize("cases", [1, 10, 200])
+@pytest.mark.parametrize("sigma", [0.01, 0.02, 0.03, 0.05])
+def test_unchanged_code_raises_an_alarm_in_at_most_two_percent_of_runs(sigma, cases):
+    # A run of so many cases, each of them alike: the share that each may raise is cases times smaller.
+    rates = simulate(sigma, 0.0, cases=cases, runs=20_000)
+    print(sigma, cases, rates)
+    assert rates.get("regressed", 0) <= 0.02 / cases
+    if sigma <= 0.02:
+        assert rates["unchanged"] >= 0.999
+
+
+def test_a_slow_down_in_the_tail_of_t_is_found_and_none_is_invented():
+    rng = np.random.default_rng(4)
+    base, head = rng.standard_t(3, (20_000, 12)) * 0.02, rng.standard_t(3, (20_000, 12)) * 0.02
+    limit = np.log1p(0.05)
+    words = [look(base[:, :n], head[:, :n], limit, 0.02, last=n == 12, alarm=judge.alarm(1)) for n in TOTALS]
+    assert float(np.any([each.regressed for each in words], axis=0).mean()) <= 1e-3
+    slower = look(base, head + np.log(1.15), limit, 0.02, last=True, alarm=judge.alarm(1))
+    assert float(slower.regressed.mean()) >= 0.9
+
+
+def test_levels_share_the_alarms_of_a_run():
+    assert judge.alarm(1) == judge.LOOSEST
+    assert judge.alarm(200) == pytest.approx(ALARM, rel=0.15)
+    assert judge.alarm(1000) < ALARM
+
+
+def taken(value: float, *, memory: float = 1 << 20, outcome: Outcome = Outcome.PASSED, reason: str = "") -> Measurement:
+    metrics = (
+        Metric("wall_time", "s", value, limit=Limit(0.10), noise=Noise(0.05)),
+        Metric("memory", "B", memory, limit=Limit(0.0, 512.0)),
+    )
+    passed = metrics if outcome is Outcome.PASSED else ()
+    return judge.limited(
+        Measurement("t.py::test_a", "cpu", outcome, reason, passed, METHOD, {"python": "3.12"}), Plan()
+    )
+
+
+def compare(base: list[Measurement], head: list[Measurement], *, last: bool = False):
+    return judge.compare(base, head, commit="0123abc", level=judge.alarm(1), last=last)
+
+
+def test_wall_time_gets_the_limit_of_one_run_unless_the_test_names_one():
+    assert [metric.limit for metric in taken(1.0).metrics] == [Limit(0.05), Limit(0.0, 512.0)]
+    own = judge.limited(taken(1.0), Plan(time=Limit(0.2)))
+    assert own.metrics[0].limit == Limit(0.2)
+
+
+def test_one_pair_clears_no_wall_time_of_a_cpu_however_alike_it_looks():
+    result = compare([taken(1e-3)], [taken(1e-3)])
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert result.reason == "wall_time: undecided after 1 pair"
+    assert {metric.name: metric.verdict for metric in result.metrics} == {
+        "wall_time": Verdict.INCONCLUSIVE,
+        "memory": Verdict.UNCHANGED,
+    }
+
+
+def test_one_pair_clears_what_repeats_well_enough():
+    def device(value: float) -> Measurement:
+        metric = Metric("device_time", "s", value, limit=Limit(0.02), noise=Noise(0.002))
+        return Measurement("t.py::test_a", "gpu", metrics=(metric,), method=METHOD)
+
+    assert compare([device(1e-3)], [device(1.003e-3)]).verdict is Verdict.UNCHANGED
+    assert compare([device(1e-3)], [device(1.03e-3)]).verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_metric_keeps_the_word_of_the_look_that_decided_it():
+    base = [taken(1e-3) for _ in range(8)]
+    head = [taken(1e-3) for _ in range(4)] + [taken(9e-3) for _ in range(4)]
+    assert compare(base[:4], head[:4]).verdict is Verdict.UNCHANGED
+    assert compare(base, head, last=True).metrics[0].verdict is Verdict.UNCHANGED
+
+
+def test_more_memory_fails_after_four_pairs():
+    assert compare([taken(1e-3)], [taken(1e-3, memory=2 << 20)]).verdict is Verdict.INCONCLUSIVE
+    result = compare([taken(1e-3)] * 4, [taken(1e-3, memory=2 << 20)] * 4)
+    assert (result.verdict, result.reason) == (
+        Verdict.REGRESSED,
+        "memory: beyond the limit, and the figure repeats exactly",
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "verdict", "reason"),
+    [
+        (Outcome.PASSED, Outcome.CRASHED, Verdict.OUTCOME_CHANGED, "passed -> crashed: killed"),
+        (Outcome.CRASHED, Outcome.PASSED, Verdict.IMPROVED, "crashed -> passed"),
+        (Outcome.OUT_OF_MEMORY, Outcome.OUT_OF_MEMORY, Verdict.UNCHANGED, "still out of memory: killed"),
+        (Outcome.FAILED, Outcome.FAILED, Verdict.SKIPPED, "the test failed; its time was not judged"),
+        (Outcome.PASSED, Outcome.FAILED, Verdict.SKIPPED, "the test failed; its time was not judged"),
+        (Outcome.SKIPPED, Outcome.PASSED, Verdict.NEW, "the base has nothing to compare with"),
+    ],
+)
+def test_outcomes(before, now, verdict, reason):
+    why = "killed" if now is not Outcome.PASSED else ""
+    result = compare([taken(1e-3, outcome=before, reason="killed")], [taken(1e-3, outcome=now, reason=why)])
+    assert (result.verdict, result.reason) == (verdict, reason)
+
+
+def test_a_head_that_crashes_now_and_then_is_a_changed_outcome():
+    head = [taken(1e-3), taken(1e-3, outcome=Outcome.CRASHED, reason="killed"), taken(1e-3), taken(1e-3)]
+    result = compare([taken(1e-3)] * 4, head)
+    assert (result.verdict, result.reason) == (Verdict.OUTCOME_CHANGED, "crashed in 1 of 4 processes: killed")
+
+
+def test_a_metric_that_one_side_lacks():
+    more = taken(1e-3)
+    less = Measurement("t.py::test_a", "cpu", metrics=more.metrics[:1], method=METHOD, environment={"python": "3.12"})
+    gone = compare([more] * 4, [judge.limited(less, Plan())] * 4)
+    assert (gone.verdict, gone.reason) == (Verdict.REMOVED, "memory: the base has it, and the head does not")
+    new = compare([less] * 4, [more] * 4)
+    assert (new.verdict, new.reason) == (Verdict.NEW, "memory: the base does not have it")
+
+
+def test_reasons_count_pairs():
+    wide = [0.8e-3, 1.3e-3, 1.0e-3, 1.2e-3]
+    result = compare([taken(each) for each in wide], [taken(each) for each in reversed(wide)])
+    assert result.reason == "wall_time: undecided after 4 pairs"
+    result = compare([taken(each) for each in wide], [taken(each) for each in reversed(wide)], last=True)
+    assert result.reason.startswith("wall_time: noise too large to tell: 4 pairs would show a change of ")

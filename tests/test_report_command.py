@@ -1,0 +1,117 @@
+"""``perfgate report``: reports of stored runs, later and elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from perfgate.cli import main
+from perfgate.model import CaseResult, Device, Hardware, MetricVerdict, Outcome, Run, Verdict
+from perfgate.report import html, markdown, run_file, terminal
+from perfgate.report.merge import merged
+
+GPU = Device("cuda", "NVIDIA H200", "nvidia-h200")
+CPU = Device("cpu", "A CPU", "cpu-a")
+
+
+def run(device: Device, verdict: Verdict, *names: str, **more: str) -> Run:
+    metric = MetricVerdict("device_time", "s", 31e-6, verdict, baseline=30e-6, change=0.033, limit=0.02)
+    cases = tuple(CaseResult(name, device.key, verdict, Outcome.PASSED, 1, metrics=(metric,)) for name in names)
+    return Run(Hardware((device,)), cases, {"torch": "2.13.0"}, "2026-01-31T12:00:00Z", 2.0, **more)  # type: ignore[arg-type]
+
+
+def stored(folder: Path, *runs: Run) -> list[str]:
+    paths = [folder / f"{number}.json" for number in range(len(runs))]
+    for path, each in zip(paths, runs, strict=True):
+        run_file.write(each, path)
+    return [str(path) for path in paths]
+
+
+RUNS = (
+    run(GPU, Verdict.REGRESSED, "a.py::t", "a.py::u", commit="1c2d3e4"),
+    run(GPU, Verdict.UNCHANGED, "a.py::t", commit="5f6a7b8"),
+    run(CPU, Verdict.IMPROVED, "a.py::t"),
+)
+
+
+def test_it_writes_what_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = stored(tmp_path, *RUNS)
+    page, text, one = (tmp_path / "out" / name for name in ("a.html", "a.md", "a.json"))
+    assert main(["report", *files, "--html", str(page), "--markdown", str(text), "--json", str(one)]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"wrote {page}", f"wrote {text}", f"wrote {one}"]
+    assert page.read_text() == html.render(RUNS, root=Path())
+    assert "<title>1 regressed of 3 on NVIDIA H200 and A CPU</title>" in page.read_text()
+    assert text.read_text() == markdown.summary(*RUNS)
+    read = run_file.read(one)
+    assert read == merged(RUNS)
+    assert [(each.key, each.case, each.verdict.value) for each in read.results] == [
+        ("nvidia-h200", "a.py::u", "regressed"),
+        ("nvidia-h200", "a.py::t", "unchanged"),
+        ("cpu-a", "a.py::t", "improved"),
+    ]
+    assert (read.commit, read.duration_s) == ("1c2d3e4, 5f6a7b8", 6.0)
+
+
+def test_without_a_file_it_tells_in_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", *stored(tmp_path, *RUNS)]) == 0
+    assert capsys.readouterr().out.splitlines() == [line.text for line in terminal.lines(merged(RUNS))]
+
+
+def test_published_figures_are_found_from_the_root(tmp_path: Path) -> None:
+    files = stored(tmp_path, RUNS[1])
+    row = "a.py::t,device_time,62,us,RTX 3090,A paper\n"
+    (tmp_path / "published.csv").write_text(f"case,metric,value,unit,hardware,source\n{row}")
+    page = tmp_path / "a.html"
+    assert main(["report", *files, "--html", str(page), "--root", str(tmp_path)]) == 0
+    assert "0.5 ×" in page.read_text()
+
+
+def test_a_history_is_drawn_on_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sqlalchemy")
+    from perfgate.history.entry import of_run
+    from perfgate.history.place import locate
+    from perfgate.history.store import History
+
+    with History(locate("past.db", tmp_path, "the test")) as past:
+        for day in (1, 2, 3):
+            past.append(of_run(dataclasses.replace(RUNS[0], started=f"2026-01-0{day}T12:00:00+00:00")))
+    page = tmp_path / "a.html"
+    files = stored(tmp_path, RUNS[0])
+    assert main(["report", *files, "--html", str(page), "--history", str(tmp_path / "past.db")]) == 0
+    assert page.read_text().count("<figcaption>history of device_time</figcaption>") == 2
+    assert "2026-01-01 to 2026-01-03" in page.read_text()
+    capsys.readouterr()
+    assert main(["report", *files, "--html", str(page), "--history", str(tmp_path / "none.db")]) == 1
+    assert capsys.readouterr().err.startswith(f"perfgate: {tmp_path}/none.db: there is no history\n")
+
+
+def test_problems_of_all_runs_are_told(tmp_path: Path) -> None:
+    first = dataclasses.replace(RUNS[0], problems=("no space", "once"))
+    page = html.render([first, dataclasses.replace(RUNS[1], problems=("no space",), unused=("b/x.json",))])
+    assert page.count("<li>no space</li>") == page.count("<li>once</li>") == 1
+    assert "<li>unused baseline: b/x.json</li>" in page
+
+
+def test_a_run_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path / "none.json"), "--html", str(tmp_path / "a.html")]) == 1
+    assert capsys.readouterr().err == (
+        f"perfgate: {tmp_path}/none.json: cannot read the run: No such file or directory\n"
+        "hint: a run is stored with: pytest --benchmark-compare --perf-json=FILE\n"
+    )
+    assert not (tmp_path / "a.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "what"), [("--html", "the page"), ("--markdown", "the Markdown"), ("--json", "the run")]
+)
+def test_a_report_that_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str, what: str
+) -> None:
+    (tmp_path / "taken").write_text("")
+    assert main(["report", *stored(tmp_path, RUNS[0]), flag, str(tmp_path / "taken" / "a")]) == 1
+    assert capsys.readouterr().err == (
+        f"perfgate: {tmp_path}/taken/a: cannot write {what}: File exists\n"
+        f"hint: give {flag} a file in a folder that can be written to\n"
+    )
