@@ -42,9 +42,7 @@ class BenchmarkPlugin:
         calibration: extra work to measure again with, in a process of a calibration.
     """
 
-    def __init__(
-        self, gated: bool, profile: Path | None = None, calibration: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, gated: bool, profile: Path | None = None, calibration: Mapping[str, Any] | None = None) -> None:
         self._gated = gated
         self._profile = profile
         self._calibration = calibration
