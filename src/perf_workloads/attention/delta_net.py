@@ -86,7 +86,7 @@ def delta_rule(
         output = _fla("fla_kda", "fla.ops.kda", "chunk_kda")(q, k, v, decay, beta, use_qk_l2norm_in_kernel=True)[0]
         note("gated_delta_rule", "fla_kda")
         return output
-    from perf_kernels.gated_delta_rule import gated_delta_rule  # type: ignore[import-not-found]
+    from perf_kernels.gated_delta_rule import gated_delta_rule
 
     result = gated_delta_rule(q, k, v, g, beta, implementation=implementation, normalize_qk=True)
     note("gated_delta_rule", result.implementation)
@@ -137,7 +137,7 @@ def _fla(implementation: str, module: str, name: str) -> Callable[..., Any]:
     Raises:
         ModuleNotFoundError: fla is not installed.
     """
-    from perf_kernels.linear_attention import installed_fla  # type: ignore[import-not-found]
+    from perf_kernels.linear_attention import installed_fla
 
     function: Callable[..., Any] = installed_fla.function("GatedDeltaNet", implementation, module, name)
     return function

@@ -80,7 +80,7 @@ class LinearAttention(nn.Module):  # type: ignore[misc]  # torch is not followed
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Mix x: [B, T, hidden]."""
-        from perf_kernels.linear_attention import linear_attention  # type: ignore[import-not-found]
+        from perf_kernels.linear_attention import linear_attention
 
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
         q, k = functional.elu(q) + 1, functional.elu(k) + 1

@@ -34,14 +34,14 @@ def operation(name: str, shape: Shape, device: str, seed: int = 0) -> tuple[Call
         inputs = torch.randn((3, batch, heads, tokens, width), generator=generator, device=device, dtype=dtype)
         return lambda q, k, v: attend(q, k, v, implementation), tuple(inputs.unbind(0))
     if kind == "linear":
-        from perf_kernels.linear_attention import linear_attention  # type: ignore[import-not-found]
-        from perf_kernels.linear_attention.inputs import random_heads  # type: ignore[import-not-found]
+        from perf_kernels.linear_attention import linear_attention
+        from perf_kernels.linear_attention.inputs import random_heads
 
         heads_of = random_heads(*shape, dtype=dtype, device=device, seed=seed)
         return lambda q, k, v: linear_attention(q, k, v, implementation=implementation).output, heads_of
     if kind == "gated_deltanet":
-        from perf_kernels.gated_delta_rule import gated_delta_rule  # type: ignore[import-not-found]
-        from perf_kernels.gated_delta_rule.inputs import random_gated_heads  # type: ignore[import-not-found]
+        from perf_kernels.gated_delta_rule import gated_delta_rule
+        from perf_kernels.gated_delta_rule.inputs import random_gated_heads
 
         gated = random_gated_heads(*shape, dtype=dtype, device=device, seed=seed)
         return lambda *x: gated_delta_rule(*x, implementation=implementation, normalize_qk=True).output, gated

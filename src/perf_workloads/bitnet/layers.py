@@ -114,7 +114,7 @@ class PackedLinear(TernaryLinear):
 
     def form(self, codes: Tensor) -> Tensor:
         """Give [N, ceil(K / 256) * 64] uint8."""
-        from perf_kernels.ternary_matmul import pack_ternary  # type: ignore[import-not-found]
+        from perf_kernels.ternary_matmul import pack_ternary
 
         self.product = "ternary_matmul kernel" if codes.is_cuda else "torch._int_mm by fields"
         return pack_ternary(codes.to(torch.int8))

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from perf_kernels.row_inputs import random_rows  # type: ignore[import-not-found]
-from perf_kernels.sparse_weights import prune_weight  # type: ignore[import-not-found]
-from perf_kernels.sparse_weights.inputs import random_weight  # type: ignore[import-not-found]
+from perf_kernels.row_inputs import random_rows
+from perf_kernels.sparse_weights import prune_weight
+from perf_kernels.sparse_weights.inputs import random_weight
 from perf_workloads.slidesparse import products
 from perf_workloads.slidesparse.linear import TYPES, linear, pack_weight, quantize_weight
 from perf_workloads.slidesparse.schemes import Scheme

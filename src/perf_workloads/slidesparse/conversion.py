@@ -153,7 +153,7 @@ def _convert_file(
 
 def _convert_layer(name: str, weight: Any, scheme: Scheme, prune: bool) -> dict[str, Any]:
     """Give the codes and scales of one layer, checked."""
-    from perf_kernels.sparse_weights import check_two_in_four  # type: ignore[import-not-found]
+    from perf_kernels.sparse_weights import check_two_in_four
     from perf_workloads.slidesparse.linear import quantize_weight
 
     try:

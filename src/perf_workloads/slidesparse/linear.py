@@ -19,19 +19,19 @@ from typing import Any
 
 import torch
 
-from perf_kernels.dequantize_bias import (  # type: ignore[import-not-found]
+from perf_kernels.dequantize_bias import (
     dequantize_bias,
     dequantize_bias_reference,
 )
-from perf_kernels.row_quantization import (  # type: ignore[import-not-found]
+from perf_kernels.row_quantization import (
     quantize_rows,
     quantize_rows_reference,
 )
-from perf_kernels.slide_quantization import (  # type: ignore[import-not-found]
+from perf_kernels.slide_quantization import (
     slide,
     slide_quantize_rows,
 )
-from perf_kernels.sparse_weights import (  # type: ignore[import-not-found]
+from perf_kernels.sparse_weights import (
     check_two_in_four,
     compress,
     prune_weight,

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from perf_kernels.tuned import Chooser, rows_class  # type: ignore[import-not-found]
+from perf_kernels.tuned import Chooser, rows_class
 from perf_workloads.slidesparse.schemes import Scheme
 from perf_workloads.slidesparse.shapes import TOKENS
 from perfgate.measure.notes import note

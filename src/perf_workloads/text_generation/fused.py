@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch.nn.functional import embedding
 
-from perf_kernels.decode_attention import decode_attention  # type: ignore[import-not-found]
-from perf_kernels.decode_linear import decode_linear  # type: ignore[import-not-found]
+from perf_kernels.decode_attention import decode_attention
+from perf_kernels.decode_linear import decode_linear
 
 Stored = tuple[torch.Tensor, torch.Tensor | None]
 

@@ -124,7 +124,7 @@ class PackedLinear(torch.nn.Module):  # type: ignore[misc]  # torch is not follo
         Raises:
             ValueError: rows of a group do not follow each other.
         """
-        from perf_kernels.decode_linear import pack_int4  # type: ignore[import-not-found]
+        from perf_kernels.decode_linear import pack_int4
 
         gptq.group_size(tensors)
         codes, zeros = gptq.codes_and_zeros(tensors)

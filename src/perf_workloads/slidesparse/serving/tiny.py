@@ -40,7 +40,7 @@ def prune_checkpoint(source: Path, folder: Path, scheme: str) -> Path:
     """Write the checkpoint with the linear layers' weights pruned as a scheme does, still as floats."""
     from transformers import AutoModelForCausalLM
 
-    from perf_kernels.sparse_weights import prune_weight  # type: ignore[import-not-found]
+    from perf_kernels.sparse_weights import prune_weight
 
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     group = schemes.find(scheme).group

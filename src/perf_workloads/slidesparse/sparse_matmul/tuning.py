@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from perf_kernels.sparse_weights import compress, prune_weight  # type: ignore[import-not-found]
-from perf_kernels.sparse_weights.inputs import random_weight  # type: ignore[import-not-found]
+from perf_kernels.sparse_weights import compress, prune_weight
+from perf_kernels.sparse_weights.inputs import random_weight
 from perf_workloads.slidesparse import products
 from perf_workloads.slidesparse.linear import TYPES, slid_width
 from perf_workloads.slidesparse.products import Algorithm, multiply_sparse
