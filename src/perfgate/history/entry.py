@@ -13,6 +13,8 @@ from perfgate.model import CaseResult, MetricVerdict, Outcome, Run
 
 #: Where a run of our own came from.
 PERFGATE = "perfgate"
+# The year 10000: later times cannot be written.
+_LATEST_S = 253_402_300_800.0
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,13 @@ def seconds(text: str) -> float:
     """Read a time; one without an offset is UTC.
 
     Raises:
-        ValueError: it is no time.
+        ValueError: it is no time of this history.
     """
     time = datetime.datetime.fromisoformat(text)
-    return (time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).timestamp()
+    found = (time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).timestamp()
+    if not 0 <= found < _LATEST_S:
+        raise ValueError(f"{text!r} is not between the years 1970 and 9999")
+    return found
 
 
 def _points(run: Run) -> Iterator[Point]:

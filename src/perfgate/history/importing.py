@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from perfgate.errors import HistoryError, PerfgateError
-from perfgate.hardware.key import cpu_key
+from perfgate.hardware.key import cpu_key, printable
 from perfgate.history import published
 from perfgate.history.entry import Entry, Point, identity, of_run, seconds
 from perfgate.report import run_file
@@ -76,8 +76,15 @@ def read(path: Path) -> Entry:
     if isinstance(document, dict) and "benchmarks" in document:
         return of_benchmarks(path, document)
     if isinstance(document, dict) and "cases" in document:
+        run = run_file.read(path)
+        if run.base:
+            raise HistoryError(
+                f"{path}: it compares with {run.base}, and is no run of its own",
+                "What a pull request measures is on no series of nights.",
+                "add a run that compares with baselines: pytest --benchmark-compare --perf-json=FILE",
+            )
         try:
-            return of_run(run_file.read(path))
+            return of_run(run)
         except ValueError as error:
             raise HistoryError(f"{path}: started: {error}") from error
     raise HistoryError(
@@ -151,7 +158,8 @@ def _at(path: Path, holder: Mapping[str, Any], name: str, kind: type, at: str = 
 def _figure(path: Path, holder: Mapping[str, Any], name: str, at: str) -> float:
     value = holder.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e300:
-        fault = "it is missing" if name not in holder else f"{json.dumps(value)} is not a time in seconds"
+        shown = printable(json.dumps(value))
+        fault = "it is missing" if name not in holder else f"{shown} is not a time in seconds"
         raise HistoryError(f"{path}: {at}.{name}: {fault}", hint=_written())
     return float(value)
 

@@ -23,8 +23,12 @@ def keep(run: Run, address: str, root: Path, json: Path | None) -> Run:
         json: the file that the run is written to anyway, or None.
 
     Returns:
-        The run, with a problem more when it could not be added.
+        The run, with a problem more when it could not be added, or a remark when it does not belong there.
     """
+    if run.base:
+        # What a pull request measures would be a step up and down again among the nights.
+        remark = f"not added to the history: the run compares with {run.base}, not with baselines"
+        return replace(run, remarks=(*run.remarks, remark))
     from perfgate.history.store import History
 
     entry = of_run(run, platform.node())

@@ -63,8 +63,9 @@ def shown(address: str) -> str:
     """Write an address for people: a file as its path, and never a password."""
     if (path := file_of(address)) is not None:
         return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
-    hidden = re.sub(r"(://[^/@:]*):[^/]*@", r"\1:***@", address)
-    return re.sub(r"([?&]password=)[^&]*", r"\1***", hidden)
+    # To the first @, as SQLAlchemy reads it, whatever stands between; and to one more, should the password hold that.
+    hidden = re.sub(r"(://[^/@:]*):[^@]*@(?:[^/?@]*@)*", r"\1:***@", address)
+    return re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1***", hidden)
 
 
 def file_of(address: str) -> Path | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -181,8 +182,9 @@ class History:
             if tables.is_current(connection, self.address):
                 return
         if self._engine.dialect.name == "sqlite":
-            # Readers and a writer then keep out of each other's way; the file remembers it.
-            with self._engine.connect() as connection:
+            # Readers and a writer then keep out of each other's way; the file remembers it. Whoever comes second at a new
+            # file may be refused; a file that cannot be written says so at the next statement.
+            with self._engine.connect() as connection, contextlib.suppress(sqlite3.OperationalError):
                 driver: Any = connection.connection.dbapi_connection
                 driver.execute("PRAGMA journal_mode=WAL")
         self._write(lambda connection: tables.migrate(connection, self.address))
@@ -213,6 +215,11 @@ class History:
                 f"{shown(self.address)}: {said}{what}: {cause[0] if cause else type(error).__name__}",
                 hint=f"is it reachable, and a history of perfgate? The default is a file: --perf-history={DEFAULT}",
             ) from error
+        except UnicodeEncodeError as error:
+            # The name of a file, and so of a case, may hold bytes that are no text.
+            raise HistoryError(
+                f"{shown(self.address)}: {what}: {error.object!r} is not UTF-8", hint="give it another name"
+            ) from error
 
 
 def _run_columns() -> list[sa.Column[Any]]:
@@ -224,10 +231,11 @@ def _age(point: StoredPoint) -> tuple[float, int]:
 
 
 def _engine(address: str) -> sa.Engine:
-    url = sa.engine.make_url(address)
-    if not address.startswith("sqlite"):
-        return sa.create_engine(url, connect_args={"connect_timeout": _CONNECT_S})
-    engine = sa.create_engine(url, connect_args={"timeout": _BUSY_S})
+    path = file_of(address)
+    if path is None:
+        return sa.create_engine(sa.engine.make_url(address), connect_args={"connect_timeout": _CONNECT_S})
+    # Not by its address: what follows a question mark in the name of a file is no option.
+    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": _BUSY_S})
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:

@@ -31,7 +31,7 @@ def of_series(series: Series, *, unicode: bool, points: int = LISTED) -> Iterato
         points: so many of the last points are listed.
     """
     yield printable(series.case)
-    where = f"{_INDENT}{series.metric} on {series.key}"
+    where = f"{_INDENT}{printable(series.metric)} on {printable(series.key)}"
     values = together(series.values, series.unit)
     if series.published:
         yield f"{where}: {', '.join(values)} (published; shown, never judged)"
@@ -53,7 +53,7 @@ def of_series(series: Series, *, unicode: bool, points: int = LISTED) -> Iterato
     if len(values) >= 2 and not series.changes:
         yield f"{_INDENT}no change point"
     for place in range(max(0, len(values) - points), len(values)):
-        told = [_day(series.dates[place]), series.commits[place] or "?", values[place]]
+        told = [_day(series.dates[place]), printable(series.commits[place]) or "?", values[place]]
         if (verdict := series.verdicts[place]) not in ("", "unchanged"):
             told.append(verdict.replace("_", " "))
         yield f"{_INDENT}{_INDENT}{'  '.join(told)}"
@@ -68,7 +68,8 @@ def of_report(report: Report, nights: int) -> Iterator[str]:
             yield f"{title} ({len(found)})"
         for finding in found:
             yield f"{_INDENT}{printable(finding.name.case)}"
-            yield f"{_INDENT}{_INDENT}{finding.name.metric} on {finding.name.key}: {_told(finding)}"
+            metric, key = printable(finding.name.metric), printable(finding.name.key)
+            yield f"{_INDENT}{_INDENT}{metric} on {key}: {_told(finding)}"
 
 
 def markdown(report: Report, nights: int) -> Iterator[str]:
@@ -122,6 +123,7 @@ def series_to_json(series: Series) -> Mapping[str, Any]:
 
 def commits(last_good: str, first_bad: str) -> str:
     """Write the commits that lie between two nights, as git reads it."""
+    last_good, first_bad = printable(last_good), printable(first_bad)
     if last_good == first_bad:
         return f"{first_bad or '?'} in both: not the code"
     return f"{last_good or '?'}..{first_bad or '?'}"
