@@ -73,6 +73,15 @@ def test_cases_that_are_gone_or_end_otherwise_come_before_figures_and_new_ones_l
     ]
 
 
+def test_metrics_of_a_case_stand_together_and_what_was_nothing_is_the_largest_change() -> None:
+    old = {(KEY, "a"): baseline(1.0, memory=1024.0), (KEY, "b"): baseline(1.0, spills=0.0), (KEY, "c"): baseline(1.0)}
+    new = {(KEY, "a"): baseline(1.1, memory=4096.0), (KEY, "b"): baseline(1.2, spills=8.0), (KEY, "c"): baseline(1.5)}
+    found = diff.compare(old, new).differences
+    assert [(each.case, each.metric) for each in found] == [
+        ("b", "spills"), ("b", "wall_time"), ("a", "memory"), ("a", "wall_time"), ("c", "wall_time"),
+    ]  # fmt: skip
+
+
 def test_a_metric_on_one_side_only_is_a_difference() -> None:
     found = diff.compare({(KEY, "a"): baseline(memory=1.0)}, {(KEY, "a"): baseline()})
     assert [(each.metric, each.before, each.after, each.change) for each in found.differences] == [
@@ -96,11 +105,11 @@ def test_compares_with_a_commit_in_the_terminal_and_in_markdown(
         "",
         "case               hardware          metric       before       now   change  spread",
         "perf/test_x.py::a  cpu-pretended-2t  memory     2.00 KiB  4.00 KiB   +100 %     0 %",
-        "perf/test_x.py::a  cpu-pretended-2t  wall_time    1.00 s    1.50 s  +50.0 %     3 %",
+        "                                     wall_time    1.00 s    1.50 s  +50.0 %     3 %",
         "perf/test_x.py::d  cpu-pretended-2t  new               -         -        -       -",
     ]
     assert (repository / "out" / "diff.md").read_text() == (
-        "**1 of 3 stored cases changed, 1 new.**\n\n\n"
+        "**1 of 3 stored cases changed, 1 new.**\n\n"
         "| case | hardware | metric | before | now | change | spread |\n"
         "| :-- | :-- | :-- | --: | --: | --: | --: |\n"
         "| `perf/test_x.py::a` | `cpu-pretended-2t` | `memory` | `2.00 KiB` | `4.00 KiB` | `+100 %` | `0 %` |\n"

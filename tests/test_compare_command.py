@@ -183,6 +183,28 @@ def test_the_whole_of_it() -> None:
     assert "unchanged" in everything
 
 
+def test_the_largest_change_comes_first() -> None:
+    a, b = (
+        run(
+            *(case(f"a.py::{factor}", metric(30e-6 * (factor if new else 1.0))) for factor in (1.0, 1.1, 0.8, 1.5, 0.9))
+        )
+        for new in (False, True)
+    )
+    assert [row.case for row in compare(a, b).rows] == [
+        "a.py::1.5", "a.py::1.1", "a.py::0.8", "a.py::0.9", "a.py::1.0",
+    ]  # fmt: skip
+
+
+def test_a_case_is_unchanged_only_where_all_of_it_is() -> None:
+    free = {"name": "total_time", "limit": None}
+    a, b = (run(case("a.py::t", metric(30e-6), metric(value, **free))) for value in (1e-3, 2e-3))
+    assert {row.metric: row.verdict for row in compare(a, b).rows} == {
+        "device_time": Verdict.UNCHANGED, "total_time": None,
+    }  # fmt: skip
+    assert next(lines(a, b)) == "1 case compared by ratios alone"
+    assert next(lines(a, a)) == "1 unchanged of 1 case"
+
+
 def test_two_machines_have_ratios_alone() -> None:
     a, b = run(case("a.py::t", metric(30e-6))), run(case("a.py::t", metric(60e-6), key="cpu-a"), device=CPU)
     told = list(lines(a, b))

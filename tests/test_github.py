@@ -111,14 +111,24 @@ class TestComment:
         assert capsys.readouterr().out == "pull request 7 is not at 0123456789ab: no comment\n"
         assert len(fake.calls) == 1
 
-    def test_without_a_measurement_nothing_is_asked(
+    def test_without_a_measurement_none_is_written(
         self, fake: Fake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         (tmp_path / "none").mkdir()
         (tmp_path / "number").write_text("7")
+        fake.answers({**PULL, COMMENTS: ""})
         assert self.post(tmp_path / "none", "--number", str(tmp_path / "number")) == 0
         assert capsys.readouterr().out == "nothing was measured: no comment\n"
-        assert fake.calls == []
+        assert [call for call in fake.called() if "--method" in call] == []
+
+    def test_what_an_earlier_commit_got_does_not_stay(self, fake: Fake, tmp_path: Path) -> None:
+        (tmp_path / "none").mkdir()
+        (tmp_path / "number").write_text("7")
+        old = {"id": 4, "login": comment.AUTHOR, "body": f"{markdown.MARKER}\nold"}
+        fake.answers({**PULL, COMMENTS: json.dumps(old), "api --method PATCH": {"id": 4}})
+        assert self.post(tmp_path / "none", "--number", str(tmp_path / "number")) == 0
+        assert fake.called()[-1] == "api --method PATCH repos/owner/name/issues/comments/4 --input -"
+        assert json.loads(fake.calls[-1]["text"])["body"] == f"{markdown.MARKER}\n## Performance gate: no run\n"
 
     @pytest.mark.parametrize("text", ["", "0", "07", "-7", "7 8", "7/../../x", "７", "7\n8", "9" * 20, "$(id)"])
     def test_a_number_that_is_none_is_refused(self, fake: Fake, results: Path, text: str) -> None:
@@ -323,6 +333,20 @@ class TestPullRequest:
         assert self.propose() == 0
         assert capsys.readouterr().out == "nothing in baselines has changed: no pull request\n"
         assert fake.calls == []
+
+    def test_the_branch_to_merge_into_is_never_replaced(
+        self, fake: Fake, clone: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        before = self.git(clone.parent / "origin.git", "rev-parse", "main")
+        (clone / "baselines" / "a.json").write_text("2")
+        names = ["--branch", "main", "--title", "Record", "--body", "../body.md"]
+        assert cli.main(["github", "pull-request", "baselines", *names]) == cli.USAGE
+        assert capsys.readouterr().err == (
+            "perfgate: --branch: 'main' is the branch to merge into\nWhat the branch held is replaced.\n"
+            "hint: --branch perf-baselines/MACHINE\n"
+        )
+        assert fake.calls == []
+        assert self.git(clone.parent / "origin.git", "rev-parse", "main") == before
 
 
 def test_without_gh_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

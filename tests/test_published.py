@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,7 @@ def test_ours_stands_beside_theirs(tmp_path: Path) -> None:
         ("perf/hbv/test_a.py::t[x-32]", 30e-6, "s", ""),
         ("perf/hbv/test_a.py::t[x-32]", 0.25, "1", ""),
     ]
+    assert beside(found, [dataclasses.replace(results[0], outcome=Outcome.SKIPPED, metrics=(), reported=())]) == []
     # Only figures of one unit have a ratio.
     assert [row.ratio for row in rows] == [pytest.approx(0.5), 2.0, None, None, 0.5]
 
@@ -90,6 +93,22 @@ def test_what_is_wrong_with_a_file_is_told_and_the_rest_is_read(tmp_path: Path) 
 
 
 COMMITTED = sorted(path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob(f"perf_tests/*/{FILE}"))
+
+
+@pytest.fixture(scope="module")
+def collected() -> list[str]:
+    """The ids of all cases beside published figures, as pytest collects them."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--collect-only", *COMMITTED]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return [line for line in done.stdout.splitlines() if "::" in line]
+
+
+@pytest.mark.parametrize("folder", COMMITTED)
+def test_every_pattern_of_this_repository_has_a_case(folder: str, collected: list[str]) -> None:
+    found, _ = load(ROOT, [folder])
+    own = [case for case in collected if case.startswith(f"{folder}/")]
+    assert own
+    assert [each.case for each in found if not any(map(each.is_of, own))] == []
 
 
 @pytest.mark.parametrize("folder", COMMITTED)

@@ -10,7 +10,7 @@ import pytest
 from perfgate.cli import main
 from perfgate.model import CaseResult, Device, Hardware, MetricVerdict, Outcome, Run, Verdict
 from perfgate.report import html, markdown, run_file, terminal
-from perfgate.report.merge import merged
+from perfgate.report.merge import latest, merged
 
 GPU = Device("cuda", "NVIDIA H200", "nvidia-h200")
 CPU = Device("cpu", "A CPU", "cpu-a")
@@ -38,12 +38,21 @@ RUNS = (
 
 def test_it_writes_what_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = stored(tmp_path, *RUNS)
-    page, text, one = (tmp_path / "out" / name for name in ("a.html", "a.md", "a.json"))
-    assert main(["report", *files, "--html", str(page), "--markdown", str(text), "--json", str(one)]) == 0
-    assert capsys.readouterr().out.splitlines() == [f"wrote {page}", f"wrote {text}", f"wrote {one}"]
+    names = {"html": "a.html", "markdown": "a.md", "github-comment": "comment.md", "json": "a.json"}
+    page, text, comment, one = files_out = [tmp_path / "out" / name for name in names.values()]
+    flags = [each for flag, path in zip(names, files_out, strict=True) for each in (f"--{flag}", str(path))]
+    assert main(["report", *files, *flags]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"wrote {path}" for path in files_out]
     assert page.read_text() == html.render(RUNS, root=Path())
     assert "<title>1 regressed of 3 on NVIDIA H200 and A CPU</title>" in page.read_text()
-    assert text.read_text() == markdown.summary(*RUNS)
+    # What a later run has replaced is in none of them.
+    assert text.read_text() == markdown.summary(*latest(RUNS))
+    assert (
+        text.read_text()
+        .splitlines()[0]
+        .endswith(": 1 regressed on `nvidia-h200`; 1 unchanged on `nvidia-h200`; 1 improved on `cpu-a`")
+    )
+    assert comment.read_text() == markdown.comment(*latest(RUNS))
     read = run_file.read(one)
     assert read == merged(RUNS)
     assert [(each.key, each.case, each.verdict.value) for each in read.results] == [
@@ -52,6 +61,15 @@ def test_it_writes_what_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFi
         ("cpu-a", "a.py::t", "improved"),
     ]
     assert (read.commit, read.duration_s) == ("1c2d3e4, 5f6a7b8", 6.0)
+
+
+def test_a_run_of_which_nothing_is_left_is_left_out() -> None:
+    before, after = run(GPU, Verdict.REGRESSED, "a.py::t"), run(GPU, Verdict.UNCHANGED, "a.py::t")
+    assert latest([before, after]) == [after]
+    # What went wrong with a run is told, and that nothing ran as well.
+    damaged = dataclasses.replace(before, problems=("no space",))
+    assert latest([damaged, after]) == [dataclasses.replace(damaged, results=()), after]
+    assert latest([run(GPU, Verdict.NEW)]) == [run(GPU, Verdict.NEW)]
 
 
 def test_without_a_file_it_tells_in_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,7 +122,13 @@ def test_a_run_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(
-    ("flag", "what"), [("--html", "the page"), ("--markdown", "the Markdown"), ("--json", "the run")]
+    ("flag", "what"),
+    [
+        ("--html", "the page"),
+        ("--markdown", "the Markdown"),
+        ("--github-comment", "the comment"),
+        ("--json", "the run"),
+    ],
 )
 def test_a_report_that_cannot_be_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str, what: str
@@ -114,4 +138,13 @@ def test_a_report_that_cannot_be_written(
     assert capsys.readouterr().err == (
         f"perfgate: {tmp_path}/taken/a: cannot write {what}: File exists\n"
         f"hint: give {flag} a file in a folder that can be written to\n"
+    )
+
+
+@pytest.mark.parametrize("name", [".", "/", ".."])
+def test_a_folder_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert main(["report", *stored(tmp_path, RUNS[0]), "--markdown", name]) == 1
+    assert capsys.readouterr().err == (
+        f"perfgate: {name}: cannot write the Markdown: Is a directory\n"
+        "hint: give --markdown a file in a folder that can be written to\n"
     )

@@ -153,6 +153,11 @@ class TestPullRequest:
             s for s in workflow["jobs"]["comment"]["steps"] if s.get("uses", "").startswith("actions/checkout")
         ]
         assert checkout["with"]["ref"] == "${{ github.event.repository.default_branch }}"
+        # A run that is not approved, cancelled or skipped has no artifacts.
+        assert workflow["jobs"]["comment"]["if"] == (
+            "github.event.workflow_run.event == 'pull_request' && "
+            """contains(fromJSON('["success", "failure"]'), github.event.workflow_run.conclusion)"""
+        )
 
 
 @pytest.fixture
@@ -264,6 +269,10 @@ class TestCompare:
         ]
         assert done.stdout == "t.py::test_a[x y]\nother.py\n"
         assert done.returncode == 1
+        # What the command leaves behind is no change of the tree that it compares.
+        left = ["git", "ls-files", "--others", "--exclude-standard", "results"]
+        assert subprocess.run(left, cwd=repository, capture_output=True, text=True, check=True).stdout == ""
+        assert (repository / "results" / "cpu" / "affected.txt").exists()
 
     def test_where_nothing_is_affected_nothing_is_measured(self, repository: Path, programs: Programs) -> None:
         programs.add("perfgate")
@@ -301,6 +310,16 @@ class TestNightly:
         assert (repository / "results" / "cpu" / "history.json").read_text() == "told: --json\n"
         assert (repository / "results" / "cpu" / "history.md").read_text() == "told: --markdown\n"
         assert summary.read_text() == "told: --markdown\n"
+
+    @pytest.mark.parametrize(("code", "ended"), [(0, 1), (3, 3)])
+    def test_a_history_that_cannot_be_asked_fails_and_leaves_nothing_half_written(
+        self, repository: Path, programs: Programs, code: int, ended: int
+    ) -> None:
+        programs.add("python", f"exit {code}")
+        programs.add("perfgate", "echo half; exit 4")
+        done = shell(self.COMMAND, repository, programs.folder, NAME="cpu", HISTORY="h.sqlite")
+        assert done.returncode == ended
+        assert list((repository / "results" / "cpu").iterdir()) == []
 
 
 class TestInstall:

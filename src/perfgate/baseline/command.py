@@ -67,6 +67,9 @@ def text(found: Comparison, damages: list[str]) -> Iterator[str]:
         return
     columns = [Column(name, index >= _FIGURES_FROM) for index, name in enumerate(_HEADINGS)]
     rows = [_cells(each) for each in found.differences]
+    for index in reversed(range(1, len(rows))):
+        if rows[index][:2] == rows[index - 1][:2]:
+            rows[index] = ("", "", *rows[index][2:])
     table = layout(columns, rows)
     yield ""
     yield table.heading()
@@ -76,9 +79,11 @@ def text(found: Comparison, damages: list[str]) -> Iterator[str]:
 
 def markdown(found: Comparison, damages: list[str]) -> str:
     """Give the comparison as Markdown; the first line is the answer."""
-    parts = [f"**{_counts(found)}.**", ""]
-    parts += (f"- {code(key)}: {', '.join(map(code, lines))}" for key, lines in found.software.items())
-    parts += (f"- damaged: {code(damage)}" for damage in damages)
+    parts = [f"**{_counts(found)}.**"]
+    facts = [f"- {code(key)}: {', '.join(map(code, lines))}" for key, lines in found.software.items()]
+    facts += (f"- damaged: {code(damage)}" for damage in damages)
+    if facts:
+        parts += ["", *facts]
     shown = found.differences[:_MOST]
     if shown:
         aligned = [":--"] * _FIGURES_FROM + ["--:"] * (len(_HEADINGS) - _FIGURES_FROM)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import statistics
 import subprocess
 import tarfile
@@ -46,6 +47,13 @@ class Difference:
     note: str = ""
 
     @property
+    def size(self) -> float:
+        """Say how large the change is; what was nothing, or is no longer there, has no share and is the largest."""
+        if self.what != "changed":
+            return 0.0
+        return math.inf if self.change is None else abs(self.change)
+
+    @property
     def change(self) -> float | None:
         """Give the change as a share of what was there before."""
         if self.before is None or self.after is None or self.before == 0:
@@ -82,7 +90,10 @@ def load(root: Path) -> tuple[dict[Place, Baseline], list[str]]:
 
 
 def compare(old: Mapping[Place, Baseline], new: Mapping[Place, Baseline]) -> Comparison:
-    """Compare two states: what is gone and what ended otherwise first, then the largest changes, then what is new."""
+    """Compare two states: what is gone and what ended otherwise first, then what changed, then what is new.
+
+    The case with the largest change comes first, its metrics together, the largest change of them first.
+    """
     common = sorted(old.keys() & new.keys())
     found: list[Difference] = []
     changed = 0
@@ -95,7 +106,15 @@ def compare(old: Mapping[Place, Baseline], new: Mapping[Place, Baseline]) -> Com
     found += (Difference(*place, "gone", note=_words(old[place])) for place in sorted(old.keys() - new.keys()))
     found += (Difference(*place, "new", note=_words(new[place])) for place in sorted(new.keys() - old.keys()))
     order = ("gone", "outcome", "changed", "new")
-    found.sort(key=lambda each: (order.index(each.what), -abs(each.change or 0.0)))
+    largest: dict[Place, float] = {}
+    for each in found:
+        largest[each.key, each.case] = max(each.size, largest.get((each.key, each.case), 0.0))
+
+    def rank(each: Difference) -> tuple[int, float, Place, float]:
+        place = (each.key, each.case)
+        return order.index(each.what), -largest[place], place, -each.size
+
+    found.sort(key=rank)
     told = {key: tuple(lines) for key, lines in software.items() if lines}
     return Comparison(tuple(found), len(common), changed, told)
 

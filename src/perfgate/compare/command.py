@@ -84,9 +84,13 @@ def answer(found: Comparison) -> str:
 
 
 def _word(rows: Sequence[Row]) -> Verdict | None:
-    """Give the word of a case: the worst of its metrics', if they have any."""
+    """Give the word of a case: the worst of its metrics', if they have any.
+
+    A case is unchanged only where each of its metrics is.
+    """
     given = [row.verdict for row in rows if row.verdict is not None]
-    return min(given, key=SEVERITY.index) if given else None
+    word = min(given, key=SEVERITY.index) if given else None
+    return None if word is Verdict.UNCHANGED and len(given) < len(rows) else word
 
 
 def _told(run: Run) -> str:

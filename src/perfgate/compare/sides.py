@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -68,15 +69,22 @@ def compare(a: Run, b: Run) -> Comparison:
     pairs, only_a, only_b = _pairs(_ran(a), _ran(b))
     rows = [row for one, other in pairs for row in _rows(one, other)]
     order = {case: place for place, case in enumerate(dict.fromkeys(row.case for row in rows))}
-    worst: dict[str, int] = {}
+    worst: dict[str, tuple[int, float]] = {}
     for row in rows:
-        worst[row.case] = min(worst.get(row.case, len(SEVERITY)), _rank(row))
-    rows.sort(key=lambda row: (worst[row.case], order[row.case], _rank(row)))
+        place = (_rank(row), -_distance(row))
+        worst[row.case] = min(worst.get(row.case, place), place)
+    rows.sort(key=lambda row: (worst[row.case], order[row.case], _rank(row), -_distance(row)))
     return Comparison(tuple(rows), tuple(only_a), tuple(only_b), tuple(_software(a, b)))
 
 
 def _rank(row: Row) -> int:
     return SEVERITY.index(row.verdict) if row.verdict is not None else SEVERITY.index(Verdict.NEW)
+
+
+def _distance(row: Row) -> float:
+    """Say how far apart two figures are, where that is a change for better or worse."""
+    judged = row.verdict in (Verdict.REGRESSED, Verdict.IMPROVED)
+    return abs(math.log(row.ratio)) if judged and row.ratio else 0.0
 
 
 def _ran(run: Run) -> dict[tuple[str, str], CaseResult]:
@@ -94,12 +102,12 @@ def _pairs(
 ) -> tuple[list[tuple[CaseResult, CaseResult]], list[CaseResult], list[CaseResult]]:
     pairs = [(a[place], b[place]) for place in a if place in b]
     rest_a, rest_b = ({place: side[place] for place in side if place not in other} for side, other in ((a, b), (b, a)))
+    keys_a, keys_b = (Counter(case for case, _ in rest) for rest in (rest_a, rest_b))
+    of_b = {place[0]: place for place in rest_b}
     only_a = []
     for (case, _), result in rest_a.items():
-        others = [place for place in rest_b if place[0] == case]
-        alone = sum(place[0] == case for place in rest_a) == 1
-        if len(others) == 1 and alone:
-            pairs.append((result, rest_b.pop(others[0])))
+        if keys_a[case] == keys_b[case] == 1:
+            pairs.append((result, rest_b.pop(of_b[case])))
         else:
             only_a.append(result)
     return pairs, only_a, list(rest_b.values())

@@ -39,6 +39,8 @@ def post(
 ) -> Iterator[str]:
     """Write or replace the comment; tell what was done.
 
+    Where nothing was measured there is nothing to write, but what an earlier commit got does not stay.
+
     Args:
         repository: ``owner/name``.
         number: the pull request.
@@ -63,5 +65,8 @@ def post(
             gh.send("PATCH", f"repos/{repository}/issues/comments/{old['id']}", {"body": body})
             yield f"replaced the comment on pull request {number}"
             return
+    if not runs:
+        yield "nothing was measured: no comment"
+        return
     gh.send("POST", f"repos/{repository}/issues/{number}/comments", {"body": body})
     yield f"commented on pull request {number}"

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from perfgate.errors import SettingError
 from perfgate.github import gh
 
 _AUTHOR = (
@@ -28,8 +29,15 @@ def propose(repository: str, folder: Path, *, branch: str, base: str, title: str
         text: what the pull request says.
 
     Raises:
+        SettingError: the branch is the one to merge into, which would be replaced.
         PerfgateError: git or GitHub refuses.
     """
+    if branch == base:
+        raise SettingError(
+            f"--branch: {branch!r} is the branch to merge into",
+            "What the branch held is replaced.",
+            "--branch perf-baselines/MACHINE",
+        )
 
     def git(*arguments: str) -> str:
         return gh.call(arguments, program="git")

@@ -1,4 +1,7 @@
-"""What does ``perfgate report`` do? It builds reports from stored runs: a page, Markdown, JSON, or lines of text."""
+"""What does ``perfgate report`` do? It builds reports from stored runs: a page, Markdown, JSON, or lines of text.
+
+Annotations are left out: at which lines the tests are is known only while they run.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("runs", metavar="RUN.json", type=Path, nargs="+", help=about)
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a page that opens offline")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write Markdown, as for a step's summary")
+    about = "write the text of a comment on a pull request"
+    parser.add_argument("--github-comment", metavar="FILE", type=Path, help=about)
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all of it as one stored run")
     about = "folder that the ids of the cases start from, for published.csv beside them (default: this one)"
     parser.add_argument("--root", metavar="DIR", type=Path, default=Path(), help=about)
@@ -50,7 +55,7 @@ def run(options: argparse.Namespace) -> Iterator[str]:
         HistoryError: the history is not there, or cannot be read.
         SettingError: the address of the history cannot be used.
     """
-    from perfgate.report.merge import merged
+    from perfgate.report.merge import latest, merged
 
     runs = [run_file.read(path) for path in options.runs]
     if options.html is not None:
@@ -62,12 +67,18 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     if options.markdown is not None:
         from perfgate.report import markdown
 
-        whole_file.write(options.markdown, markdown.summary(*runs), what="the Markdown", setting="--markdown")
+        whole_file.write(options.markdown, markdown.summary(*latest(runs)), what="the Markdown", setting="--markdown")
         yield f"wrote {options.markdown}"
+    if options.github_comment is not None:
+        from perfgate.report import markdown
+
+        text = markdown.comment(*latest(runs))
+        whole_file.write(options.github_comment, text, what="the comment", setting="--github-comment")
+        yield f"wrote {options.github_comment}"
     if options.json is not None:
         run_file.write(merged(runs), options.json, setting="--json")
         yield f"wrote {options.json}"
-    if options.html is None and options.markdown is None and options.json is None:
+    if not any((options.html, options.markdown, options.github_comment, options.json)):
         from perfgate.report import terminal
 
         for line in terminal.lines(merged(runs)):

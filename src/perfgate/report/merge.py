@@ -23,6 +23,13 @@ def cases(runs: Sequence[Run]) -> list[CaseResult]:
     return sorted(found.values(), key=lambda result: order[result.key])
 
 
+def latest(runs: Sequence[Run]) -> list[Run]:
+    """Take from each run the results that a later one has replaced; a run of which nothing is left is left out."""
+    kept = {id(result) for result in cases(runs)}
+    left = [replace(run, results=tuple(each for each in run.results if id(each) in kept)) for run in runs]
+    return [new for old, new in zip(runs, left, strict=True) if new.results or not old.results or new.problems]
+
+
 def merged(runs: Sequence[Run]) -> Run:
     """Make one run of several: what is said of one run alone is the latest's, durations add up."""
     if not runs:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from perfgate.model import CaseResult
+from perfgate.model import CaseResult, Outcome
 from perfgate.report.words import broke, module
 from perfgate.units import parse_quantity
 
@@ -144,6 +144,9 @@ def _rows(text: str, folder: str, place: str) -> Iterator[Published | str]:
 
 def _ours(published: Published, result: CaseResult) -> Iterator[Beside]:
     if published.metric == "outcome":
+        # A case that was left out says nothing of how it would have ended.
+        if result.outcome is Outcome.SKIPPED:
+            return
         yield Beside(published, result.case, result.key, None, "", result.outcome.value.replace("_", " "))
         return
     metric = next((each for each in result.metrics if each.name == published.metric), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -22,6 +23,9 @@ def write(path: Path, text: str, *, what: str, setting: str) -> None:
         RunFileError: the file cannot be written.
     """
     try:
+        # A folder such as "." has no name that the file beside it could be called by.
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:

@@ -81,17 +81,20 @@ def _metrics(result: CaseResult) -> Safe | None:
     broke = words.broke(result)
     rows = [_row(metric, broke) for metric in result.metrics]
     drawn = any(plots.change(metric) or plots.values(metric) for metric in result.metrics) and not broke
-    heads = [tag("th", word, scope="col", class_=word if word in ("metric", "verdict") else "n") for word in _HEADINGS]
+    # The class of a heading gives the width of its column; "n" marks figures.
+    heads = [
+        tag("th", word, scope="col", class_=word if word in ("metric", "verdict") else f"n {word}")
+        for word in _HEADINGS
+    ]
     if drawn:
         heads += [
-            tag("th", "change against limit", scope="col"),
+            tag("th", "change against limit", scope="col", class_="plot"),
             tag(
                 "th", "processes: ", tag("span", "baseline", class_="key before"), " ",
-                tag("span", "now", class_="key now"), scope="col",
+                tag("span", "now", class_="key now"), scope="col", class_="plot",
             ),
         ]  # fmt: skip
-    columns = [tag("col/", class_=name) for name in (*_HEADINGS, *(("plot", "plot") if drawn else ()))]
-    table = tag("table", tag("colgroup", columns), tag("thead", tag("tr", heads)), tag("tbody", rows), class_="metrics")
+    table = tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows), class_="metrics")
     return tag("div", table, class_="wide", tabindex=0, role="region", aria_label="metrics")
 
 
@@ -144,8 +147,12 @@ def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]
 
 
 def _fact(name: str, lines: Iterable[str]) -> Safe | None:
-    items = [tag("li", line) for line in lines if line]
-    return tag("div", tag("dt", name), tag("dd", tag("ul", items))) if items else None
+    told = [line for line in lines if line]
+    if not told:
+        return None
+    # A page may hold thousands of facts: only those of several lines are lists.
+    content = told if len(told) == 1 else tag("ul", [tag("li", line) for line in told])
+    return tag("div", tag("dt", name), tag("dd", content))
 
 
 def _history(result: CaseResult, history: History | None) -> Safe | None:

@@ -59,12 +59,11 @@ def values(metric: MetricVerdict) -> Safe | None:
     def at(value: float) -> float:
         return scaled(value, low, high, _EDGE, _WIDTH - _EDGE)
 
-    parts = []
+    parts = [tag("path", d=f"M{_EDGE:g} 9H{_WIDTH - _EDGE:g}M{_EDGE:g} 23H{_WIDTH - _EDGE:g}", class_="axis")]
     if boundary is not None:
         parts.append(line(at(boundary), 1, at(boundary), 31, "bound"))
     for row, (each, word) in enumerate(((before, "before"), (now, "now"))):
         y = 9.0 + 14 * row
-        parts.append(line(_EDGE, y, _WIDTH - _EDGE, y, "axis"))
         if each:
             # One path draws all dots of a row: a page may have thousands of rows. What coincides is drawn once.
             places = dict.fromkeys(f"M{at(value):.1f} {y:g}h0" for value in each[:_MOST])
@@ -75,12 +74,18 @@ def values(metric: MetricVerdict) -> Safe | None:
 
 
 def change(metric: MetricVerdict) -> Safe | None:
-    """Draw the change with its interval against the limit; 0 is in the middle."""
+    """Draw the change with its interval against the limit; 0 is in the middle.
+
+    Returns:
+        The drawing; None where no change is known, or where nothing changed and nothing was allowed to.
+    """
     if metric.change is None or not math.isfinite(metric.change):
         return None
     ends = [end for end in (metric.low, metric.high) if end is not None and math.isfinite(end)]
     limit = metric.limit if metric.limit is not None and math.isfinite(metric.limit) else 0.0
-    reach = 1.1 * max(abs(metric.change), limit, *map(abs, ends)) or 1.0
+    reach = 1.1 * max(abs(metric.change), limit, *map(abs, ends))
+    if not reach:
+        return None
     # An interval far wider than what it is about would make a dot of the change and the limit.
     reach = min(reach, max(1.1 * abs(metric.change), 6 * limit) or reach)
 
@@ -93,8 +98,9 @@ def change(metric: MetricVerdict) -> Safe | None:
                          class_="allowed"))  # fmt: skip
     parts.append(line(at(0), 2, at(0), 22, "axis"))
     if len(ends) == 2:
-        parts += [line(at(ends[0]), 12, at(ends[1]), 12, "interval")]
-        parts += [line(at(end), 8, at(end), 16, "interval") for end in ends if abs(end) <= reach]
+        path = f"M{at(ends[0]):.2f} 12H{at(ends[1]):.2f}"
+        path += "".join(f"M{at(end):.2f} 8V16" for end in ends if abs(end) <= reach)
+        parts.append(tag("path", d=path, class_="interval"))
     parts.append(dot(at(metric.change), 12, 3.5, "now"))
     text = figures(metric)
     told = f"change {text.change}" + (f" in {text.interval}" if text.interval != NOTHING else "")
