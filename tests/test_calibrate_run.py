@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from perfgate import cli
+from perfgate import cli, hardware
 from perfgate.baseline.store import BaselineStore
 from perfgate.calibrate import command, inject, measuring, steps, store
 from perfgate.calibrate.again import Again
-from perfgate.calibrate.pool import Found, Pool, Process, add
+from perfgate.calibrate.pool import Found, Pool, Process, add, having
 from perfgate.calibrate.samples import KEPT, from_row, summary, to_row
 from perfgate.calibrate.selecting import Selected
 from perfgate.errors import BaselineError, SettingError
@@ -139,6 +139,26 @@ def test_a_case_measured_in_another_way_is_left_out() -> None:
     assert problems == [f"{CASES[0]}: measured in another way than in the processes before; left out"]
     assert [row.process for row in second.cases[CASES[0]].series["memory"].rows] == [0]
     assert CASES[1] not in second.cases
+
+
+def test_what_is_no_number_is_left_out(tmp_path: Path) -> None:
+    """A stored figure that is none would make the whole pool unreadable."""
+    broken = Metric("device_time", "s", float("nan"))
+    again = [Again("device_time", "1%", float("inf")), *measured().again]
+    found = [measured(metrics=(broken,)), replace(measured(CASES[1]), again=again)]
+    _, problems = store.merge(tmp_path, "suite", Pool("pretended", ENVIRONMENT), process(), found)
+    assert problems == [f"{CASES[0]}: measured what is no number; left out"]
+    loaded = store.load(tmp_path / "pretended" / "calibration" / "suite.json")
+    assert list(loaded.cases) == [CASES[1]]
+    assert [row.step for row in loaded.cases[CASES[1]].series["device_time"].rows] == ["", "1%"]
+
+
+def test_processes_of_other_cases_say_nothing_of_these() -> None:
+    grown, _ = add(Pool("pretended", ENVIRONMENT), process(("1%",)), [measured()])
+    grown, _ = add(grown, process(), [measured(), measured(CASES[1])])
+    assert having(grown, CASES) == [process(("1%",)), process()]
+    assert having(grown, CASES[1:]) == [process()]
+    assert having(grown, ["test_y.py::test_a"]) == []
 
 
 def test_samples_are_thinned_and_come_back() -> None:
@@ -371,6 +391,38 @@ def test_interrupting_keeps_what_was_measured(
         "hint: go on with the same command\n"
     )
     assert len(store.load(repository / "b" / "pretended" / "calibration" / "suite.json").processes) == 1
+
+
+def test_other_cases_under_the_same_name_are_measured_too(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = hardware.detect().devices[0].key
+
+    def run(group: list[str], launch: Launch, **_: Any) -> Findings:
+        return Findings(measurements={case: measured(case, key=key).measurement for case in group})
+
+    def calibrate(*cases: str) -> list[str]:
+        chosen = replace(SELECTED, cases=cases, isolated=frozenset())
+        monkeypatch.setattr("perfgate.calibrate.selecting.select", lambda arguments: chosen)
+        assert cli.main(["calibrate", "--runs", "3", "--baselines", "b", "--measure-only"]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    line = measuring.Line
+    monkeypatch.setattr(measuring, "Line", lambda *args, **more: line(*args, **more, run=run))
+    monkeypatch.setattr(store, "check_environment", lambda *_: None)
+    assert calibrate(CASES[0])[0] == "calibrating 1 case in 3 fresh processes"
+    assert calibrate(CASES[0])[0] == "calibrating 1 case in 0 fresh processes, beside 3 in the pool"
+    assert calibrate(*CASES)[:2] == [
+        "calibrating 2 cases in 0 fresh processes, beside 3 in the pool",
+        f"careful: 1 case not in all of these 3, e.g. {CASES[1]}; "
+        "with --name NAME they are measured in a pool of their own",
+    ]
+    assert calibrate(CASES[1])[:2] == [
+        "calibrating 1 case in 3 fresh processes",
+        "process 1 of 3: 0 s, with 1%, 2%, 3%, 5%, 10%, memory 2MiB",
+    ]
+    (path,) = repository.glob("b/*/calibration/suite.json")
+    assert len(store.load(path).processes) == 6
 
 
 def test_a_selection_without_cases_is_refused(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from perfgate.history import changes
 from perfgate.history.changes import Change, change_points
 from perfgate.history.trends import drift, noisier
 
@@ -80,6 +81,24 @@ def test_a_step_is_known_two_nights_after_it_happened(size, nights, least):
         values, _ = labelled(f"step {size}", seed, 80 + nights, 80)
         found += any(abs(place - 80) <= 2 for place in places(values))
     assert found >= least
+
+
+def test_nights_that_resemble_their_neighbours_count_as_fewer():
+    """A machine that is slower for a few nights, and faster for others, has not changed."""
+    alarms = {}
+    for name in ("as they are", "as if independent"):
+        with pytest.MonkeyPatch.context() as patch:
+            if name == "as if independent":
+                patch.setattr(changes, "_resemblance", lambda level: 0.0)
+            alarms[name] = 0
+            for seed in range(60):
+                random = np.random.default_rng(seed)
+                noise = random.normal(0, NOISE, 90)
+                for night in range(1, 90):
+                    noise[night] = 0.6 * noise[night - 1] + 0.8 * noise[night]
+                alarms[name] += bool(places(LEVEL + noise))
+    assert alarms["as they are"] <= 0.6 * alarms["as if independent"]
+    assert alarms["as if independent"] >= 10
 
 
 def test_night_by_night_there_are_few_false_alarms():

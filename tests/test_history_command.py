@@ -7,15 +7,17 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from perfgate.cli import main
 from perfgate.errors import SettingError
-from perfgate.history import plot, query
+from perfgate.history import keeping, plot, query
 from perfgate.history.entry import Entry, Point
 from perfgate.history.store import History
+from perfgate.model import CaseResult, Device, Hardware, MetricVerdict, Outcome, Run, Verdict
 
 KEY = "cpu-pretended-2t"
 FIRST = datetime.datetime(2026, 10, 1, 2, tzinfo=datetime.UTC).timestamp()
@@ -79,7 +81,7 @@ def test_the_report_as_json_and_as_markdown(stepped, capsys):
     assert finding.pop("after") == pytest.approx(1.1e-3, rel=0.01)
     assert finding == {
         "kind": "change", "case": "t.py::test_slow", "key": KEY, "metric": "wall_time", "unit": "s", "worse": True,
-        "since": "2026-11-07T02:00:00+00:00", "last_good": "000000000024", "first_bad": "000000000025",
+        "since": "2026-11-07T02:00:00+00:00", "last_good": "000000000024", "first_bad": "000000000025", "beside": [],
     }  # fmt: skip
     lines = told(capsys, "report", "--markdown").splitlines()
     assert lines[0] == "**1 figure got worse, 0 better, in the last night: 2 figures until 2026-11-09**"
@@ -247,6 +249,56 @@ def test_a_recorded_run_is_added_where_the_ini_file_says(steady):
     assert not (steady.path / "deep").exists()
     steady.run("--perf-update=all").assert_outcomes(passed=1)
     assert len(points(steady, "deep/h.sqlite")) == 2
+
+
+def test_a_run_that_compares_with_a_ref_is_told_and_not_added(tmp_path):
+    metric = MetricVerdict("wall_time", "s", 1e-3, Verdict.UNCHANGED)
+    result = CaseResult("t.py::test_a", KEY, Verdict.UNCHANGED, Outcome.PASSED, metrics=(metric,))
+    run = Run(Hardware((Device("cpu", "A", KEY),)), (result,), {}, "2026-11-20T02:00:00+00:00", 1.0, remarks=("first",))
+    address = f"sqlite:///{tmp_path / 'h.sqlite'}"
+    kept = keeping.keep(replace(run, base="origin/main"), address, tmp_path, None)
+    assert kept.remarks == (
+        "first", "not added to the history: the run compares with origin/main, not with baselines"
+    )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+    assert keeping.keep(run, address, tmp_path, None) == run
+    assert (tmp_path / "h.sqlite").exists()
+
+
+def test_what_changed_beside_the_code_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with History(f"sqlite:///{tmp_path / 'h.sqlite'}") as history:
+        for night, value in enumerate([*WAVE[:37], *(1.1 * value for value in WAVE[37:40])]):
+            new = night >= 37
+            software = {
+                "python": "3.11.7",
+                "torch": "2.13.0" if new else "2.12.0",
+                **({"triton": "3.9.0"} if new else {}),
+            }
+            points = (Point("t.py::test_a", KEY, "wall_time", "s", value),)
+            date = FIRST + night * 86400
+            history.append(Entry(f"{night}", "perfgate", date, "a" * 12, points, f"runner-{int(new)}", software))
+    beside = ["host runner-0 -> runner-1", "torch 2.12.0 -> 2.13.0", "triton none -> 3.9.0"]
+    text = f"commits {'a' * 12} in both: not the code; also {', '.join(beside)}"
+    assert told(capsys, "--history=h.sqlite").splitlines()[-1].endswith(text)
+    assert told(capsys, "test_a", "--points=0", "--history=h.sqlite").splitlines()[-1].endswith(text)
+    [finding] = json.loads(told(capsys, "--json", "--history=h.sqlite"))["findings"]
+    assert finding["beside"] == beside
+    [series] = json.loads(told(capsys, "test_a", "--json", "--history=h.sqlite"))
+    assert series["beside"] == [beside]
+
+
+def test_nothing_from_a_file_reaches_the_terminal_as_it_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with History(f"sqlite:///{tmp_path / 'h.sqlite'}") as history:
+        for night, value in enumerate([*WAVE[:37], *(1.1 * value for value in WAVE[37:40])]):
+            points = (Point("t\x1b[2J", "k\x1b[2J", "m\x1b[2J", "s", value),)
+            history.append(Entry(f"{night}", "pytest-benchmark", FIRST + night * 86400, f"{night}\x1b[2J", points))
+    for arguments in (("report",), ("report", "--markdown"), ("t",)):
+        text = told(capsys, *arguments, "--history=h.sqlite")
+        assert "\x1b" not in text
+        assert "36" in text
+        assert "x1b" in text
 
 
 def test_a_history_that_fails_hides_no_verdict_and_loses_no_run(steady, monkeypatch):

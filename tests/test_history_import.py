@@ -42,12 +42,23 @@ def benchmark_file(path: Path, **changes) -> Path:
     return path
 
 
-def stored_run(path: Path) -> Path:
+def stored_run(path: Path, **changes) -> Path:
     metric = MetricVerdict("wall_time", "s", 1e-3, Verdict.NEW)
     result = CaseResult("t.py::test_a", "cpu-a-2t", Verdict.NEW, Outcome.PASSED, metrics=(metric,))
     hardware = Hardware((Device("cpu", "A", "cpu-a-2t"),))
-    run_file.write(Run(hardware, (result,), {}, "2026-11-20T02:00:00+00:00", 1.0, "0123456789ab"), path)
+    run_file.write(Run(hardware, (result,), {}, "2026-11-20T02:00:00+00:00", 1.0, "0123456789ab", **changes), path)
     return path
+
+
+def test_a_run_that_compared_with_a_ref_is_no_night(tmp_path):
+    path = stored_run(tmp_path / "run.json", base="origin/main", base_commit="1" * 12)
+    with pytest.raises(HistoryError) as error:
+        importing.read(path)
+    assert str(error.value) == (
+        f"{path}: it compares with origin/main, and is no run of its own\n"
+        "What a pull request measures is on no series of nights.\n"
+        "hint: add a run that compares with baselines: pytest --benchmark-compare --perf-json=FILE"
+    )
 
 
 def test_a_file_of_pytest_benchmark(tmp_path):
@@ -107,6 +118,10 @@ TWO = [{"fullname": "a", "stats": {"median": 1, "q1": 1, "q3": 1}}] * 2
         (broken(machine_info=None), "{path}: machine_info: it is not an object\n" + WRITTEN),
         (broken(commit_info=[]), "{path}: commit_info: it is not an object\n" + WRITTEN),
         (broken(datetime="today"), "{path}: datetime: Invalid isoformat string: 'today'\n" + WRITTEN),
+        (
+            broken(datetime="9999-12-31T23:59:59-14:00"),
+            "{path}: datetime: '9999-12-31T23:59:59-14:00' is not between the years 1970 and 9999\n" + WRITTEN,
+        ),
         (broken(benchmarks={}), "{path}: benchmarks: it is not a list\n" + WRITTEN),
         (broken(benchmarks=[1]), "{path}: benchmarks[0]: it is not an object\n" + WRITTEN),
         (broken(benchmarks=[{}]), "{path}: benchmarks[0].fullname: it is missing\n" + WRITTEN),
@@ -115,6 +130,10 @@ TWO = [{"fullname": "a", "stats": {"median": 1, "q1": 1, "q3": 1}}] * 2
         (figures(q1="1"), '{path}: benchmarks[0].stats.q1: "1" is not a time in seconds\n' + WRITTEN),
         (figures(q3=float("nan")), "{path}: benchmarks[0].stats.q3: NaN is not a time in seconds\n" + WRITTEN),
         (figures(median=-1.0), "{path}: benchmarks[0].stats.median: -1.0 is not a time in seconds\n" + WRITTEN),
+        (
+            figures(median=10**400),
+            "{path}: benchmarks[0].stats.median: 1" + "0" * 116 + "... is not a time in seconds\n" + WRITTEN,
+        ),
     ],
 )
 def test_a_file_that_cannot_be_added_is_named_with_the_place(tmp_path, write, message):
@@ -181,6 +200,16 @@ def test_published_figures_that_cannot_be_read(tmp_path, name, text, message):
     with pytest.raises(HistoryError) as error:
         csv(tmp_path, text, name)
     assert str(error.value) == message.format(path=tmp_path / name)
+
+
+def test_what_a_spreadsheet_writes_is_read(tmp_path):
+    [point] = csv(tmp_path, "\ufeffmethod,latency_s\r\nfp16,1.5\r\n", "x_rocm.csv").points
+    assert point.case == "x_rocm::method=fp16"
+
+
+def test_what_is_no_finite_figure_is_none(tmp_path):
+    text = "method,peak_gb\na,inf\nb,nan\nc,1e400\nd,1e305\ne,oom\nf,2\n"
+    assert [point.value for point in csv(tmp_path, text, "x_rocm.csv").points] == [2.0 * 2**30]
 
 
 REFERENCES = sorted(ROOT.glob("perf_tests/*/reference/*.csv"))

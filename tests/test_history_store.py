@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from perfgate.cli import main
 from perfgate.errors import HistoryError, SettingError
-from perfgate.history import tables
+from perfgate.history import store, tables
 from perfgate.history.entry import Entry, Point, of_run, seconds
 from perfgate.history.place import locate, shown
 from perfgate.history.store import History
@@ -134,6 +134,20 @@ def test_a_run_that_breaks_off_leaves_nothing(address):
         assert dump(address) == []
         assert history.find() == []
         assert history.append(entry(1, twice))
+
+
+def test_a_name_that_is_no_text_is_told(address):
+    name = "t\udcff.py::test_a"
+    with History(address) as history:
+        with pytest.raises(HistoryError) as error:
+            history.append(entry(1, Point(name, KEY, "wall_time", "s", 1.0)))
+        assert str(error.value) == (
+            f"{shown(address)}: the run cannot be added: {name!r} is not UTF-8\nhint: give it another name"
+        )
+        with pytest.raises(HistoryError) as error:
+            history.find(name)
+        assert str(error.value).startswith(f"{shown(address)}: the history cannot be read: {name!r} is not UTF-8")
+    assert dump(address) == []
 
 
 def test_published_figures_are_nobodys_night(address):
@@ -298,6 +312,34 @@ def test_a_file_of_something_else_is_named_and_left_alone(tmp_path):
     assert path.read_text().startswith("These are my notes")
 
 
+def test_a_name_of_a_file_is_taken_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with History(locate("a?b=1%20#c.sqlite", tmp_path, "--perf-history")) as history:
+        assert history.append(entry())
+    assert Path("a?b=1%20#c.sqlite").is_file()
+    assert len(dump(locate("a?b=1%20#c.sqlite", tmp_path, "--perf-history"))) == 1
+
+
+def test_an_old_file_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    address = f"sqlite:///{tmp_path / 'deep' / 'history.sqlite'}"
+    old(address)
+    engine = store._engine
+
+    def read_only(address: str) -> sa.Engine:
+        """Open it as a user without the permission would; a test may run as root."""
+        made = engine(address)
+        sa.event.listen(made, "connect", lambda connection, record: connection.execute("PRAGMA query_only=ON"))
+        return made
+
+    monkeypatch.setattr(store, "_engine", read_only)
+    monkeypatch.setattr(store.time, "sleep", lambda seconds: None)
+    with pytest.raises(HistoryError) as error:
+        History(address, create=False)
+    assert str(error.value) == (
+        f"{shown(address)}: the history cannot be opened: attempt to write a readonly database\n{HINT}"
+    )
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "taken").write_text("")
     path = tmp_path / "taken" / "history.sqlite"
@@ -414,8 +456,12 @@ def test_what_is_not_installed_is_named(missing, value, message, monkeypatch):
     ("address", "text"),
     [
         ("postgresql+psycopg://u:p:w@h/d", "postgresql+psycopg://u:***@h/d"),
+        ("postgresql+psycopg://u:p/w@h/d", "postgresql+psycopg://u:***@h/d"),
+        ("postgresql+psycopg://u:p@w@h/d", "postgresql+psycopg://u:***@h/d"),
+        ("postgresql+psycopg://u:p?w@h:1/d", "postgresql+psycopg://u:***@h:1/d"),
         ("postgresql+psycopg://u@h/d", "postgresql+psycopg://u@h/d"),
         ("postgresql+psycopg://h/d?user=u&password=p", "postgresql+psycopg://h/d?user=u&password=***"),
+        ("postgresql+psycopg://h/d?sslpassword=p&a=b", "postgresql+psycopg://h/d?sslpassword=***&a=b"),
         ("sqlite:////abs/h.db", "/abs/h.db"),
     ],
 )
@@ -469,3 +515,11 @@ def test_a_run_is_the_same_one_after_it_was_stored(tmp_path):
 
 def test_a_time_without_an_offset_is_utc():
     assert seconds("2026-11-20T02:00:00") == seconds("2026-11-20T03:00:00+01:00") == 1795140000.0
+
+
+def test_a_time_that_cannot_be_shown_again_is_none():
+    assert seconds("1970-01-01T00:00:00") == 0
+    assert seconds("9999-12-31T23:59:59") < 253402300800
+    for text in ("0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59", "9999-12-31T23:59:59-00:01"):
+        with pytest.raises(ValueError, match=r"is not between the years 1970 and 9999$"):
+            seconds(text)

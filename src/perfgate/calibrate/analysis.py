@@ -33,7 +33,7 @@ class Power:
         own: with the case's own limit.
         half: with a limit of half the step; None for memory.
         achieved: how much the extra work really added, the median over the processes, as a share of the unchanged
-            figure of the same process; on a CPU in reference loops.
+            figure of the same process; on a CPU in reference loops. Not a number where that figure is 0.
     """
 
     own: Rate
@@ -103,6 +103,7 @@ class Suite:
         confirmed: fresh processes that one run of the suite takes beside its own, the mean.
         rivals: by the name of the rule.
         limit: what replaced the cases' limits; None for their own.
+        total: processes that were to confirm a suspicion.
     """
 
     key: str
@@ -118,6 +119,13 @@ class Suite:
     confirmed: float
     rivals: Mapping[str, RivalFigures]
     limit: float | None = None
+    total: int = DEFAULT_PROCESSES
+
+    @property
+    def few(self) -> int | None:
+        """Give how many processes a confirmation had, where the pool had not all that it takes."""
+        had = self.processes - RECORDED_PROCESSES
+        return had if had < self.total else None
 
 
 def analyse(
@@ -151,7 +159,8 @@ def analyse(
             undecided += played.verdict in (Verdict.INCONCLUSIVE, Verdict.THROTTLED)
             failing_runs[number] |= played.verdict in FAILING
             longest[number] = max(longest[number], played.processes)
-        figures = _case_figures(name, case, player, drawn, rate(alarms, made, worth), rate(undecided, made, worth))
+        rates = rate(alarms, made, worth), rate(undecided, made, worth)
+        figures = _case_figures(name, case, player, drawn, total, *rates)
         power, half = _powers(case, player, drawn, worth, total)
         cases.append(_advised(replace(figures, power=power, half_alarms=half)))
     everything = sum(verdicts.values())
@@ -170,6 +179,7 @@ def analyse(
         confirmed=statistics.fmean(number - 1 if number > 1 else 0 for number in longest) if longest else 0.0,
         rivals={name: _rival(pool, rival, most) for name, rival in rivals.RIVALS.items()},
         limit=limit,
+        total=total,
     )
 
 
@@ -228,7 +238,7 @@ def _in_loops(row: Row) -> float:
 
 
 def _case_figures(
-    name: str, case: PooledCase, player: Player, drawn: Sequence[Split], alarms: Rate, undecided: Rate
+    name: str, case: PooledCase, player: Player, drawn: Sequence[Split], total: int, alarms: Rate, undecided: Rate
 ) -> CaseFigures:
     timed = next((series for series in case.series.values() if series.unit == "s"), None)
     if timed is None:
@@ -238,7 +248,7 @@ def _case_figures(
     on_cpu = any("core" in row.speeds for row in rows)
     clocks = [row.speeds["sm_clock"] for row in rows if "sm_clock" in row.speeds]
     possible = next((split for split in drawn if player.can(split, NONE)), None)
-    found = player.detectable(possible) if possible is not None else {}
+    found = player.detectable(possible, total) if possible is not None else {}
     return CaseFigures(
         case=name,
         clock="cpu" if on_cpu else case.method.get("clock", ""),

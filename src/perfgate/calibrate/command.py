@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from perfgate.baseline.layout import display_path
 from perfgate.calibrate import steps as extra
 from perfgate.errors import PerfgateError, SettingError
+from perfgate.hardware.key import printable
 from perfgate.units import count, parse_limit
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def _measure(options: argparse.Namespace) -> Generator[str, None, list[Path]]:
     from perfgate import hardware
     from perfgate.book import _commit
     from perfgate.calibrate import measuring, selecting, store
-    from perfgate.calibrate.pool import Pool
+    from perfgate.calibrate.pool import Pool, having
 
     runs = RUNS if options.runs is None else options.runs
     injected = runs if options.injected is None else options.injected
@@ -168,13 +169,20 @@ def _measure(options: argparse.Namespace) -> Generator[str, None, list[Path]]:
         if device.key in pools:
             environment = machine.environments.get(device.kind, {})
             store.check_environment(pools[device.key], environment, store.path_of(root, device.key, options.name))
-    have = max((pool.processes for pool in pools.values()), key=len, default=())
+    # What other selections measured under the same name says nothing about these cases.
+    have = max((having(pool, selected.cases) for pool in pools.values()), key=len, default=[])
+    fewer = [case for case in selected.cases if all(len(having(p, [case])) < len(have) for p in pools.values())]
     asked = measuring.ask(have, runs, injected, extra.Steps(time_steps), memory=memory)
     also = f"; this machine cannot run {selected.skipped} more" if selected.skipped else ""
     yield (
         f"calibrating {count(len(selected.cases), 'case')} in {count(len(asked), 'fresh process', 'fresh processes')}"
         f"{f', beside {len(have)} in the pool' if have else ''}{also}"
     )
+    if fewer and have:
+        yield (
+            f"careful: {count(len(fewer), 'case')} not in all of these {len(have)}, e.g. {printable(fewer[0])}; "
+            "with --name NAME they are measured in a pool of their own"
+        )
     deadline = time.monotonic() + (float("inf") if options.budget_s is None else options.budget_s)
     line = measuring.Line(
         selected, asked, _commit(selected.launch.root), devices=devices, deadline=deadline, tell=_progress

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from perfgate.calibrate.again import Again
@@ -116,12 +117,26 @@ def add(pool: Pool, process: Process, found: Sequence[Found]) -> tuple[Pool, lis
         measurement = each.measurement
         if measurement.outcome is not Outcome.PASSED or not measurement.metrics:
             continue
+        if not all(math.isfinite(metric.value) for metric in measurement.metrics):
+            problems.append(f"{measurement.case}: measured what is no number; left out")
+            continue
         case = cases.get(measurement.case, PooledCase(dict(measurement.method), {}))
         if dict(case.method) != dict(measurement.method):
             problems.append(f"{measurement.case}: measured in another way than in the processes before; left out")
             continue
         cases[measurement.case] = replace(case, series={**case.series, **_rows(case, number, each)})
     return replace(pool, processes=(*pool.processes, process), cases=cases), problems
+
+
+def having(pool: Pool, cases: Collection[str]) -> list[Process]:
+    """Give the processes that measured any of some cases."""
+    found = {
+        row.process
+        for name in pool.cases.keys() & set(cases)
+        for series in pool.cases[name].series.values()
+        for row in series.rows
+    }
+    return [pool.processes[number] for number in sorted(found)]
 
 
 def _rows(case: PooledCase, number: int, found: Found) -> dict[str, Series]:
@@ -132,7 +147,7 @@ def _rows(case: PooledCase, number: int, found: Found) -> dict[str, Series]:
         rows += (
             Row(number, each.step, each.value, dict(each.speeds), each.samples)
             for each in found.again
-            if each.metric == metric.name
+            if each.metric == metric.name and math.isfinite(each.value)
         )
         known = case.series.get(metric.name)
         before = known.rows if known is not None else ()

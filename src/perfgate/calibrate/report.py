@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -71,6 +72,11 @@ def heading(suite: Suite) -> Iterator[str]:
     yield f"{suite.key}: {count(len(suite.cases), 'case')} in {processes}{where}{limits}"
     comparisons, runs = _rate(suite.alarms), _rate(suite.runs)
     yield f"false alarms on unchanged code: {comparisons} of comparisons, {runs} of runs of the suite"
+    if suite.few is not None:
+        yield (
+            f"careful: a confirmation had at most {suite.few} of its {suite.total} processes, and finds less than the "
+            f"gate's; the pool is to have {suite.processes + suite.total - suite.few}"
+        )
     if len(suite.commits) > 1:
         yield f"careful: measured at {len(suite.commits)} commits ({', '.join(suite.commits)})"
 
@@ -120,6 +126,7 @@ def _power(suite: Suite, steps: Sequence[str]) -> Table:
             if not found:
                 continue
             powers = [power for _, power in found]
+            achieved = [power.achieved for power in powers if not math.isnan(power.achieved)]
             halves = [power.half for power in powers if power.half is not None]
             alarms = [case.half_alarms[step] for case, _ in found if step in case.half_alarms]
             rows.append(
@@ -127,7 +134,7 @@ def _power(suite: Suite, steps: Sequence[str]) -> Table:
                     name,
                     step,
                     str(len(found)),
-                    units.percent(statistics.median(power.achieved for power in powers)),
+                    units.percent(statistics.median(achieved)) if achieved else units.NOTHING,
                     _share([power.own for power in powers]),
                     _reached([power.own for power in powers]),
                     _share(halves),
@@ -176,7 +183,8 @@ def _rivals(suite: Suite, steps: Sequence[str]) -> Table:
         "Rules of other tools on the same samples",
         (Column("rule", figures=False), Column("false alarms"), Column("runs with one"), *map(Column, shown)),
         tuple(rows),
-        "Each compares one process with one (asv: two with two, alternating); runs with one: of the whole suite.",
+        "Each compares one process with one (asv: the outer with the inner two of four); runs with one: of the whole "
+        "suite.",
     )
 
 

@@ -61,7 +61,8 @@ def read(path: Path) -> Entry:
         RunFileError: it is a run that cannot be read.
     """
     try:
-        text = path.read_bytes().decode("utf-8")
+        # Spreadsheets begin a table with a mark of its encoding.
+        text = path.read_bytes().decode("utf-8").removeprefix("\ufeff")
     except OSError as error:
         raise HistoryError(f"{path}: cannot read it: {error.strerror}") from error
     except UnicodeDecodeError as error:

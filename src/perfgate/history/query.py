@@ -6,6 +6,7 @@ Heavy: imports SQLAlchemy, numpy and ruptures.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from pathlib import Path
 from perfgate.history.changes import Change
 from perfgate.history.nightly import changes_of, judged
 from perfgate.history.place import locate
-from perfgate.history.store import History, SeriesName, StoredPoint
+from perfgate.history.store import History, SeriesName, StoredPoint, StoredRun
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Series:
         hosts: names of the machines.
         changes: lasting changes of the level; ``index`` counts in the lists above.
         published: whether these are figures of others: shown, never judged.
+        beside: for each change, what else changed with it than the code.
     """
 
     case: str
@@ -52,6 +54,7 @@ class Series:
     hosts: tuple[str, ...]
     changes: tuple[Change, ...]
     published: bool
+    beside: tuple[tuple[str, ...], ...] = ()
 
 
 def series(store_url: str, case: str, key: str, metric: str) -> Series | None:
@@ -116,7 +119,23 @@ def of_points(name: SeriesName, points: Sequence[StoredPoint]) -> Series:
         hosts=tuple(point.run.host for point in points),
         changes=tuple(changes),
         published=is_published,
+        beside=tuple(differences(points[each.index - 1].run, points[each.index].run) for each in changes),
     )
+
+
+def differences(before: StoredRun, after: StoredRun) -> tuple[str, ...]:
+    """Tell what changed between two runs beside the code: the machine, and the software, where both are known."""
+    found = []
+    if before.host and after.host and before.host != after.host:
+        found.append(f"host {before.host} -> {after.host}")
+    old, new = json.loads(before.software), json.loads(after.software)
+    if old and new:
+        found += [
+            f"{name} {old.get(name, 'none')} -> {new.get(name, 'none')}"
+            for name in sorted(old.keys() | new.keys())
+            if old.get(name) != new.get(name)
+        ]
+    return tuple(found)
 
 
 def date(started_s: float) -> str:

@@ -55,6 +55,8 @@ class StoredRun:
     started_s: float
     revision: str
     host: str
+    #: Versions by name, as JSON.
+    software: str = "{}"
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,8 @@ class History:
         query = sa.select(*_run_columns(), *columns).select_from(joined).where(tables.points.c.series_id == series_id)
         with self._reading() as connection:
             rows = connection.execute(query.order_by(tables.runs.c.started_s, tables.runs.c.id)).all()
-        return [StoredPoint(StoredRun(*row[:6]), *row[6:]) for row in rows]
+        fields = len(_run_columns())
+        return [StoredPoint(StoredRun(*row[:fields]), *row[fields:]) for row in rows]
 
     def everything(self) -> Iterator[tuple[SeriesName, list[StoredPoint]]]:
         """Give every series that somebody judges with its points, one after the other."""
@@ -182,7 +185,7 @@ class History:
             if tables.is_current(connection, self.address):
                 return
         if self._engine.dialect.name == "sqlite":
-            # Readers and a writer then keep out of each other's way; the file remembers it. Whoever comes second at a new
+            # Readers and a writer then keep out of each other's way; the file remembers it. Who comes second to a new
             # file may be refused; a file that cannot be written says so at the next statement.
             with self._engine.connect() as connection, contextlib.suppress(sqlite3.OperationalError):
                 driver: Any = connection.connection.dbapi_connection
@@ -206,11 +209,11 @@ class History:
 
     @contextlib.contextmanager
     def _told(self, what: str) -> Iterator[None]:
+        said = "the history " if what.startswith("cannot") else ""
         try:
             yield
         except SQLAlchemyError as error:
             cause = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()
-            said = "the history " if what.startswith("cannot") else ""
             raise HistoryError(
                 f"{shown(self.address)}: {said}{what}: {cause[0] if cause else type(error).__name__}",
                 hint=f"is it reachable, and a history of perfgate? The default is a file: --perf-history={DEFAULT}",
@@ -218,12 +221,12 @@ class History:
         except UnicodeEncodeError as error:
             # The name of a file, and so of a case, may hold bytes that are no text.
             raise HistoryError(
-                f"{shown(self.address)}: {what}: {error.object!r} is not UTF-8", hint="give it another name"
+                f"{shown(self.address)}: {said}{what}: {error.object!r} is not UTF-8", hint="give it another name"
             ) from error
 
 
 def _run_columns() -> list[sa.Column[Any]]:
-    return [tables.runs.c[name] for name in ("id", "source", "published", "started_s", "revision", "host")]
+    return [tables.runs.c[name] for name in ("id", "source", "published", "started_s", "revision", "host", "software")]
 
 
 def _age(point: StoredPoint) -> tuple[float, int]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from perfgate.hardware.key import printable
 from perfgate.history import plot
 from perfgate.history.nightly import Finding, Report
-from perfgate.history.query import Series, date
+from perfgate.history.query import Series, date, differences
 from perfgate.units import count, percent, together
 
 #: The last so many points of a series are listed.
@@ -43,12 +43,12 @@ def of_series(series: Series, *, unicode: bool, points: int = LISTED) -> Iterato
         places = [change.index for change in series.changes]
         drawn = plot.lines(series.values, places, (labels[0], labels[1]), unicode=unicode)
         yield from (f"{_INDENT}{line}" for line in drawn)
-    for change in series.changes:
+    for change, beside in zip(series.changes, series.beside, strict=True):
         levels = together([change.before, change.after], series.unit)
         yield (
             f"{_INDENT}{_day(series.dates[change.index])}: {levels[0]} -> {levels[1]} ({_size(change.share)}, "
             f"{_worse(change.after > change.before, series.better)}), "
-            f"commits {commits(series.commits[change.index - 1], series.commits[change.index])}"
+            f"commits {commits(series.commits[change.index - 1], series.commits[change.index], beside)}"
         )
     if len(values) >= 2 and not series.changes:
         yield f"{_INDENT}no change point"
@@ -109,6 +109,7 @@ def to_json(report: Report, nights: int) -> dict[str, Any]:
                 "since": date(each.since.run.started_s),
                 "last_good": each.last_good.run.revision if each.last_good else None,
                 "first_bad": each.since.run.revision,
+                "beside": _beside(each),
             }
             for each in report.findings
         ],
@@ -121,12 +122,12 @@ def series_to_json(series: Series) -> Mapping[str, Any]:
     return {**asdict(series), "changes": changes}
 
 
-def commits(last_good: str, first_bad: str) -> str:
-    """Write the commits that lie between two nights, as git reads it."""
+def commits(last_good: str, first_bad: str, beside: Sequence[str] = ()) -> str:
+    """Write the commits that lie between two nights, as git reads it, and what else changed."""
     last_good, first_bad = printable(last_good), printable(first_bad)
-    if last_good == first_bad:
-        return f"{first_bad or '?'} in both: not the code"
-    return f"{last_good or '?'}..{first_bad or '?'}"
+    same = last_good == first_bad
+    text = f"{first_bad or '?'} in both: not the code" if same else f"{last_good or '?'}..{first_bad or '?'}"
+    return f"{text}; also {', '.join(map(printable, beside))}" if beside else text
 
 
 def _headline(report: Report, nights: int) -> str:
@@ -146,7 +147,11 @@ def _told(finding: Finding) -> str:
 
 def _range(finding: Finding) -> str:
     before = finding.last_good.run.revision if finding.last_good else ""
-    return commits(before, finding.since.run.revision)
+    return commits(before, finding.since.run.revision, _beside(finding))
+
+
+def _beside(finding: Finding) -> tuple[str, ...]:
+    return differences(finding.last_good.run, finding.since.run) if finding.last_good else ()
 
 
 def _what(finding: Finding) -> str:
