@@ -148,13 +148,14 @@ def test_no_repository(tmp_path, monkeypatch):
 
 def test_a_repository_that_git_refuses_to_read(tmp_path, monkeypatch):
     program = tmp_path / "git"
-    program.write_text("#!/bin/sh\necho \"fatal: detected dubious ownership in repository at '/x'\" >&2\nexit 128\n")
+    said = "fatal: detected dubious ownership in repository at '/the top'"
+    program.write_text(f'#!/bin/sh\necho "{said}" >&2\nexit 128\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert error_of("main", tmp_path) == (
-        f"--perf-ab=main: git refuses to read {tmp_path}: another user owns it\n"
+        "--perf-ab=main: git refuses to read /the top: another user owns it\n"
         "Containers in CI often check out as one user and test as another.\n"
-        f"hint: git config --global --add safe.directory {tmp_path}"
+        "hint: git config --global --add safe.directory '/the top'"
     )
 
 
@@ -191,6 +192,49 @@ def test_a_checkout_that_somebody_removed_meanwhile_leaves_no_note(repository, t
         for path in sorted(tree.parent.rglob("*"), reverse=True):
             path.unlink() if path.is_file() else path.rmdir()
     assert folders(repository) == 1
+
+
+@pytest.fixture
+def with_submodule(repository, tmp_path):
+    """A repository whose last commit moved a submodule from text "1" to "2"; the one before that had none."""
+    other = tmp_path / "other"
+    other.mkdir()
+    run(other, "init", "--quiet", "--initial-branch=main")
+    commit(other, text="1")
+    run(repository, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(other), "with space")
+    commit(repository)
+    commit(repository / "with space", text="2")
+    commit(repository)
+    return repository
+
+
+def test_submodules_are_those_of_the_base_and_their_folders_do_not_stay_empty(with_submodule, tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "settings"))
+    (tmp_path / "settings").write_text("[submodule]\n\trecurse = true\n")
+    found = []
+    for ref in ("HEAD", "HEAD~1", "HEAD~2"):
+        with worktree.checkout(git.resolve(ref, with_submodule, FLAG)) as tree:
+            place = tree / "with space/text"
+            found.append(place.read_text() if place.exists() else None)
+    assert found == ["2", "1", None]
+    assert folders(with_submodule) == 1
+    assert list((tmp_path / "temporary").iterdir()) == []
+    assert run(with_submodule, "status", "--porcelain") == ""
+
+
+def test_a_submodule_that_lacks_the_commit_of_the_base(with_submodule, tmp_path):
+    inner = with_submodule / "with space"
+    lost = run(inner, "rev-parse", "HEAD")
+    run(inner, "reset", "--quiet", "--hard", "HEAD~1")
+    run(inner, "reflog", "expire", "--expire=now", "--all")
+    run(inner, "gc", "--quiet", "--prune=now")
+    with pytest.raises(ReplicaError) as caught, worktree.checkout(git.resolve("HEAD", with_submodule, FLAG)):
+        pass
+    what, why, hint = caught.value.args
+    assert what == f"the submodule with space cannot be checked out at {lost[:12]}"
+    assert lost in why
+    assert hint == f"git -C 'with space' fetch origin {lost}"
+    assert folders(with_submodule) == 1
 
 
 def test_a_commit_that_cannot_be_checked_out(repository, tmp_path):

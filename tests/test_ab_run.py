@@ -166,6 +166,53 @@ def test_a_base_that_cannot_import_what_the_tests_need_is_told_once(repository):
     compare(repository, "--perf-strict").assert_outcomes(failed=2)
 
 
+def test_a_parameter_that_is_new_is_a_new_case_of_a_test_that_is_not(repository):
+    (repository.path / "ours.py").write_text("SIZES = [1]\n")
+    source = repository.path / "test_speed.py"
+    source.write_text(
+        "import pytest, ours\n" + source.read_text() + "\n@pytest.mark.parametrize('n', ours.SIZES)\n"
+        "def test_c(benchmark, n): benchmark(lambda: 'a')\n"
+    )
+    repository.figures("c[1]", STEADY)
+    repository.figures("c[2]", STEADY)
+    (repository.path / "script.json").write_text(json.dumps(repository.script))
+    commit(repository.path, "two")
+    (repository.path / "ours.py").write_text("SIZES = [1, 2]\n")
+    compare(repository).assert_outcomes(passed=4)
+    told = {name: (case["verdict"], case["reason"]) for name, case in cases(repository).items()}
+    assert told["c[2]"] == ("new", "not on main")
+    assert told["c[1]"][0] == "unchanged"
+    assert json.loads((repository.path / "run.json").read_text())["remarks"] == [
+        "head: the working tree, 1 file not committed"
+    ]
+
+
+def test_a_module_that_the_base_skips_has_nothing_to_be_compared_with(repository):
+    (repository.path / "ours.py").write_text("")
+    source = repository.path / "test_speed.py"
+    source.write_text("import pytest\npytest.importorskip('ours')\n" + source.read_text())
+    compare(repository).assert_outcomes(passed=2)
+    reason = "the base does not import: Skipped: could not import 'ours': No module named 'ours'"
+    assert {(case["verdict"], case["reason"]) for case in cases(repository).values()} == {("new", reason)}
+
+
+def test_a_test_that_only_the_head_passes_is_no_improvement(repository):
+    (repository.path / "ours.py").write_text("def work(): return 'a'\n")
+    source = repository.path / "test_speed.py"
+    source.write_text("import ours\n" + source.read_text().replace("lambda: 'a'", "ours.work"))
+    commit(repository.path, "two")
+    (repository.path / "ours.py").write_text("def renamed(): return 'a'\n")
+    source.write_text(source.read_text().replace("ours.work", "ours.renamed"))
+    compare(repository).assert_outcomes(passed=2)
+    case = cases(repository)["a"]
+    assert (case["verdict"], case["outcome"], case["reason"]) == (
+        "new",
+        "passed",
+        "the base does not pass the test of now: AttributeError: module 'ours' has no attribute 'renamed'",
+    )
+    assert cases(repository)["b"]["verdict"] == "unchanged"
+
+
 def test_a_test_that_is_gone_is_named(repository):
     source = repository.path / "test_speed.py"
     source.write_text(source.read_text().replace("def test_b", "def test_c"))
@@ -173,6 +220,21 @@ def test_a_test_that_is_gone_is_named(repository):
     result.stdout.fnmatch_lines(["on main and no longer here: test_speed.py::test_b"])
     # The code that it measures is on both sides: the test is new, and compared all the same.
     assert cases(repository)["c"]["verdict"] == "unchanged"
+
+
+def test_a_module_of_tests_that_is_gone_is_named_where_it_would_have_been_run(repository):
+    repository.path.joinpath("inner").mkdir()
+    (repository.path / "inner/test_old.py").write_text("def test_z(benchmark): pass\n")
+    commit(repository.path, "two")
+    (repository.path / "inner/test_old.py").unlink()
+    compare(repository).stdout.fnmatch_lines(["on main and no longer here: inner/test_old.py::test_z"])
+    compare(repository, "test_speed.py").stdout.no_fnmatch_line("*no longer here*")
+
+
+def test_a_change_of_what_measures_is_named_for_both_sides_have_it(repository):
+    source = repository.path / "test_speed.py"
+    source.write_text(source.read_text() + "\n# changed\n")
+    compare(repository).stdout.fnmatch_lines(["the head's on both sides, as what measures always is: test_speed.py"])
 
 
 def test_a_base_that_reaches_the_working_tree_is_no_base(repository):

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -96,6 +98,17 @@ def test_the_measuring_code_itself_is_this_sides_where_the_repository_holds_it(b
     assert variables["PYTHONPATH"].split(os.pathsep)[0] == str(tree / "src")
 
 
+def test_tests_behind_a_link_are_replaced_where_they_are(both):
+    root, tree = both
+    put(root, {"shared/tests/test_a.py": "head"})
+    put(tree, {"shared/tests/test_a.py": "base", "shared/tests/old.py": "base"})
+    for folder in both:
+        (folder / "tests").symlink_to("shared/tests")
+    overlay.apply(root, tree, [root / "tests/test_a.py"], [], None)
+    assert (tree / "tests").is_symlink()
+    assert texts(tree) == {"shared/tests/test_a.py": "head"}
+
+
 @pytest.mark.parametrize(
     ("module", "folder"),
     [
@@ -184,6 +197,34 @@ def test_every_kind_of_installation_leads_to_the_base(both):
     assert strangers == {}
     # What the process starts finds the base's too.
     assert {str(tree / "src"), str(tree / "elsewhere")} <= set(path)
+
+
+def test_a_module_that_is_compiled_in_place_is_missing_and_told_so(tmp_path):
+    name = f"built{EXTENSION_SUFFIXES[0]}"
+    put(tmp_path / "root", {name: ""})
+    (tmp_path / "base").mkdir()
+    finder = launch.TurningFinder(Ways(tmp_path / "root", tmp_path / "base"))
+    spec = spec_from_file_location("built", tmp_path / "root" / name)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        finder._turned(spec)
+    assert str(caught.value) == "No module named 'built': it is compiled, in the working tree only"
+
+
+def test_what_a_process_imported_before_another_one_went_on_is_kept(tmp_path):
+    task = tmp_path / "task.json"
+    assert launch.read_answer(task) == {"collected": {}, "uncollected": {}, "strangers": {}, "installed": {}}
+    task.write_text(json.dumps({"root": str(tmp_path / "root"), "tree": str(tmp_path / "base")}))
+    (tmp_path / launch.ANSWER).write_text(json.dumps({"strangers": {"ours": "/ours.py"}}))
+    (tmp_path / "test_a.py").write_text("def test_a(): pass")
+    command = [sys.executable, "-P", "-m", launch.__name__, "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    environment = {**os.environ, launch.VARIABLE: str(task)}
+    subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, check=True)
+    assert launch.read_answer(task) == {
+        "collected": {"test_a.py": ""},
+        "uncollected": {},
+        "strangers": {"ours": "/ours.py"},
+        "installed": {},
+    }
 
 
 def test_modules_of_the_working_tree_are_noticed(tmp_path, monkeypatch):

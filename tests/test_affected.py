@@ -180,3 +180,36 @@ def test_a_repository_without_folders_for_its_tests(repository):
     assert affected.find("HEAD", repository).arguments == ("test_lib.py",)
     (repository / "requirements.txt").write_text("")
     assert affected.find("HEAD", repository).arguments == ("test_lib.py",)
+
+
+def test_a_repository_of_several_projects(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    files = {
+        "one/pyproject.toml": '[tool.pytest]\npythonpath = ["code"]\n'
+        '[project.entry-points.pytest11]\nown = "plugged"\n',
+        "one/code/alone.py": "",
+        "one/code/plugged.py": "",
+        "one/tests/test_one.py": "import alone\ndef test_it(benchmark): pass",
+        "two parts/setup.py": "",
+        "two parts/lib/inner/__init__.py": "",
+        "two parts/lib/inner/work.py": "",
+        "two parts/tests/test_two.py": "from inner.work import run\ndef test_it(benchmark): pass",
+        "three/pyproject.toml": "this is no TOML",
+        "three/src/single.py": "",
+        "three/test_three.py": "import single\ndef test_it(benchmark): pass",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", "--all")
+    git(tmp_path, "commit", "--quiet", "--message", "one")
+    for changed, reached in {
+        "one/code/alone.py": ("one/tests/test_one.py",),
+        "two parts/lib/inner/work.py": ("two parts/tests/test_two.py",),
+        "three/src/single.py": ("three/test_three.py",),
+        "one/code/plugged.py": ("one", "three", "two parts"),
+    }.items():
+        (tmp_path / changed).write_text("changed = 1")
+        assert affected.find("HEAD", tmp_path).arguments == reached
+        git(tmp_path, "checkout", "--quiet", ".")

@@ -158,3 +158,11 @@ def test_fresh_processes_leave_the_files_of_the_run_alone(project, where):
     log = (project.path / "run.log").read_text()
     assert "from the run" in log
     assert "from a fresh process" not in log
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
+@pytest.mark.parametrize(("parent", "said"), [("os.getppid()", "on"), ("0", "on"), ("1 << 30", "")])
+def test_a_fresh_process_whose_run_died_while_it_started_does_nothing(parent, said):
+    code = f"import os; from perfgate.replicate import child; child._die_with_parent({parent}); print('on', end='')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0 if said else 1, said, "")

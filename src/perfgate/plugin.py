@@ -98,9 +98,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _prepare(config: pytest.Config, settings: options.Settings) -> State:
     """Set up the run; pytest starts that do without the gate do not pay for its modules."""
-    from perfgate import run
+    from perfgate import prepare
 
-    state = config.stash[STATE] = run.prepare(config, settings)
+    state = config.stash[STATE] = prepare.prepare(config, settings)
     return state
 
 

@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+import configparser
+import contextlib
 import fnmatch
 import os
 import re
@@ -31,6 +33,8 @@ _EVERYTHING = (
 )
 _NOTHING = ("*.md", "*.rst", "*.adoc", "LICENSE*", "NOTICE*", "CODEOWNERS", ".git*", ".editorconfig", ".pre-commit*")
 _NOTHING_BELOW = ("docs", "doc", ".github", ".ci", ".gitlab", ".circleci", ".vscode", ".devcontainer")
+#: A folder with one of these is a project.
+_PROJECT = ("pyproject.toml", "setup.py", "setup.cfg", "pytest.ini", "tox.ini")
 _CONFTEST = "conftest.py"
 _TEST_FILES = ("test_*.py", "*_test.py")
 #: Arguments that make a test a case.
@@ -64,9 +68,7 @@ def find(ref: str, folder: Path) -> Affected:
     """
     flag = f"affected {ref}"
     base = git.resolve(f"{ref.removesuffix('...')}...", folder, flag)
-    changed = git.paths(["diff", "--name-only", "--no-renames", "-z", base.commit], base.root)
-    changed += git.paths(["ls-files", "--others", "--exclude-standard", "-z"], base.root)
-    changed = sorted(dict.fromkeys(changed))
+    changed = git.changed(base.commit, base.root)
     tree = Tree(base.root, changed)
     reason = next((path for path in changed if tree.reaches_everything(path)), "")
     reached = tree.everything() if reason else tree.reached_by(changed)
@@ -87,6 +89,8 @@ class Tree:
         listed = git.paths(["ls-files", "--cached", "--others", "--exclude-standard", "-z"], root)
         there = [path for path in dict.fromkeys(listed) if (root / path).is_file()]
         self._python = [path for path in there if path.endswith(".py")]
+        #: Folders of projects; a repository may hold several.
+        self._projects = sorted({"", *(os.path.dirname(path) for path in there if os.path.basename(path) in _PROJECT)})
         gone = [path for path in changed if path.endswith(".py") and path not in set(self._python)]
         self._resolver = Resolver([*self._python, *gone], self._roots())
         self._needs = {path: read(path, self._text(path), self._resolver) for path in self._python}
@@ -188,25 +192,34 @@ class Tree:
         return cases
 
     def _roots(self) -> list[str]:
-        """Give the folders that modules are imported from: pytest's ``pythonpath``, ``src`` and the top."""
-        named = [root for root in source_roots(self._root) if root.is_relative_to(self._root.resolve())]
-        inner = [root.relative_to(self._root.resolve()).as_posix() for root in named]
-        return ["" if root == "." else root for root in (*inner, "src", ".")]
+        """Give the folders that modules are imported from: of each project pytest's ``pythonpath``, ``src`` and itself.
+
+        Those that hold packages count too, whatever a build makes of them.
+        """
+        top = self._root.resolve()
+        inner = []
+        for project in self._projects:
+            with contextlib.suppress(tomllib.TOMLDecodeError, configparser.Error):
+                named = [root for root in source_roots(self._root / project) if root.is_relative_to(top)]
+                inner += [root.relative_to(top).as_posix() for root in named]
+            inner += [os.path.join(project, "src"), project]
+        packages = {os.path.dirname(path) for path in self._python if os.path.basename(path) == "__init__.py"}
+        inner += sorted({os.path.dirname(package) for package in packages if package} - packages)
+        return ["" if root == "." else root for root in inner]
 
     def _own_plugins(self) -> Iterator[str]:
         """Give the start of the paths of pytest plugins that this repository installs."""
-        project = self._root / "pyproject.toml"
-        if not project.is_file():
-            return
-        try:
-            document = tomllib.loads(project.read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError:
-            return
-        points = document.get("project", {}).get("entry-points", {}).get("pytest11", {})
-        for place in points.values():
-            package = re.split(r"[.:]", str(place))[0]
-            for file in self._resolver.files_of(package):
-                yield file.removesuffix("__init__.py")
+        for folder in self._projects:
+            project = self._root / folder / "pyproject.toml"
+            try:
+                document = tomllib.loads(project.read_text(encoding="utf-8")) if project.is_file() else {}
+            except tomllib.TOMLDecodeError:
+                continue
+            points = document.get("project", {}).get("entry-points", {}).get("pytest11", {})
+            for place in points.values():
+                package = re.split(r"[.:]", str(place))[0]
+                for file in self._resolver.files_of(package):
+                    yield file.removesuffix("__init__.py")
 
     def _text(self, path: str) -> str:
         return (self._root / path).read_text(encoding="utf-8", errors="replace")

@@ -8,14 +8,14 @@ Which side goes first changes with each pair.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from perfgate import markers, plan, reporting
-from perfgate.ab import git, judge, overlay, sides, worktree
+from perfgate import markers, plan, reporting, selection
+from perfgate.ab import git, judge, overlay, remarks, sides, worktree
 from perfgate.ab.git import Base
 from perfgate.ab.stored import StoredTests
 from perfgate.errors import PerfgateError
@@ -83,10 +83,7 @@ class PairGate:
         self._head, self._base = sides.Answers(), sides.Answers()
         self._stored = StoredTests(base.commit, base.root, config.rootpath)
         self._told: set[str] = set()
-        if base.uncommitted:
-            self.log.remarks.append(f"head: the working tree, {count(base.uncommitted, 'file')} not committed")
-        elif base.same:
-            self.log.remarks.append("base and head are the same code: whatever differs is noise")
+        self.log.remarks += remarks.of_sides(base)
 
     def take(
         self,
@@ -123,9 +120,7 @@ class PairGate:
             interrupted: the run stopped early: report what is held as it stands, start nothing.
             check: called before each report with its test; raises to stop.
         """
-        if not self._pending:
-            return
-        if not interrupted:
+        if self._pending and not interrupted:
             self._taken = len(self._pending)
             try:
                 with self._sides() as started:
@@ -146,7 +141,8 @@ class PairGate:
             root = self._config.rootpath
             more = [Path(path) for path in self._config.getini("perf_ab_measuring")]
             modules = dict.fromkeys(root / case_of(pending.item).split("::", 1)[0] for pending in self._pending)
-            overlay.apply(self.base.root, tree, modules, more, self._config.inipath)
+            placed = overlay.apply(self.base.root, tree, modules, more, self._config.inipath)
+            self.log.remarks += remarks.of_measuring(self.base, placed)
             yield sides.base_launch(self._launch, self.base, tree), self._launch
 
     def _compare(self, started: tuple[Launch, Launch], check: Callable[[pytest.Item], None]) -> None:
@@ -212,7 +208,8 @@ class PairGate:
             base = [replace(head[0], outcome=Outcome.SKIPPED)]
         if not base:
             return self._not_on_base(pending, head[0], self._base.missing[case])
-        if base[0].outcome is Outcome.FAILED and head[0].outcome is Outcome.PASSED and not self._stored.has(case):
+        if base[0].outcome is Outcome.FAILED and head[0].outcome is Outcome.PASSED:
+            # The test is of now: code that answers otherwise, or to other names, is no slower and no faster code.
             return self._not_on_base(pending, head[0], base[0].reason)
         limited = [judge.limited(each, plan.of(pending.item)) for each in head]
         level = judge.alarm(self._taken)
@@ -227,10 +224,14 @@ class PairGate:
         return replace(measurement, key=device.key)
 
     def _not_on_base(self, pending: Pending, head: Measurement, why: str) -> CaseResult:
-        """Give the answer for a case that only the head can run."""
+        """Give the answer for a case that only the head can run, or pass."""
         case = case_of(pending.item)
-        if not self._stored.has(case):
+        base = self._base.measurements.get(case)
+        if why == sides.ABSENT or not self._stored.has(case):
+            # The function may be there: a case is new, too, when only its parameter is.
             reason = f"not on {self.base.ref}"
+        elif base:
+            reason = f"the base does not pass the test of now: {why}"
         else:
             reason = f"the base does not import: {why}"
             if reason not in self._told:
@@ -281,11 +282,12 @@ class PairGate:
         return [isolate.without_run(pending.item, result.reason, failed=case in self._head.missing)]
 
     def _name_removed(self) -> None:
-        """Name the tests of the commit that modules of now no longer have."""
-        gone: Sequence[str] = self._stored.removed(self.log.collected, self._config.rootpath)
-        if gone:
-            shown = ", ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
-            self.log.remarks.append(f"on {self.base.ref} and no longer here: {shown}")
+        """Name the tests of the commit that are no longer where this run looked for tests."""
+        root, cwd = self._config.rootpath, self._config.invocation_params.dir
+        modules = self._stored.gone(self._config.getini("python_files"), root)
+        seen = [module for module in modules if selection.covered(root / module, self._config.args, cwd)]
+        gone = self._stored.removed([*self.log.collected, *seen], root)
+        self.log.remarks += remarks.of_removed(self.base, gone)
 
 
 def make(

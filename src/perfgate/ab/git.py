@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +15,15 @@ from perfgate.units import count
 
 #: A git hook sets these for its own repository; they would lead every call astray.
 _LOCATIONS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR")
+#: Paths as they are, without quotes; in a temporary checkout hooks of the repository have no business, and submodules
+#: are not where git would look for them.
+_SETTINGS = tuple(
+    part
+    for setting in ("core.quotePath=false", f"core.hooksPath={os.devnull}", "submodule.recurse=false")
+    for part in ("-c", setting)
+)
 _MERGE_BASE = "..."
+_OWNED = re.compile(r"dubious ownership in repository(?: at '(?P<place>.+)')?")
 
 
 @dataclass(frozen=True)
@@ -57,8 +67,7 @@ def call(arguments: Sequence[str], folder: Path) -> str:
     environment = {name: value for name, value in os.environ.items() if name not in _LOCATIONS}
     try:
         done = subprocess.run(
-            # Paths as they are, without quotes; hooks of the repository have no business in a temporary checkout.
-            ["git", "-c", "core.quotePath=false", "-c", f"core.hooksPath={os.devnull}", *arguments],
+            ["git", *_SETTINGS, *arguments],
             cwd=folder,
             env={**environment, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"},
             stdin=subprocess.DEVNULL,
@@ -93,11 +102,13 @@ def top(folder: Path, flag: str) -> Path:
         return Path(call(["rev-parse", "--show-toplevel"], folder).rstrip("\n"))
     except subprocess.CalledProcessError as error:
         said = error.stderr.strip()
-        if "dubious ownership" in said:
+        if owned := _OWNED.search(said):
+            # The top folder, which has to be named exactly.
+            place = owned["place"] or str(folder)
             raise SettingError(
-                f"{flag}: git refuses to read {folder}: another user owns it",
+                f"{flag}: git refuses to read {place}: another user owns it",
                 "Containers in CI often check out as one user and test as another.",
-                f"git config --global --add safe.directory {folder}",
+                f"git config --global --add safe.directory {shlex.quote(place)}",
             ) from None
         what = "is not in a git repository" if "not a git repository" in said else "has no working tree of git"
         raise SettingError(
@@ -121,7 +132,7 @@ def resolve(ref: str, folder: Path, flag: str) -> Base:
     if ref.endswith(_MERGE_BASE):
         commit = merge_base(commit, head, root, flag)
     short = call(["rev-parse", "--short", commit], root).strip()
-    return Base(ref, commit, short, root, commit == head, len(uncommitted(root)))
+    return Base(ref, commit, short, root, commit == head, len(changed("HEAD", root)))
 
 
 def commit_of(ref: str, root: Path, flag: str) -> str:
@@ -167,10 +178,10 @@ def merge_base(one: str, other: str, root: Path, flag: str) -> str:
     )
 
 
-def uncommitted(root: Path) -> list[str]:
-    """Give the files of the working tree that differ from the checked-out commit, new ones that git knows not too."""
-    changed = paths(["diff", "--name-only", "--no-renames", "-z", "HEAD"], root)
-    return [*changed, *paths(["ls-files", "--others", "--exclude-standard", "-z"], root)]
+def changed(since: str, root: Path) -> list[str]:
+    """Give the files of the working tree that differ from a commit, also deleted ones and those new to git."""
+    known = paths(["diff", "--name-only", "--no-renames", "-z", since], root)
+    return sorted({*known, *paths(["ls-files", "--others", "--exclude-standard", "-z"], root)})
 
 
 def is_shallow(root: Path) -> bool:

@@ -92,20 +92,28 @@ class TurningFinder(MetaPathFinder):
         if os.path.exists(origin):
             turned = importlib.util.spec_from_file_location(spec.name, origin, submodule_search_locations=places)
         if turned is None:
-            raise ModuleNotFoundError(f"No module named {spec.name!r}", name=spec.name)
+            built = spec.origin.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES))
+            why = ": it is compiled, in the working tree only" if built else ""
+            raise ModuleNotFoundError(f"No module named {spec.name!r}{why}", name=spec.name)
         return turned
 
 
 class Witness:
-    """Notes which modules of tests could not be collected, and why, for the parent."""
+    """Notes which modules of tests were collected, and why others could not be, for the parent."""
 
     def __init__(self) -> None:
+        self.collected: dict[str, str] = {}
         self.uncollected: dict[str, str] = {}
 
     def pytest_collectreport(self, report: Any) -> None:
-        """Note a collector that failed."""
+        """Note how a collector ended; one that skips itself has no tests either."""
         if report.failed and report.nodeid:
             self.uncollected[report.nodeid] = str(report.longrepr)
+        elif report.skipped and report.nodeid:
+            said = report.longrepr
+            self.uncollected[report.nodeid] = str(said[2] if isinstance(said, tuple) else said)
+        elif report.nodeid.endswith(".py"):
+            self.collected[report.nodeid] = ""
 
 
 def environments() -> list[Path]:
@@ -166,6 +174,13 @@ def _file(module: ModuleType | None) -> str | None:
     return file if isinstance(file, str) else None
 
 
+def read_answer(task: Path) -> dict[str, dict[str, str]]:
+    """Read what the base's processes told so far beside their measurements; one that died told nothing."""
+    path = task.with_name(ANSWER)
+    told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {name: dict(told.get(name, ())) for name in ("collected", "uncollected", "strangers", "installed")}
+
+
 def main() -> int:
     """Run pytest on the base."""
     place = Path(os.environ.pop(VARIABLE))
@@ -176,7 +191,10 @@ def main() -> int:
 
     witness = Witness()
     code = pytest.main(sys.argv[1:], plugins=[witness])
-    answer = {"uncollected": witness.uncollected, "strangers": strangers(ways), "installed": installed(ways)}
+    told = (witness.collected, witness.uncollected, strangers(ways), installed(ways))
+    # A process that goes on where another one ended knows nothing of what that one imported.
+    before = read_answer(place)
+    answer = {name: {**before[name], **now} for name, now in zip(before, told, strict=True)}
     place.with_name(ANSWER).write_text(json.dumps(answer), encoding="utf-8")
     return int(code)
 

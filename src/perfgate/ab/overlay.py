@@ -89,14 +89,15 @@ def tests_folder(module: Path, root: Path) -> Path | None:
 
 
 def _files(root: Path) -> list[Path]:
-    """Give the files of the working tree, those that git does not ignore, as paths from the top folder."""
+    """Give what git knows of the working tree and does not ignore: files, links, and the folders of submodules."""
     listed = git.paths(["ls-files", "--cached", "--others", "--exclude-standard", "-z"], root)
-    return [path for path in map(Path, dict.fromkeys(listed)) if (root / path).is_file()]
+    return [path for path in map(Path, dict.fromkeys(listed)) if os.path.lexists(root / path)]
 
 
 def _inside(path: Path, root: Path) -> Path | None:
     """Give a path from the top folder; None for one that is elsewhere."""
-    for candidate in (path, path.resolve()):
+    # A link inside the working tree leads to the same place in the checkout, so the files behind it count.
+    for candidate in (path.resolve(), path):
         if candidate.is_relative_to(root):
             return candidate.relative_to(root)
     return None
@@ -115,12 +116,16 @@ def _replace_folder(root: Path, tree: Path, folder: Path, files: list[Path]) -> 
 
 
 def _place(source: Path, target: Path) -> None:
+    """Put a file, a link or a submodule's folder where the base has it, or has something else."""
     if target.is_dir() and not target.is_symlink():
         shutil.rmtree(target)
     for folder in _blocking(target):
         folder.unlink()
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
+    if source.is_dir() and not source.is_symlink():
+        os.symlink(source, target)
+        return
     # A link stays what it is: what it leads to may be one side's own.
     shutil.copy2(source, target, follow_symlinks=False)
 

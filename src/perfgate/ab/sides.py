@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import perfgate
 from perfgate.ab import launch
@@ -20,6 +19,10 @@ from perfgate.replicate.wire import with_outcome
 
 #: The first process of a side cannot know how long a case takes.
 FIRST_PATIENCE_S = 3600.0
+
+
+#: Why a case could not be started, when its module was collected and does not have it.
+ABSENT = "its module does not have it"
 
 
 class NotTheBase(ReplicaError):
@@ -156,16 +159,16 @@ def measure(
         except process.Unfinished as error:
             findings, output = error.findings, error.why
         answers.take(findings, first=reports)
-        answer = _answer(started)
+        answer = launch.read_answer(started.task) if isinstance(started, BaseLaunch) else {}
         _check(answer)
         for case in cases:
             if case not in findings.measurements and case not in findings.deaths:
-                answers.missing[case] = _why(case, answer["uncollected"], output)
+                answers.missing[case] = _why(case, answer, output)
 
 
-def _check(answer: Mapping[str, Any]) -> None:
+def _check(answer: Mapping[str, Mapping[str, str]]) -> None:
     """Refuse what is no measurement of the base."""
-    if strangers := answer["strangers"]:
+    if strangers := answer.get("strangers"):
         name, file = next(iter(strangers.items()))
         others = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
         raise NotTheBase(
@@ -173,7 +176,7 @@ def _check(answer: Mapping[str, Any]) -> None:
             "What it measured is no measurement of the base, so nothing was compared.",
             "let the tests find the code by an import; a path that is written out leads to one side only",
         )
-    if copies := answer["installed"]:
+    if copies := answer.get("installed"):
         name, file = next(iter(copies.items()))
         raise NotTheBase(
             f"the tests import {name} from an installed copy, which is neither side's code: {file}",
@@ -182,22 +185,13 @@ def _check(answer: Mapping[str, Any]) -> None:
         )
 
 
-def _answer(started: Launch) -> Mapping[str, Any]:
-    """Read what a process of the base told beside its measurements; one that died told nothing."""
-    if isinstance(started, BaseLaunch):
-        path = started.task.with_name(launch.ANSWER)
-        if path.exists():
-            answer: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return answer
-    return {"uncollected": {}, "strangers": {}, "installed": {}}
-
-
-def _why(case: str, uncollected: Mapping[str, str], output: str) -> str:
+def _why(case: str, answer: Mapping[str, Mapping[str, str]], output: str) -> str:
     """Say in a line why a case was not started."""
-    module = case.partition("::")[0]
-    for name, text in uncollected.items():
-        if case.startswith(name) or module == name:
+    for name, text in answer.get("uncollected", {}).items():
+        if case.startswith((f"{name}::", f"{name}/")):
             return last_error(text)
+    if case.partition("::")[0] in answer.get("collected", {}):
+        return ABSENT
     return last_error(output) if output else "it was not collected"
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
+from fnmatch import fnmatch
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from perfgate.ab import git
 
@@ -17,7 +18,8 @@ def functions(source: str) -> frozenset[str]:
     """
     try:
         tree = ast.parse(source)
-    except SyntaxError:
+    except (SyntaxError, ValueError):
+        # ValueError: bytes that are no UTF-8.
         return frozenset()
     return frozenset(_functions(tree.body, ""))
 
@@ -55,14 +57,27 @@ class StoredTests:
         """Give the node ids of test functions of the commit that modules of now no longer have.
 
         Args:
-            modules: paths of modules that were collected whole, from ``rootdir``.
+            modules: paths from ``rootdir`` of modules that were collected whole, or are gone.
             rootdir: pytest's root folder.
         """
         found = []
         for module in sorted(modules):
-            now = functions((rootdir / module).read_text(encoding="utf-8", errors="replace"))
+            path = rootdir / module
+            now = functions(path.read_text(encoding="utf-8", errors="replace")) if path.exists() else frozenset()
             found += [f"{module}::{name}" for name in sorted((self._of(module) or frozenset()) - now)]
         return found
+
+    def gone(self, patterns: Iterable[str], rootdir: Path) -> list[str]:
+        """Give the test modules of the commit that are no longer there, as paths from ``rootdir``.
+
+        Args:
+            patterns: names of test modules (pytest's ``python_files``).
+            rootdir: pytest's root folder.
+        """
+        listed = git.paths(["ls-tree", "-r", "-z", "--name-only", self._commit, "--", self._inner], self._root)
+        modules = [PurePosixPath(path).relative_to(self._inner).as_posix() for path in listed]
+        named = [module for module in modules if any(fnmatch(PurePosixPath(module).name, each) for each in patterns)]
+        return [module for module in named if not (rootdir / module).exists()]
 
     def _read(self, module: str) -> frozenset[str] | None:
         path = module if self._inner == "." else f"{self._inner}/{module}"

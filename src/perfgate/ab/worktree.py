@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from perfgate.ab import git
+from perfgate.ab import git, submodules
 from perfgate.ab.git import Base
 from perfgate.errors import ReplicaError
 
@@ -53,6 +53,7 @@ def checkout(base: Base) -> Iterator[Path]:
                     error.stderr.strip(),
                     "there must be room for a second copy of the repository's files; TMPDIR names another place",
                 ) from None
+            submodules.fill(base.commit, base.root, tree)
             yield tree
         finally:
             # A second Ctrl-C must not leave half of it.
@@ -63,7 +64,8 @@ def checkout(base: Base) -> Iterator[Path]:
 def remove_stale(root: Path) -> list[Path]:
     """Remove the worktrees of runs that were killed; give their folders."""
     removed = []
-    for line in git.call(["worktree", "list", "--porcelain", "-z"], root).split("\0"):
+    # Without -z, which git knows since 2.36 only.
+    for line in git.call(["worktree", "list", "--porcelain"], root).splitlines():
         folder = Path(line.removeprefix("worktree ")).parent
         ours = _NAME.fullmatch(folder.name)
         if line.startswith("worktree ") and ours and ours["owner"] != _owner(int(ours["pid"])):

@@ -41,7 +41,7 @@ class ChildPlugin:
         self._case = ""
         self._reports: list[pytest.TestReport] = []
         self._collected: list[pytest.Item] = []
-        _die_with_parent()
+        _die_with_parent(task.parent)
 
     def tell(self, event: str, case: str, **values: Any) -> None:
         """Append one event."""
@@ -89,9 +89,16 @@ class ChildPlugin:
             self.tell("report", self._case, report=data)
 
 
-def _die_with_parent() -> None:
-    """Let Linux end this process when the run that started it dies: nobody else would end a case that hangs."""
+def _die_with_parent(parent: int) -> None:
+    """Let Linux end this process when the run that started it dies: nobody else would end a case that hangs.
+
+    Args:
+        parent: id of the process of that run; 0 where it is not known.
+    """
     if sys.platform != "linux":
         return
     set_parent_death_signal = 1
     ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    if parent and os.getppid() != parent:
+        # It died while this process was starting, and the signal with it.
+        os._exit(1)

@@ -83,7 +83,7 @@ def run(
     while remaining:
         with tempfile.TemporaryDirectory(prefix="perfgate-", ignore_cleanup_errors=True) as folder:
             scratch = Path(folder)
-            task = Task(tuple(remaining), str(scratch / "events"), reports, active, profile, calibration)
+            task = Task(tuple(remaining), str(scratch / "events"), reports, active, profile, calibration, os.getpid())
             task.save(scratch / "task.json")
             ended = _run_child(task, launch, scratch, patience_s, progress)
             started = _collect(task, findings)

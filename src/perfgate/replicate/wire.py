@@ -34,6 +34,7 @@ class Task:
         profile: folder to write profiles of the cases to, which are then not measured; "" to measure them.
         calibration: extra work that each case is measured again with (:mod:`perfgate.calibrate.steps`); None in any run
             but a calibration.
+        parent: id of the process that starts it, without which there is nothing to do; 0 for any.
     """
 
     cases: tuple[str, ...]
@@ -42,6 +43,7 @@ class Task:
     active: bool = True
     profile: str = ""
     calibration: Mapping[str, Any] | None = None
+    parent: int = 0
 
     def save(self, path: Path) -> None:
         """Write the task where the child will look for it."""
