@@ -75,7 +75,8 @@ def test_basins_first(benchmark: Any, torch: ModuleType, published: Any, impleme
 
 
 @pytest.mark.cpu
-@pytest.mark.perf(time="20%", clock="wall", budget=0.3)
+# Thousands of small blocks: what malloc keeps of them differs by a third between processes.
+@pytest.mark.perf(time="20%", memory="40%", clock="wall", budget=0.3)
 @pytest.mark.parametrize(("implementation", "model", "basins", "days"), CORNER)
 def test_cpu_loop(benchmark: Any, corner: Any, implementation: str, model: str, basins: int, days: int) -> None:
     inputs = corner.inputs(days, basins, "cpu")
@@ -86,7 +87,7 @@ def test_cpu_loop(benchmark: Any, corner: Any, implementation: str, model: str, 
 
 
 @pytest.mark.cpu
-@pytest.mark.perf(time="20%", clock="wall", budget=0.3)
+@pytest.mark.perf(time="20%", memory="40%", clock="wall", budget=0.3)
 def test_cpu_basins_first(benchmark: Any, corner: Any) -> None:
     """The layout of the published loops, ``[basins, days]``: a day's forcings are strided."""
     taken = measure_on_cpu(benchmark, "eager", "hard", basins_first(corner.inputs(100, 32, "cpu")))

@@ -69,7 +69,8 @@ def test_qwen3_4b_everything(
 
 
 @pytest.mark.cpu
-@pytest.mark.perf(time="20%", clock="wall", budget=0.5)
+# The process's mark: a rebuilt weight of a tiny model is smaller than what malloc keeps.
+@pytest.mark.perf(time="20%", memory="25% or 8MiB", clock="wall", budget=0.5)
 @pytest.mark.parametrize("case", ON_CPU)
 def test_tiny_qwen3(benchmark: Any, models: Models, copy_bandwidth: Any, reached_figures: Any, case: Case) -> None:
     gap = measure(benchmark, benchmark, models, copy_bandwidth, reached_figures, case)
