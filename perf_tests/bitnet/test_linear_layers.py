@@ -56,7 +56,8 @@ def masters(torch: ModuleType) -> Iterator[Any]:
 
 
 @pytest.mark.cpu
-@pytest.mark.perf(time="20%", budget=0.3)
+# The process's mark: in one of a few processes the unpacked fields of a packed layer find no block that malloc kept.
+@pytest.mark.perf(time="20%", memory="25% or 16MiB", budget=0.3)
 @pytest.mark.parametrize(("method", "layer", "tokens"), cases(GRID + HEAD, always=TELLING))
 def test_cpu(benchmark: Any, torch: ModuleType, masters: Any, method: str, layer: str, tokens: int) -> None:
     measure(benchmark, torch, masters(layer, "cpu"), method, tokens)
