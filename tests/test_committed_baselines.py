@@ -45,3 +45,11 @@ def test_baselines_are_of_tests_that_exist(key: str, module: str) -> None:
     for case in STORE.load(key, module).cases:
         name = case.split("[")[0].split("::")[-1]
         assert re.search(rf"^def {name}\(", text, re.MULTILINE), f"{module} has no {name}"
+
+
+def test_pools_of_calibrations_can_be_read() -> None:
+    from perfgate.calibrate import store
+
+    pools = [store.load(path) for path in sorted(ROOT.glob("baselines/*/calibration/*.json"))]
+    assert pools
+    assert all(pool is not None and len(pool.processes) >= 24 for pool in pools)
