@@ -22,6 +22,7 @@ METHODS = {
         for cache, launch in (("rotated", "graph"), ("flushed", "graph"), ("flushed", "queue"))
     ],
     "pedantic": [{"clock": "pedantic"}],
+    "wall": [{"clock": "wall", "memory": "requested"}],
     "compiler": [{"clock": "compiler", "figures": "1"}],
 }
 
@@ -50,6 +51,12 @@ def test_baselines_are_of_tests_that_exist(key: str, module: str) -> None:
 def test_pools_of_calibrations_can_be_read() -> None:
     from perfgate.calibrate import store
 
-    pools = [store.load(path) for path in sorted(ROOT.glob("baselines/*/calibration/*.json"))]
-    assert pools
-    assert all(pool is not None and len(pool.processes) >= 24 for pool in pools)
+    paths = sorted(ROOT.glob("baselines/*/calibration/*.json"))
+    assert {path.parts[-3].split("-")[0] for path in paths} == {"cpu", "nvidia"}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in paths:
+        pool = store.load(path)
+        assert pool is not None
+        # The README says of how many processes its figures are, and links them.
+        told = [part for part in readme.split("\n\n") if f"({path.relative_to(ROOT).as_posix()})" in part]
+        assert [f"{len(pool.processes)} processes" in " ".join(part.split()) for part in told] == [True]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,3 +102,44 @@ def test_the_plugin_is_an_entry_point() -> None:
     project = tomllib.loads(declared.read_text())["project"]
     assert project["entry-points"]["vllm.general_plugins"] == {"slidesparse": f"{plugin.__name__}:register"}
     assert project["scripts"]["perfgate-slidesparse"] == f"{command.__name__}:main"
+
+
+def engine_layers(dtype: str, quantization: str | None = None) -> Any:
+    """Give a model of one layer with codes, whose method is another's or ours, and one of floats."""
+    torch = pytest.importorskip("torch")
+    method = type("Method", (), {} if quantization is None else {"quantization": quantization})()
+    layer = torch.nn.Module()
+    layer.weight = torch.nn.Parameter(torch.zeros(64, 96, dtype=getattr(torch, dtype)).t(), requires_grad=False)
+    layer.weight_scale = torch.nn.Parameter(torch.zeros(64, 1), requires_grad=False)
+    layer.quant_method = method
+    return torch.nn.ModuleDict({"codes": layer, "floats": torch.nn.Linear(4, 4)})
+
+
+def test_codes_that_the_engine_leaves_undrawn_are_drawn() -> None:
+    """Zeros are multiplied faster than random codes, so an engine's own layers would win by them."""
+    from perf_workloads.slidesparse.serving.engine import draw_codes
+
+    model = engine_layers("int8")
+    floats = model["floats"].weight.clone()
+    assert draw_codes(model) == 1
+    codes = model["codes"].weight
+    assert (int(codes.min()), int(codes.max())) == (-127, 127)
+    assert codes.unique().numel() == 255
+    assert model["codes"].weight_scale.unique().tolist() == [pytest.approx(1e-3 / 127)]
+    assert model["floats"].weight.equal(floats)
+
+
+def test_our_own_codes_are_not_drawn_again() -> None:
+    from perf_workloads.slidesparse.serving.engine import draw_codes
+
+    model = engine_layers("int8", models.METHOD)
+    assert draw_codes(model) == 0
+    assert not model["codes"].weight.any()
+
+
+def test_weights_of_another_type_are_no_comparison() -> None:
+    from perf_workloads.slidesparse.serving.engine import draw_codes
+
+    with pytest.raises(RuntimeError) as caught:
+        draw_codes(engine_layers("float16"))
+    assert str(caught.value) == "codes: weights of torch.float16 were not drawn, and cannot be compared"

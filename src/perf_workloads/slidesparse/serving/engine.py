@@ -22,6 +22,8 @@ WARM_PASSES, WARM_NEW_TOKENS = 2, 4
 #: Largest M that graphs are captured for. A call of cuSPARSELt through torch takes the CPU 1 ms (H200), so that passes
 #: of fewer tokens would wait for it.
 MOST_CAPTURED = 8192
+#: vLLM draws floats up to this, which quantisation turns into codes up to that.
+_DRAWN, _LARGEST_CODE = 1e-3, 127
 #: Token ids stay below the smallest vocabulary.
 _IDS = 100
 
@@ -81,6 +83,8 @@ class Engine:
         self._notes: dict[str, set[str]] = {}
         # On a CPU vLLM packs weights of its own layers into what is no parameter.
         on_gpu = torch.cuda.is_available()
+        if on_gpu and options.get("load_format") == "dummy":
+            self._llm.apply_model(draw_codes)
         self._memory = {"weight_bytes": sum(self._llm.apply_model(_weight_bytes))} if on_gpu else {}
 
     def run(self, load: Workload) -> dict[str, Any]:
@@ -179,6 +183,36 @@ class Engine:
         if generated != load.output_tokens:
             raise RuntimeError(f"{load.point}: {generated} tokens were generated, not {load.output_tokens}")
         return self._passes.times_s[0], end_s
+
+
+def draw_codes(model: Any) -> int:
+    """Draw the weights of the engine's own INT8 layers, as random ones of ours are: uniform codes and one scale.
+
+    vLLM's ``load_format="dummy"`` draws floats only and leaves codes as memory was, often zeros. A GPU multiplies zeros
+    with less power, so at higher clocks: such layers cannot be compared with others.
+
+    Returns:
+        How many layers there were.
+
+    Raises:
+        RuntimeError: quantised weights that are not INT8 codes.
+    """
+    import torch
+
+    from perf_workloads.slidesparse.serving.models import METHOD
+
+    drawn = 0
+    for name, layer in model.named_modules():
+        method, scale = getattr(layer, "quant_method", None), getattr(layer, "weight_scale", None)
+        if scale is None or getattr(method, "quantization", None) == METHOD:
+            continue
+        if layer.weight.dtype is not torch.int8:
+            raise RuntimeError(f"{name}: weights of {layer.weight.dtype} were not drawn, and cannot be compared")
+        random_source = torch.Generator(device=layer.weight.device).manual_seed(drawn)
+        layer.weight.data.random_(-_LARGEST_CODE, _LARGEST_CODE + 1, generator=random_source)
+        scale.data.fill_(_DRAWN / _LARGEST_CODE)
+        drawn += 1
+    return drawn
 
 
 def _weight_bytes(model: Any) -> int:

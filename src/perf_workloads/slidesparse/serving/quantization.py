@@ -96,6 +96,9 @@ class SlideSparseLinearMethod(LinearMethodBase):  # type: ignore[misc]
         prefix: the layer's name.
     """
 
+    #: The method whose layers these are.
+    quantization = METHOD
+
     def __init__(self, config: SlideSparseConfig, prefix: str) -> None:
         self.scheme, self.prune, self.prefix = config.scheme, config.prune, prefix
         self.drawn = get_current_vllm_config().load_config.load_format == "dummy"
