@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from perfgate import interrupts
 from perfgate.ab import git, worktree
 from perfgate.errors import ReplicaError, SettingError
 
@@ -181,7 +182,7 @@ def test_a_checkout_is_there_and_gone_whatever_happens(repository, tmp_path):
     with worktree.checkout(base) as tree:
         assert (tree / "a").read_text() == "1"
         assert folders(repository) == 2
-    with pytest.raises(worktree.Terminated), worktree.checkout(base):
+    with pytest.raises(interrupts.Terminated), worktree.checkout(base):
         os.kill(os.getpid(), signal.SIGTERM)
     assert folders(repository) == 1
     assert list((tmp_path / "temporary").iterdir()) == []

@@ -1,4 +1,4 @@
-"""Does Ctrl-C lose no case, and does nothing that was started outlive the run?"""
+"""Do Ctrl-C and a cancelled job lose no case, and does nothing that was started outlive the run?"""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ import pytest
 
 STEADY = [1.000e-3, 1.001e-3, 0.999e-3, 1.000e-3, 1.002e-3]
 NOISY = [1.5e-3, 0.9e-3, 1.4e-3, 1.0e-3, 1.6e-3, 0.8e-3, 1.2e-3, 1.3e-3, 0.9e-3, 1.5e-3, 1.1e-3, 1.4e-3]
-# In its nth process the case presses Ctrl-C in the run that started this one, and hangs.
+# In its nth process the case presses Ctrl-C, or what another signal stands for, in the run that started it, and hangs.
 PRESS = """
-def press(name, number):
+def press(name, number, signum):
     import os, pathlib, signal, time
     if pathlib.Path(f"{name}.taken").read_text() == str(number):
         pathlib.Path("child").write_text(str(os.getpid()))
-        os.kill(os.getppid(), signal.SIGINT)
+        os.kill(os.getppid(), signum)
         time.sleep(60)
         pathlib.Path("slept").touch()
 """
 
 
-def press_in(project, name: str, number: int) -> None:
+def press_in(project, name: str, number: int, signum: signal.Signals = signal.SIGINT) -> None:
     """Let a case interrupt the run from its nth process."""
     source = project.path / "test_speed.py"
     call = f"benchmark(lambda: {name!r})"
-    source.write_text(PRESS + source.read_text().replace(call, f"{call}; press({name!r}, {number})"))
+    source.write_text(PRESS + source.read_text().replace(call, f"{call}; press({name!r}, {number}, {int(signum)})"))
 
 
 def alive(pid: int) -> bool:
@@ -75,8 +75,16 @@ def slowed(project):
     return project
 
 
-def test_ctrl_c_while_confirming_loses_no_case(slowed):
-    press_in(slowed, "c", 3)
+@pytest.mark.parametrize(
+    ("signum", "said"),
+    [
+        (signal.SIGINT, "KeyboardInterrupt"),
+        (signal.SIGTERM, "perfgate.interrupts.Terminated: ended by SIGTERM"),
+        (signal.SIGHUP, "perfgate.interrupts.Terminated: ended by SIGHUP"),
+    ],
+)
+def test_an_end_while_confirming_loses_no_case(slowed, signum, said):
+    press_in(slowed, "c", 3, signum)
     before = slowed.baseline_file().read_bytes()
     result = slowed.run("--benchmark-compare", "--perf-update=all", "--perf-json=run.json", "--junitxml=junit.xml")
     assert result.ret == pytest.ExitCode.INTERRUPTED
@@ -85,7 +93,7 @@ def test_ctrl_c_while_confirming_loses_no_case(slowed):
         [
             "2 inconclusive, 1 unchanged on cpu-pretended-2t",
             "    the run stopped before this was confirmed",
-            "*!!! KeyboardInterrupt !!!*",
+            f"*!!! {said} !!!*",
         ]
     )
     cases = {case["id"][-1]: case for case in json.loads((slowed.path / "run.json").read_text())["cases"]}

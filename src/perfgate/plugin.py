@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -190,21 +191,26 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def pytest_runtestloop(session: pytest.Session) -> Any:
     """Confirm suspicions after the last test, while failures still count."""
     state = session.config.stash.get(STATE, None)
-    settle: Callable[[bool], None] = state.settler(session) if state else lambda interrupted: None
-    try:
-        done = yield
-    except BaseException:
-        settle(True)
-        raise
-    try:
-        settle(False)
-    except session.Failed:
-        raise
-    except BaseException:
-        # Ctrl-C while confirming: what is still held is reported as it stands.
-        settle(True)
-        raise
-    return done
+    if state is None:
+        return (yield)
+    from perfgate import interrupts
+
+    settle = state.settler(session)
+    with interrupts.gently() if state.writes else contextlib.nullcontext():
+        try:
+            done = yield
+        except BaseException:
+            settle(True)
+            raise
+        try:
+            settle(False)
+        except session.Failed:
+            raise
+        except BaseException:
+            # Ctrl-C while confirming: what is still held is reported as it stands.
+            settle(True)
+            raise
+        return done
 
 
 @pytest.hookimpl(trylast=True)

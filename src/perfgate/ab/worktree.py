@@ -9,14 +9,12 @@ import contextlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
+from perfgate import interrupts
 from perfgate.ab import git, submodules
 from perfgate.ab.git import Base
 from perfgate.errors import ReplicaError
@@ -25,12 +23,6 @@ PREFIX = "perfgate-ab-"
 _NAME = re.compile(rf"{PREFIX}(?P<owner>(?P<pid>\d+)-\d*)-\w+")
 #: The checkout inside the temporary folder.
 CHECKOUT = "base"
-#: Ways of being ended that may still tidy up: by a CI runner that cancels a job, by a terminal that closes.
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-
-
-class Terminated(KeyboardInterrupt):
-    """The run was asked to end: pytest ends it as it does after Ctrl-C."""
 
 
 @contextlib.contextmanager
@@ -41,7 +33,7 @@ def checkout(base: Base) -> Iterator[Path]:
         ReplicaError: it cannot be checked out.
     """
     remove_stale(base.root)
-    with _ended_gently():
+    with interrupts.gently():
         folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{_owner(os.getpid())}-")).resolve()
         tree = folder / CHECKOUT
         try:
@@ -57,7 +49,7 @@ def checkout(base: Base) -> Iterator[Path]:
             yield tree
         finally:
             # A second Ctrl-C must not leave half of it.
-            with _deaf():
+            with interrupts.deaf():
                 _remove(folder, base.root)
 
 
@@ -105,35 +97,3 @@ def _runs(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-@contextlib.contextmanager
-def _ended_gently() -> Iterator[None]:
-    """Turn requests to end into an exception, so that what was started is ended and removed first."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise Terminated(f"ended by {signal.Signals(number).name}")
-
-    before = {number: signal.signal(number, end) for number in _SIGNALS if signal.getsignal(number) == signal.SIG_DFL}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _deaf() -> Iterator[None]:
-    """Let nothing interrupt a block of a second or less."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *_SIGNALS)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
