@@ -233,6 +233,47 @@ def test_views_around_the_limit_are_settled_by_their_mixture() -> None:
     assert verdict.change == pytest.approx(0.025, abs=0.007)
 
 
+#: Speeds that scatter by a tenth, one up where the other is down: a case that follows both alike feels nothing of it.
+UPS_AND_DOWNS = (1.0, 1.1, 0.9, 1.15, 0.87, 1.0, 1.12, 0.89)
+
+
+def opposed(processes: int, core: float = 1.0) -> dict[str, list[float]]:
+    return {
+        "core": [core * 1e6 * factor for factor in UPS_AND_DOWNS[:processes]],
+        "memory": [2e5 / factor for factor in UPS_AND_DOWNS[:processes]],
+    }
+
+
+@pytest.mark.parametrize(
+    ("seconds", "word", "reason"),
+    [
+        (1.05, Verdict.REGRESSED, "beyond the limit and the noise"),
+        (1.0, Verdict.UNCHANGED, ""),
+        (0.95, Verdict.IMPROVED, "beyond the limit and the noise"),
+    ],
+)
+def test_views_that_are_all_undecided_are_settled_by_their_mixture(seconds: float, word: Verdict, reason: str) -> None:
+    verdict = judge(seconds, opposed(5), opposed(8))
+    assert (verdict.verdict, verdict.reason) == (word, reason)
+    assert verdict.change == pytest.approx(seconds - 1, abs=1e-3)
+    assert verdict.detectable is not None
+    assert verdict.detectable < 0.03
+
+
+@pytest.mark.parametrize("core", [0.98, 1.02])
+def test_a_machine_that_changed_by_less_than_its_own_scatter_lets_the_mixture_speak(core: float) -> None:
+    assert judge(1.05, opposed(5), opposed(8, core)).verdict is Verdict.REGRESSED
+
+
+@pytest.mark.parametrize("core", [0.97, 1.03])
+def test_on_a_machine_that_changed_a_mixture_alone_does_not_settle_anything(core: float) -> None:
+    verdict = judge(1.05, opposed(5), opposed(8, core))
+    assert (verdict.verdict, verdict.reason) == (
+        Verdict.INCONCLUSIVE,
+        "noise too large to tell: 8 processes would show a change of 79.7 % or more",
+    )
+
+
 def test_noise_in_every_view_is_inconclusive_and_says_what_all_of_them_could_have_seen() -> None:
     noisy = (1.0, 1.4, 0.8, 1.3, 0.7, 1.2, 0.9, 1.1)
     alike = judge(1.0, BEFORE, BEFORE, processes=noisy)
