@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 from dataclasses import replace
@@ -102,6 +103,8 @@ def test_a_pool_of_other_software_is_refused(tmp_path: Path) -> None:
         ("{", "not JSON: line 1, column 2: Expecting property name enclosed in double quotes"),
         ('{"schema": 1}', "not a calibration: key is missing"),
         ("[NaN]", "not a calibration: NaN stands where a number belongs"),
+        ('{"schema": 1, "schema": 1}', 'not a calibration: "schema" is given twice (a bad merge?)'),
+        ("[" * 100_000, "nested too deep to be a calibration"),
     ],
 )
 def test_a_damaged_pool_is_refused(tmp_path: Path, text: str, problem: str) -> None:
@@ -123,12 +126,30 @@ def test_a_damaged_row_and_another_version_are_refused(tmp_path: Path) -> None:
     at = f"cases.{CASES[0]}.metrics.device_time"
     assert caught.value.what.startswith(f"{path}: not a calibration: {at}: [0, ")
     assert caught.value.what.endswith("... is not a row of figures")
-    path.write_text(json.dumps({**document, "schema": 2}))
+    for version, hint in ((2, "pip install --upgrade perfgate"), (0, "delete it and measure again")):
+        path.write_text(json.dumps({**document, "schema": version}))
+        with pytest.raises(BaselineError) as caught:
+            store.load(path)
+        assert str(caught.value) == f"{path}: has format version {version}, this perfgate reads 1\nhint: {hint}"
+
+
+def test_a_pool_that_cannot_be_written_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.merge(tmp_path, "suite", Pool("pretended", ENVIRONMENT), process(), [measured()])
+    path = tmp_path / "pretended" / "calibration" / "suite.json"
+    before = path.read_text()
+
+    def full(*places: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
     with pytest.raises(BaselineError) as caught:
-        store.load(path)
+        store.merge(tmp_path, "suite", Pool("pretended", ENVIRONMENT), process(), [measured()])
     assert str(caught.value) == (
-        f"{path}: has format version 2, this perfgate reads 1\nhint: pip install --upgrade perfgate"
+        f"{path}: cannot be written: No space left on device\n"
+        "What this process measured is not stored; what was stored before is unchanged.\n"
+        "hint: check the free space and the permissions of its folder, or name another with --baselines DIR"
     )
+    assert path.read_text() == before
 
 
 def test_a_case_measured_in_another_way_is_left_out() -> None:

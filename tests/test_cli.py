@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import perfgate
+from perfgate import cli
 from perfgate.baseline.store import BaselineStore
 from perfgate.cli import main
 from perfgate.model import Baseline, Device, Hardware, Outcome, Run, StoredMetric
@@ -70,6 +72,37 @@ def files(project: Path) -> dict[str, set[str]]:
 
 
 BEFORE = {"cpu-epyc/test_a.json": {"test_one", "test_old"}, "nvidia-h200/test_gone.json": {"test_one"}}
+
+
+def commands(parser: argparse.ArgumentParser, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Give the command lines of a parser and of every command below it."""
+    yield path
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, below in action.choices.items():
+                yield from commands(below, (*path, name))
+
+
+# What the history does is a word of its own and no command of the parser.
+COMMANDS = [*commands(cli._parser()), *(("history", word) for word in ("import", "report", "show"))]
+
+
+def test_every_command_is_looked_at() -> None:
+    assert {("calibrate",), ("diff",), ("github", "pull-request"), ("history",)} < set(COMMANDS)
+    assert {path[0] for path in COMMANDS if path} == cli._COMMANDS.keys()
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command) or "perfgate")
+def test_every_command_explains_itself(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr()
+    assert said.out.startswith(f"usage: perfgate {command[0] if command else '[-h]'}")
+    assert "\n  -h, --help " in said.out
+    assert said.err == ""
+    # A percent sign that stands for itself is written twice, and shown once.
+    assert "%%" not in said.out
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

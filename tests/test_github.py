@@ -15,7 +15,7 @@ import pytest
 
 from perfgate import cli
 from perfgate.errors import PerfgateError
-from perfgate.github import comment, gh, issue
+from perfgate.github import comment, gh, issue, pull_request
 from perfgate.model import CaseResult, Device, Hardware, MetricVerdict, Outcome, Run, Verdict
 from perfgate.report import markdown, run_file
 
@@ -246,9 +246,17 @@ class TestIssue:
         assert capsys.readouterr().out == "nothing to tell: no issue\n"
         assert fake.calls == []
 
-    def test_a_step_in_the_history_opens_one(self, fake: Fake, results: Path) -> None:
+    @pytest.mark.parametrize(
+        "found",
+        [
+            {"findings": [{"worse": True}], "future": []},
+            # The clock of a machine is wrong: what its nights brought is not known.
+            {"findings": [], "future": [{"date": "2030-01-01T02:00:00+00:00", "host": "a", "revision": ""}]},
+        ],
+    )
+    def test_a_step_in_the_history_opens_one(self, fake: Fake, results: Path, found: dict[str, Any]) -> None:
         shutil.rmtree(results / "perf-h200")
-        (results / "perf-cpu" / "history.json").write_text('{"findings": [{"worse": true}]}')
+        (results / "perf-cpu" / "history.json").write_text(json.dumps(found))
         (results / "perf-cpu" / "history.md").write_text("**1 new change point**")
         fake.answers({self.LIST: [], "label create": "", "issue create": "x"})
         assert self.write(results) == 0
@@ -295,9 +303,9 @@ class TestPullRequest:
     def git(self, folder: Path, *arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
 
-    def propose(self) -> int:
+    def propose(self, *more: str) -> int:
         names = ["--branch", "perf-baselines/h200", "--title", "Record baselines on h200", "--body", "../body.md"]
-        return cli.main(["github", "pull-request", "baselines", *names])
+        return cli.main(["github", "pull-request", "baselines", *names, *more])
 
     LIST = "pr list --repo owner/name --head perf-baselines/h200 --base main --state open --json number"
 
@@ -333,6 +341,36 @@ class TestPullRequest:
         assert self.propose() == 0
         assert capsys.readouterr().out == "nothing in baselines has changed: no pull request\n"
         assert fake.calls == []
+
+    def test_what_the_run_did_not_record_is_told_first(self, fake: Fake, clone: Path) -> None:
+        (clone / "baselines" / "a.json").write_text("2")
+        broken = replace(SLOW, case="t.py::broken", verdict=Verdict.SKIPPED, outcome=Outcome.FAILED, failed=False)
+        run_file.write(run_of(broken, SAME), clone.parent / "run.json")
+        fake.answers({self.LIST: [], "pr create": "x"})
+        assert self.propose("--run", "../run.json", "--ended", "failure", "--link", "https://example.org/9") == 0
+        assert fake.calls[-1]["text"] == (
+            "**The run that recorded these baselines failed.** What it did not record is as before.\n\n"
+            "1 case failed:\n\n- `t.py::broken` on `cpu-pretended-2t`: failed\n\n"
+            "[Log of the run](https://example.org/9)\n\n| a table |\n"
+        )
+
+    def test_a_run_without_a_failure_is_not_told(self, fake: Fake, clone: Path) -> None:
+        (clone / "baselines" / "a.json").write_text("2")
+        run_file.write(run_of(SAME), clone.parent / "run.json")
+        fake.answers({self.LIST: [], "pr create": "x"})
+        assert self.propose("--run", "../run.json", "--link", "https://example.org/9") == 0
+        assert fake.calls[-1]["text"] == "| a table |\n"
+
+    def test_no_more_failures_are_named_than_somebody_reads(self) -> None:
+        broken = replace(SLOW, verdict=Verdict.SKIPPED, outcome=Outcome.CRASHED, failed=False)
+        many = [replace(broken, case=f"t.py::{number}") for number in range(60)]
+        text = pull_request.failures(run_of(*many, problems=("x" * 1000, *["y"] * 55)), "failure")
+        assert "60 cases failed:" in text
+        assert text.count(": crashed\n") == 50
+        assert "56 problems:" in text
+        assert text.count("- `y`\n") == 49
+        assert f"- `{'x' * 117}...`\n" in text
+        assert text.endswith("- ... and 16 more\n\n")
 
     def test_the_branch_to_merge_into_is_never_replaced(
         self, fake: Fake, clone: Path, capsys: pytest.CaptureFixture[str]

@@ -8,12 +8,14 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from perfgate.cli import main
 from perfgate.errors import SettingError
+from perfgate.history import entry as entries
 from perfgate.history import keeping, plot, query
 from perfgate.history.entry import Entry, Point
 from perfgate.history.store import History
@@ -24,6 +26,14 @@ FIRST = datetime.datetime(2026, 10, 1, 2, tzinfo=datetime.UTC).timestamp()
 STEADY = [1.000e-3, 1.001e-3, 0.999e-3, 1.000e-3, 1.002e-3]
 #: Noise that is the same every time: a tenth of a percent.
 WAVE = [1e-3 * (1 + 1e-3 * np.sin(7.0 * night)) for night in range(60)]
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    """What the history takes for now: some hours after the run of night 60, unless a test says otherwise."""
+    clock = SimpleNamespace(now_s=FIRST + 59.5 * 86400)
+    monkeypatch.setattr(entries, "time", SimpleNamespace(time=lambda: clock.now_s))
+    return clock
 
 
 def fill(path, series, nights, **changes) -> None:
@@ -75,7 +85,7 @@ def test_the_report_tells_it_once(stepped, capsys):
 def test_the_report_as_json_and_as_markdown(stepped, capsys):
     document = json.loads(told(capsys, "report", "--json"))
     [finding] = document.pop("findings")
-    assert document == {"nights": 1, "series": 2, "until": "2026-11-09T02:00:00+00:00"}
+    assert document == {"nights": 1, "series": 2, "until": "2026-11-09T02:00:00+00:00", "future": []}
     assert 0.09 < finding.pop("share") < 0.11
     assert finding.pop("before") == pytest.approx(1e-3, rel=0.01)
     assert finding.pop("after") == pytest.approx(1.1e-3, rel=0.01)
@@ -88,6 +98,57 @@ def test_the_report_as_json_and_as_markdown(stepped, capsys):
     assert lines[2] == "### New change points (1)"
     assert lines[6].startswith("| t.py::test\\_slow | wall\\_time | cpu-pretended-2t | 1.00 ms -&gt; 1.10 ms (+")
     assert lines[6].endswith(" | 2026-11-07 | 000000000024..000000000025 |")
+
+
+def test_a_run_from_the_future_does_not_blind_the_report(stepped, capsys, clock):
+    """A machine whose clock runs years ahead; the nights of the others stay the last ones."""
+    clock.now_s = FIRST + 39.2 * 86400
+    before = told(capsys).splitlines()
+    assert before[1] == "new change points (1)"
+    ahead = datetime.datetime(2030, 1, 1, 2, tzinfo=datetime.UTC).timestamp()
+    points = (
+        Point("t.py::test_slow", KEY, "wall_time", "s", 5e-3),
+        Point("t.py::test_new", KEY, "wall_time", "s", 1.0),
+    )
+    with History("sqlite:///perf-history.sqlite") as history:
+        for night, host in enumerate(("runner-7", "runner-7", "")):
+            history.append(Entry(f"ahead {night}", "perfgate", ahead + night * 86400, "f" * 12, points, host))
+    careful = (
+        "3 runs are dated in the future (2030-01-01 to 2030-01-03, from runner-7, an unknown machine) "
+        "and left out here until then: is the clock there right?"
+    )
+    assert told(capsys).splitlines() == [before[0], f"careful: {careful}", *before[1:]]
+    assert told(capsys, "--markdown").splitlines()[:3] == [f"**{before[0]}**", "", f"Careful: {careful}"]
+    document = json.loads(told(capsys, "--json"))
+    assert (document["until"], document["series"], len(document["findings"])) == ("2026-11-09T02:00:00+00:00", 2, 1)
+    assert document["future"] == [
+        {"date": f"2030-01-0{day}T02:00:00+00:00", "host": host, "revision": "f" * 12}
+        for day, host in ((1, "runner-7"), (2, "runner-7"), (3, ""))
+    ]
+    lines = told(capsys, "slow", "--points=4").splitlines()
+    assert [line.split()[0] for line in lines if "dated in the future, not judged" in line] == [
+        "2030-01-01", "2030-01-02", "2030-01-03"
+    ]  # fmt: skip
+    assert "2026-11-07: 1.00 ms -> 1.10 ms" in "\n".join(lines)
+    # When its time has come it is a night as any other: nothing was thrown away.
+    clock.now_s = ahead + 3 * 86400
+    text = told(capsys)
+    assert "2 figures until 2030-01-03" in text
+    assert "wall_time on cpu-pretended-2t: 1.10 ms -> 5.00 ms" in text
+    assert "future" not in text
+
+
+def test_clocks_of_two_machines_may_differ_by_an_hour(stepped, capsys, clock):
+    clock.now_s = FIRST + 39 * 86400 - 3500
+    assert "until 2026-11-09" in told(capsys)
+    clock.now_s = FIRST + 39 * 86400 - 3700
+    assert told(capsys).splitlines()[:2] == [
+        "nothing new in the last night: 2 figures until 2026-11-08",
+        "careful: 1 run is dated in the future (2026-11-09, from an unknown machine) and left out here until then: "
+        "is the clock there right?",
+    ]
+    clock.now_s = 0
+    assert told(capsys).splitlines()[0] == "the history has no figure up to now"
 
 
 def test_a_drift_and_noise_are_reported(tmp_path, monkeypatch, capsys):

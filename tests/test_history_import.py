@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from perfgate.cli import main
 from perfgate.errors import HistoryError, RunFileError
+from perfgate.history import entry as entries
 from perfgate.history import importing
 from perfgate.history.entry import Entry, Point
 from perfgate.history.store import History
@@ -16,11 +19,18 @@ from perfgate.model import CaseResult, Device, Hardware, MetricVerdict, Outcome,
 from perfgate.report import run_file
 
 ROOT = Path(__file__).parents[1]
+#: When the tests are run, to the history: an hour after its runs began.
+NOW = datetime.datetime(2026, 11, 20, 3, tzinfo=datetime.UTC).timestamp()
 KINDS = (
     "hint: what can be added is a run (--perf-json), a file of pytest-benchmark (--benchmark-json), "
     "or published figures (CSV)"
 )
 WRITTEN = "hint: such a file is written by: pytest --benchmark-json=FILE"
+
+
+@pytest.fixture(autouse=True)
+def now(monkeypatch):
+    monkeypatch.setattr(entries, "time", SimpleNamespace(time=lambda: NOW))
 
 
 def benchmark_file(path: Path, **changes) -> Path:
@@ -279,3 +289,50 @@ def test_a_run_that_cannot_be_read_is_told_as_everywhere(tmp_path):
         run_file.read(path)
     assert str(error.value) == str(same.value)
     assert str(error.value).startswith(f"{path}: the run has format version 999\n")
+
+
+@pytest.mark.parametrize(
+    ("hours", "told"),
+    [
+        (0.9, ""),
+        (1.1, "; dated in the future, and left out of every report until then: is its machine's clock right?"),
+    ],
+)
+def test_a_run_from_the_future_is_added_and_told(tmp_path, capsys, hours, told):
+    started = datetime.datetime.fromtimestamp(NOW + hours * 3600, datetime.UTC).isoformat()
+    path = benchmark_file(tmp_path / "b.json", datetime=started)
+    assert main(["history", "import", str(path), "--history", str(tmp_path / "h.sqlite")]) == 0
+    assert main(["history", "import", str(path), "--history", str(tmp_path / "h.sqlite")]) == 0
+    assert capsys.readouterr().out == f"{path}: 1 figure added{told}\n{path}: already there{told}\n"
+
+
+def half(path: Path) -> None:
+    """Write a benchmark whose name is half of a character."""
+    stats = {"median": 1e-6, "q1": 1e-6, "q3": 1e-6}
+    benchmark_file(path, benchmarks=[{"fullname": "t.py::test_\ud83d", "stats": stats}])
+
+
+@pytest.mark.parametrize(
+    ("write", "code", "said"),
+    [
+        (lambda path: path.write_text("{}"), 1, f"neither a run of perfgate nor of pytest-benchmark\n{KINDS}"),
+        (half, 1, "'t.py::test_\\ud83d' is not UTF-8\nhint: give it another name"),
+        (lambda path: benchmark_file(path, benchmarks=[]), 0, "no figure in it, nothing to add"),
+    ],
+)
+def test_where_nothing_can_be_added_nothing_is_left_behind(tmp_path, capsys, write, code, said):
+    path = tmp_path / "b.json"
+    write(path)
+    assert main(["history", "import", str(path), "--history", str(tmp_path / "deep" / "h.sqlite")]) == code
+    told = capsys.readouterr()
+    assert told.err + told.out == f"{'perfgate: ' if code else ''}{path}: {said}\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_history_that_cannot_be_opened_is_told_once(tmp_path, capsys):
+    (tmp_path / "taken").write_text("")
+    files = [benchmark_file(tmp_path / f"{n}.json", version=str(n)) for n in range(3)]
+    place = tmp_path / "taken" / "h.sqlite"
+    assert main(["history", "import", *map(str, files), "--history", str(place)]) == 1
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", f"perfgate: {place}: the history cannot be opened: File exists\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import pwd
 import shutil
@@ -80,13 +81,17 @@ def address(request, tmp_path) -> str:
     """A history that is not there yet."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'deep' / 'history.sqlite'}"
-    socket = request.getfixturevalue("postgres")
-    name = f"test_{abs(hash(request.node.name)) % 10**9}"
-    engine = sa.create_engine(f"postgresql+psycopg://perf@/postgres?{socket}", isolation_level="AUTOCOMMIT")
+    return new_database(request.getfixturevalue("postgres"), request.node.name)
+
+
+def new_database(server: str, test: str) -> str:
+    """Make a database for a test; give its address."""
+    name = f"test_{abs(hash(test)) % 10**9}"
+    engine = sa.create_engine(f"postgresql+psycopg://perf@/postgres?{server}", isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
     engine.dispose()
-    return f"postgresql+psycopg://perf@/{name}?{socket}"
+    return f"postgresql+psycopg://perf@/{name}?{server}"
 
 
 def dump(address: str) -> list[tuple]:
@@ -102,7 +107,9 @@ def test_a_run_comes_back_in_the_order_of_time(address):
         assert [history.append(entry(number)) for number in (3, 1, 2)] == [True, True, True]
         [name] = history.find("test_x.py::test_a")
         points = history.points(name.id)
-        assert history.last_s() == 1e9 + 3 * 86400
+        assert history.last_s(1e9 + 4 * 86400) == 1e9 + 3 * 86400
+        assert history.last_s(1e9 + 2.5 * 86400) == 1e9 + 2 * 86400
+        assert [run.revision for run in history.later(1e9 + 1.5 * 86400)] == ["000000000002", "000000000003"]
     assert (name.case, name.key, name.metric, name.unit, name.better) == (
         "test_x.py::test_a", KEY, "wall_time", "s", "lower"
     )  # fmt: skip
@@ -153,7 +160,8 @@ def test_a_name_that_is_no_text_is_told(address):
 def test_published_figures_are_nobodys_night(address):
     with History(address) as history:
         history.append(entry(1, published=True, started_s=0.0))
-        assert history.last_s() == 0.0
+        assert history.last_s(2e9) == 0.0
+        assert history.later(-1.0) == []
     assert dump(address) == []
 
 
@@ -216,6 +224,51 @@ def test_two_processes_write_at_once(address):
     assert len(found) == 30
     # 4 that both have, and 8 of each.
     assert {len(points) for *_, points in found} == {20}
+
+
+MEETING = """
+
+def test_meeting():
+    # Both are here before one of them can come to its end, where it writes.
+    import pathlib, time
+
+    here = pathlib.Path(__file__).parent
+    (here / "here").touch()
+    deadline = time.monotonic() + 60
+    while not all((here.parent / name / "here").exists() for name in ("one", "other")):
+        assert time.monotonic() < deadline, "the other one did not come"
+        time.sleep(0.01)
+"""
+
+
+def test_two_whole_runs_write_into_one_postgresql(project, postgres, request, tmp_path, capsys):
+    """Two machines, each with its own clone, and nothing between them but the database."""
+    address = new_database(postgres, request.node.name)
+    project.cases("a")
+    times = {"one": 1.000e-3, "other": 1.001e-3}
+    project.figures("a", list(times.values()))
+    project.store("a")
+    with (project.path / "test_speed.py").open("a") as module:
+        module.write(MEETING)
+    command = [sys.executable, "-m", "pytest", "--benchmark-compare", f"--perf-history={address}"]
+    runs = []
+    for name, time_s in times.items():
+        project.figures("a", [time_s])
+        (project.path / "script.json").write_text(json.dumps(project.script))
+        shutil.copytree(project.path, tmp_path / name)
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+        piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        runs.append(subprocess.Popen(command, cwd=tmp_path / name, env=environment, **piped))
+    said = [run.communicate(timeout=180)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], "\n".join(said)
+    assert all("2 passed" in text and "1 unchanged on cpu-pretended-2t" in text for text in said), said
+    assert main(["history", "test_a", "--json", "--history", address]) == 0
+    found = {series["metric"]: series["values"] for series in json.loads(capsys.readouterr().out)}
+    assert {metric: sorted(values) for metric, values in found.items()} == {
+        "wall_time": sorted(times.values()), "memory": [2.0**20] * 2
+    }  # fmt: skip
+    assert main(["history", "--history", address]) == 0
+    assert capsys.readouterr().out.startswith("nothing new in the last night: 2 figures until ")
 
 
 def old(address: str) -> None:

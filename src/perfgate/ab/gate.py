@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from perfgate import markers, plan, reporting, selection
+from perfgate import reporting, selection
 from perfgate.ab import git, judge, overlay, remarks, sides, worktree
+from perfgate.ab.answered import Answered
 from perfgate.ab.git import Base
-from perfgate.ab.stored import StoredTests
 from perfgate.errors import PerfgateError
 from perfgate.gate import Log
-from perfgate.model import CaseResult, Hardware, Measurement, Outcome, Verdict
+from perfgate.model import CaseResult, Hardware, Measurement, Verdict
 from perfgate.naming import case_of
 from perfgate.options import Settings
 from perfgate.replicate import isolate, process
@@ -80,9 +80,7 @@ class PairGate:
         self._run = run
         self._pending: list[Pending] = []
         self._taken = 0
-        self._head, self._base = sides.Answers(), sides.Answers()
-        self._stored = StoredTests(base.commit, base.root, config.rootpath)
-        self._told: set[str] = set()
+        self._answered = Answered(base, hardware, config.rootpath, self.log.remarks)
         self.log.remarks += remarks.of_sides(base)
 
     def take(
@@ -128,7 +126,7 @@ class PairGate:
             except PerfgateError as error:
                 self.log.problems.append(str(error))
                 for pending in self._pending:
-                    pending.result = self._without_verdict(pending, f"not compared: {error.what}")
+                    pending.result = self._answered.none(pending.item, f"not compared: {error.what}")
         self._let_out([*self._pending], check, interrupted=interrupted)
         if not interrupted:
             self._name_removed()
@@ -153,19 +151,15 @@ class PairGate:
             for number in range(done + 1, stage + 1):
                 self._pair(started, number, stage)
             done = stage
+            decided = []
+            level, last = judge.alarm(self._taken), stage == self.settings.processes
             for pending in self._pending:
-                pending.result = self._judged(pending, last=stage == self.settings.processes)
-            decided = [pending for pending in self._pending if not self._open(pending)]
+                pending.result = self._answered.verdict(pending.item, level=level, last=last)
+                if not self._answered.open(pending.item, pending.result):
+                    decided.append(pending)
             self._let_out(decided, check)
             if not self._pending:
                 return
-
-    def _open(self, pending: Pending) -> bool:
-        """Whether a further pair can decide a case."""
-        case, result = case_of(pending.item), pending.result
-        able = case not in self._head.missing and case not in self._base.missing
-        repeats = any(each.repeats for each in self._head.measurements.get(case, ()))
-        return result is not None and result.verdict is Verdict.INCONCLUSIVE and able and not repeats
 
     def _pair(self, started: tuple[Launch, Launch], number: int, total: int) -> None:
         """Measure what is undecided once more on both sides."""
@@ -173,7 +167,7 @@ class PairGate:
         alone = [[case_of(pending.item)] for pending in self._pending if pending.timeout_s is not None]
         groups = ([shared] if shared else []) + alone
         timeouts_s = {case_of(pending.item): pending.timeout_s for pending in self._pending}
-        both = [(self._base, started[0], "base"), (self._head, started[1], "head")]
+        both = [(self._answered.of_base, started[0], "base"), (self._answered.of_head, started[1], "head")]
         what = f"comparing {count(len(self._pending), 'case')}"
         for answers, launch, side in both if number % 2 else reversed(both):
             sides.measure(
@@ -196,55 +190,6 @@ class PairGate:
         known = process.patience_from(took_s)
         return lambda case: timeouts_s[case] or (known(case) if case in took_s else sides.FIRST_PATIENCE_S)
 
-    def _judged(self, pending: Pending, *, last: bool) -> CaseResult:
-        """Judge a case from what both sides found out so far."""
-        case = case_of(pending.item)
-        head = [self._placed(pending, each) for each in self._head.measurements.get(case, ())]
-        base = self._base.measurements.get(case, [])
-        if not head:
-            why = f"the head could not be run: {self._head.missing[case]}"
-            return self._without_verdict(pending, why, outcome=Outcome.FAILED)
-        if not base and head[0].outcome in (Outcome.FAILED, Outcome.SKIPPED):
-            base = [replace(head[0], outcome=Outcome.SKIPPED)]
-        if not base:
-            return self._not_on_base(pending, head[0], self._base.missing[case])
-        if base[0].outcome is Outcome.FAILED and head[0].outcome is Outcome.PASSED:
-            # The test is of now: code that answers otherwise, or to other names, is no slower and no faster code.
-            return self._not_on_base(pending, head[0], base[0].reason)
-        limited = [judge.limited(each, plan.of(pending.item)) for each in head]
-        level = judge.alarm(self._taken)
-        last = last or head[0].repeats or len(base) != len(head)
-        return judge.compare(base, limited, commit=self.base.short, level=level, last=last)
-
-    def _placed(self, pending: Pending, measurement: Measurement) -> Measurement:
-        """Give a measurement its hardware where its process died before it could say."""
-        if measurement.key:
-            return measurement
-        device = markers.device_for({mark.name for mark in pending.item.iter_markers()}, self.hardware)
-        return replace(measurement, key=device.key)
-
-    def _not_on_base(self, pending: Pending, head: Measurement, why: str) -> CaseResult:
-        """Give the answer for a case that only the head can run, or pass."""
-        case = case_of(pending.item)
-        base = self._base.measurements.get(case)
-        if why == sides.ABSENT or not self._stored.has(case):
-            # The function may be there: a case is new, too, when only its parameter is.
-            reason = f"not on {self.base.ref}"
-        elif base:
-            reason = f"the base does not pass the test of now: {why}"
-        else:
-            reason = f"the base does not import: {why}"
-            if reason not in self._told:
-                self._told.add(reason)
-                self.log.remarks.append(f"{reason}: what the tests of now need of the code is not all there")
-        return replace(self._without_verdict(pending, reason), verdict=Verdict.NEW, key=head.key, outcome=head.outcome)
-
-    def _without_verdict(self, pending: Pending, reason: str, *, outcome: Outcome = Outcome.SKIPPED) -> CaseResult:
-        case = case_of(pending.item)
-        known = self._head.measurements.get(case, ())
-        head = self._placed(pending, known[0] if known else Measurement(case=case, key="", outcome=outcome))
-        return CaseResult(case, head.key, Verdict.INCONCLUSIVE, head.outcome, len(known), reason)
-
     def _let_out(
         self, decided: Iterable[Pending], check: Callable[[pytest.Item], None], *, interrupted: bool = False
     ) -> None:
@@ -252,7 +197,7 @@ class PairGate:
         for pending in decided:
             item = pending.item
             check(item)
-            result = pending.result or self._without_verdict(pending, "")
+            result = pending.result or self._answered.none(pending.item, "")
             if interrupted and result.verdict is Verdict.INCONCLUSIVE:
                 result = replace(result, reason=_UNFINISHED)
             reports = self._reports(pending, result, interrupted=interrupted)
@@ -274,19 +219,20 @@ class PairGate:
 
         A test that an interrupted run did not come to has no report, as in any run.
         """
-        case = case_of(pending.item)
-        if case in self._head.first.measurements or case in self._head.first.deaths:
-            return isolate.brought_back(pending.item, self._head.first)[0]
+        case, head = case_of(pending.item), self._answered.of_head
+        if case in head.first.measurements or case in head.first.deaths:
+            return isolate.brought_back(pending.item, head.first)[0]
         if interrupted:
             return []
-        return [isolate.without_run(pending.item, result.reason, failed=case in self._head.missing)]
+        return [isolate.without_run(pending.item, result.reason, failed=case in head.missing)]
 
     def _name_removed(self) -> None:
         """Name the tests of the commit that are no longer where this run looked for tests."""
         root, cwd = self._config.rootpath, self._config.invocation_params.dir
-        modules = self._stored.gone(self._config.getini("python_files"), root)
+        stored = self._answered.stored
+        modules = stored.gone(self._config.getini("python_files"), root)
         seen = [module for module in modules if selection.covered(root / module, self._config.args, cwd)]
-        gone = self._stored.removed([*self.log.collected, *seen], root)
+        gone = stored.removed([*self.log.collected, *seen], root)
         self.log.remarks += remarks.of_removed(self.base, gone)
 
 

@@ -47,7 +47,8 @@ def add_parser(commands: Any) -> None:
         f"memory to add, one in turn for each process, or none (default: {','.join(extra.MEMORY)}; without a GPU "
         f"{','.join(extra.MEMORY_CPU)})"
     )
-    parser.add_argument("--memory-steps", metavar="AMOUNTS", type=str, help=about)
+    # To argparse, a percent sign begins the name of a value.
+    parser.add_argument("--memory-steps", metavar="AMOUNTS", type=str, help=about.replace("%", "%%"))
     about = "GPUs to use at once, one process at a time on each, e.g. 0,1,2,3"
     parser.add_argument("--devices", metavar="LIST", type=str, help=about)
     about = "begin no further process after so many seconds"

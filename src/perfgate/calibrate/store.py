@@ -35,12 +35,12 @@ software belongs under another name.
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from perfgate.baseline.files import locked, read_file, replace_file
+from perfgate.baseline import document
+from perfgate.baseline.files import locked
 from perfgate.baseline.layout import CALIBRATION, baseline_path, display_path
 from perfgate.calibrate.pool import Found, Pool, PooledCase, Process, Row, Series, add
 from perfgate.calibrate.samples import from_row, rounded, to_row
@@ -50,6 +50,8 @@ from perfgate.report import conform
 
 SCHEMA = 1
 SCHEMA_FILE = "calibration.schema.json"
+_KIND = document.Kind("a calibration", SCHEMA_FILE, SCHEMA)
+_AGAIN = "delete it and measure again"
 _LOCK_TIMEOUT_S = 60.0
 
 
@@ -64,16 +66,8 @@ def load(path: Path) -> Pool | None:
     Raises:
         BaselineError: the file cannot be read, is damaged, or is of another version.
     """
-    try:
-        data = read_file(path)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise BaselineError(
-            f"{display_path(path)}: cannot be read: {error.strerror}",
-            hint="check what lies there, and the permissions of the file and its folders",
-        ) from error
-    return _pool(_decoded(data, path), path)
+    contents = document.read(path, _KIND, _AGAIN)
+    return None if contents is None else _pool(contents, path)
 
 
 def merge(root: Path, name: str, pool: Pool, process: Process, found: Sequence[Found]) -> tuple[Pool, list[str]]:
@@ -97,14 +91,7 @@ def merge(root: Path, name: str, pool: Pool, process: Process, found: Sequence[F
         stored = load(path) or pool
         check_environment(stored, pool.environment, path)
         grown, problems = add(stored, process, found)
-        try:
-            replace_file(path, to_text(grown, name).encode("ascii"))
-        except OSError as error:
-            raise BaselineError(
-                f"{display_path(path)}: cannot be written: {error.strerror}",
-                "What this process measured is not stored; what was stored before is unchanged.",
-                "check the free space and the permissions of its folder, or name another with --baselines DIR",
-            ) from error
+        document.write(path, to_text(grown, name), "What this process measured")
     return grown, problems
 
 
@@ -169,44 +156,17 @@ def _block(members: Sequence[str], brackets: str) -> str:
     return f"{brackets[0]}\n{text}\n  {brackets[1]}" if text else brackets
 
 
-def _decoded(data: bytes, path: Path) -> dict[str, Any]:
-    """Turn a file's bytes into its checked contents."""
-    shown = display_path(path)
-    restore = f"restore it with: git checkout -- {shlex.quote(shown)} (or delete it and measure again)"
-    try:
-        document = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse)
-    except RecursionError as error:
-        raise BaselineError(f"{shown}: nested too deep to be a calibration", hint=restore) from error
-    except json.JSONDecodeError as error:
-        problem = f"not JSON: line {error.lineno}, column {error.colno}: {error.msg}" if data.strip() else "it is empty"
-        raise BaselineError(f"{shown}: {problem}", hint=restore) from error
-    except ValueError as error:
-        raise BaselineError(f"{shown}: not a calibration: {error}", hint=restore) from error
-    version = document.get("schema") if isinstance(document, dict) else None
-    if type(version) is int and version != SCHEMA:
-        newer = version > SCHEMA
-        raise BaselineError(
-            f"{shown}: has format version {version}, this perfgate reads {SCHEMA}",
-            hint="pip install --upgrade perfgate" if newer else "delete it and measure again",
-        )
-    fault = next(conform.faults(document, conform.load(SCHEMA_FILE)), None)
-    if fault is not None:
-        raise BaselineError(f"{shown}: not a calibration: {fault}", hint=restore)
-    contents: dict[str, Any] = document
-    return contents
-
-
-def _pool(document: Mapping[str, Any], path: Path) -> Pool:
-    processes = tuple(Process(**{**each, "steps": tuple(each["steps"])}) for each in document["processes"])
+def _pool(contents: Mapping[str, Any], path: Path) -> Pool:
+    processes = tuple(Process(**{**each, "steps": tuple(each["steps"])}) for each in contents["processes"])
     cases = {}
-    for name, case in document["cases"].items():
+    for name, case in contents["cases"].items():
         series = {}
         for metric, fields in case["metrics"].items():
             rows = tuple(_row(row, f"cases.{name}.metrics.{metric}", len(processes), path) for row in fields["rows"])
             limit, noise = Limit(*fields["limit"]), Noise(*fields["noise"])
             series[metric] = Series(metric, fields["unit"], fields["better"], limit, noise, rows)
         cases[name] = PooledCase(case["method"], series)
-    return Pool(document["key"], document["environment"], processes, cases)
+    return Pool(contents["key"], contents["environment"], processes, cases)
 
 
 def _row(fields: Sequence[Any], at: str, processes: int, path: Path) -> Row:
@@ -221,12 +181,6 @@ def _row(fields: Sequence[Any], at: str, processes: int, path: Path) -> Row:
         and all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
     )
     if not right:
-        raise BaselineError(
-            f"{display_path(path)}: not a calibration: {at}: {conform.shown(fields)} is not a row of figures",
-            hint=f"restore it with: git checkout -- {shlex.quote(display_path(path))} (or delete it and measure again)",
-        )
+        problem = f"not {_KIND.name}: {at}: {conform.shown(fields)} is not a row of figures"
+        raise document.damaged(path, problem, _AGAIN)
     return Row(process, step, float(value), speeds, from_row(figures, some, float(value)))
-
-
-def _refuse(word: str) -> float:
-    raise ValueError(f"{word} stands where a number belongs")

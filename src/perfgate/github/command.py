@@ -52,6 +52,10 @@ def add_parser(commands: Any) -> None:
     one.add_argument("--base", metavar="NAME", default="main", help="the branch to merge into (default: main)")
     one.add_argument("--title", metavar="TITLE", required=True, help="of the commit and the pull request")
     one.add_argument("--body", metavar="FILE", type=Path, required=True, help="what the pull request says")
+    about = "the run that recorded (pytest --perf-json): what failed in it is told first"
+    one.add_argument("--run", metavar="RUN.json", type=Path, help=about)
+    about = "how that run ended, in GitHub's word: any but success is told (default: success)"
+    one.add_argument("--ended", metavar="WORD", default="success", help=about)
 
 
 def run(options: argparse.Namespace) -> Iterator[str]:
@@ -88,8 +92,15 @@ def run(options: argparse.Namespace) -> Iterator[str]:
             branch=options.branch,
             base=options.base,
             title=options.title,
-            text=_read(options.body),
+            text=_failures(options, address) + _read(options.body),
         )
+
+
+def _failures(options: argparse.Namespace, address: str) -> str:
+    """Tell what the run that recorded could not record."""
+    # A run that broke leaves no file: that is told by how it ended.
+    known = options.run is not None and options.run.exists()
+    return pull_request.failures(run_file.read(options.run) if known else None, options.ended, link=address)
 
 
 def _runs(folder: Path) -> dict[str, Run]:
@@ -100,12 +111,12 @@ def _runs(folder: Path) -> dict[str, Run]:
 
 
 def _history(folder: Path) -> str:
-    """Give what history told on each machine, where it has anything that is worse."""
+    """Give what history told on each machine, where anything is worse, or a wrong clock hides what would be."""
     told = []
     for path in sorted(folder.glob("*/history.json")):
         try:
-            found = json.loads(_read(path))["findings"]
-            worse = any(each["worse"] for each in found)
+            found = json.loads(_read(path))
+            worse = any(each["worse"] for each in found["findings"]) or found.get("future")
         except (ValueError, KeyError, TypeError) as error:
             hint = "write it with: perfgate history report --json"
             raise PerfgateError(f"{path}: not a report of the history", hint=hint) from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -73,17 +75,21 @@ def _import(address: str, files: list[Path]) -> Iterator[str]:
     from perfgate.history.importing import add_files
     from perfgate.history.store import History
 
-    with History(address) as history:
-        yield from add_files(files, history.append)
+    with contextlib.ExitStack() as stack:
+        # A history that nothing is added to is not made.
+        yield from add_files(files, functools.cache(lambda: stack.enter_context(History(address))))
 
 
 def _report(address: str, options: argparse.Namespace) -> Iterator[str]:
     _needs_rules()
     from perfgate.history import nightly, text
+    from perfgate.history.entry import latest_s
     from perfgate.history.store import History
 
+    latest = latest_s()
     with History(address, create=False) as history:
-        found = nightly.report(history.everything(), history.last_s(), options.nights)
+        future = history.later(latest)
+        found = nightly.report(history.everything(), history.last_s(latest), options.nights, future)
     if options.json:
         yield json.dumps(text.to_json(found, options.nights), indent=1)
     else:

@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import json
 import math
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -15,6 +16,8 @@ from perfgate.model import CaseResult, MetricVerdict, Outcome, Run
 PERFGATE = "perfgate"
 # The year 10000: later times cannot be written.
 _LATEST_S = 253_402_300_800.0
+# Clocks of two machines may differ by so much.
+_CLOCKS_S = 3_600.0
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,15 @@ def seconds(text: str) -> float:
     if not 0 <= found < _LATEST_S:
         raise ValueError(f"{text!r} is not between the years 1970 and 9999")
     return found
+
+
+def latest_s() -> float:
+    """Give the latest time that a run can have begun at, in seconds since the epoch: an hour after this clock's now.
+
+    A run with a later date is of a machine with a wrong clock. It would be the last night until its date has come, and
+    whatever the true nights bring would be old. So it stays in the history and is shown, and no rule applies to it.
+    """
+    return time.time() + _CLOCKS_S
 
 
 def _points(run: Run) -> Iterator[Point]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from perfgate.errors import HistoryError, PerfgateError
 from perfgate.hardware.key import cpu_key, printable
 from perfgate.history import published
-from perfgate.history.entry import Entry, Point, identity, of_run, seconds
+from perfgate.history.entry import Entry, Point, identity, latest_s, of_run, seconds
 from perfgate.report import run_file
+from perfgate.units import count
 
 #: Where a run of pytest-benchmark's own came from.
 BENCHMARK = "pytest-benchmark"
@@ -21,36 +22,61 @@ MEDIAN = "median"
 _KINDS = "a run (--perf-json), a file of pytest-benchmark (--benchmark-json), or published figures (CSV)"
 
 
-def add_files(files: Sequence[Path], append: Callable[[Entry], bool]) -> Iterator[str]:
+class Appends(Protocol):
+    """What runs are added to."""
+
+    def append(self, entry: Entry) -> bool:
+        """Add a run; say whether it was new."""
+
+
+def add_files(files: Sequence[Path], opened: Callable[[], Appends]) -> Iterator[str]:
     """Add files one by one, each whole or not at all, and tell what became of each.
 
     Args:
         files: what to read.
-        append: adds an entry; says whether it was new.
+        opened: gives the history; asked only when there is something to add.
 
     Raises:
-        HistoryError: after all others were added, what was wrong with the files that were not.
+        HistoryError: the history cannot be opened; or, after all others were added, what was wrong with the files that
+            were not.
     """
     faults: list[PerfgateError] = []
     for file in files:
         try:
             entry = read(file)
-            if not entry.points:
-                yield f"{file}: no figure in it, nothing to add"
-                continue
-            new = append(entry)
+            _check_texts(file, entry)
         except PerfgateError as error:
             faults.append(error)
             continue
-        number = len(entry.points)
-        figures = f"{number} {'figure' if number == 1 else 'figures'}"
-        yield f"{file}: {figures} added" if new else f"{file}: already there"
+        if not entry.points:
+            yield f"{file}: no figure in it, nothing to add"
+            continue
+        history = opened()
+        try:
+            new = history.append(entry)
+        except PerfgateError as error:
+            faults.append(error)
+            continue
+        told = f"{count(len(entry.points), 'figure')} added" if new else "already there"
+        if entry.started_s > latest_s():
+            told += "; dated in the future, and left out of every report until then: is its machine's clock right?"
+        yield f"{file}: {told}"
     if len(faults) == 1:
         raise HistoryError(faults[0].what, faults[0].why, faults[0].hint)
     if faults:
         whys = dict.fromkeys(fault.why for fault in faults if fault.why)
         hints = dict.fromkeys(fault.hint for fault in faults if fault.hint)
         raise HistoryError("\n".join(fault.what for fault in faults), "\n".join(whys), "; ".join(hints))
+
+
+def _check_texts(path: Path, entry: Entry) -> None:
+    """Refuse what no database stores: JSON can write halves of characters."""
+    texts = (entry.revision, entry.host, *entry.software, *entry.software.values(), *(p.case for p in entry.points))
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise HistoryError(f"{path}: {text!r} is not UTF-8", hint="give it another name") from error
 
 
 def read(path: Path) -> Entry:

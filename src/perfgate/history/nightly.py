@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from perfgate.history.changes import Change, change_points
-from perfgate.history.store import SeriesName, StoredPoint
+from perfgate.history.store import SeriesName, StoredPoint, StoredRun
 from perfgate.history.trends import drift, noisier
 from perfgate.model import Verdict
 
@@ -64,38 +64,53 @@ class Report:
         findings: worse before better, the largest first.
         series: how many series have points in these nights.
         until_s: when the last run began, in seconds since the epoch; 0 when there is none.
+        future: runs that say that they began after now; no finding is of them.
     """
 
     findings: tuple[Finding, ...]
     series: int
     until_s: float
+    future: tuple[StoredRun, ...] = ()
 
 
-def judged(points: Sequence[StoredPoint]) -> list[StoredPoint]:
-    """Give the points that rules apply to: the last year's, without nights of a throttled machine."""
-    return [point for point in points[-WINDOW:] if point.verdict != Verdict.THROTTLED]
+def judged(points: Sequence[StoredPoint], until_s: float) -> list[StoredPoint]:
+    """Give the points that rules apply to: the last year's, without nights of a throttled machine.
+
+    Args:
+        points: of a series, the oldest first.
+        until_s: later points are left out: the last run's time, or :func:`perfgate.history.entry.latest_s`.
+    """
+    known = [point for point in points if point.run.started_s <= until_s]
+    return [point for point in known[-WINDOW:] if point.verdict != Verdict.THROTTLED]
 
 
-def report(everything: Iterable[tuple[SeriesName, Sequence[StoredPoint]]], until_s: float, nights: int = 1) -> Report:
+def report(
+    everything: Iterable[tuple[SeriesName, Sequence[StoredPoint]]],
+    until_s: float,
+    nights: int = 1,
+    future: Sequence[StoredRun] = (),
+) -> Report:
     """Find what the last nights have brought to light: it is found now, and was not found without them.
 
     Args:
         everything: all series with their points, the oldest first.
-        until_s: when the last run began; a series without a point in the nights before has no news.
+        until_s: when the last run began; later ones are left out, and a series without a point in the nights before
+            has no news.
         nights: how many nights count as new.
+        future: the runs that are left out, for the reader.
     """
     # A nightly run may begin some hours early or late.
     since_s = until_s - (nights - 0.5) * _DAY_S
     found: list[Finding] = []
     series = 0
     for name, points in everything:
-        kept = judged(points)
+        kept = judged(points, until_s)
         new = sum(point.run.started_s > since_s for point in kept)
         if new:
             series += 1
             found += _news(name, kept, new)
     found.sort(key=lambda each: (not each.worse, -_size(each)))
-    return Report(tuple(found), series, until_s)
+    return Report(tuple(found), series, until_s, tuple(future))
 
 
 def _size(finding: Finding) -> float:

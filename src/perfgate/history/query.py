@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from perfgate.history.changes import Change
+from perfgate.history.entry import latest_s
 from perfgate.history.nightly import changes_of, judged
 from perfgate.history.place import locate
 from perfgate.history.store import History, SeriesName, StoredPoint, StoredRun
@@ -38,6 +39,7 @@ class Series:
         changes: lasting changes of the level; ``index`` counts in the lists above.
         published: whether these are figures of others: shown, never judged.
         beside: for each change, what else changed with it than the code.
+        future: so many of the last points are dated after now: shown, never judged.
     """
 
     case: str
@@ -55,6 +57,7 @@ class Series:
     changes: tuple[Change, ...]
     published: bool
     beside: tuple[tuple[str, ...], ...] = ()
+    future: int = 0
 
 
 def series(store_url: str, case: str, key: str, metric: str) -> Series | None:
@@ -98,7 +101,8 @@ def _series(history: History, case: str, key: str, metric: str) -> Series | None
 def of_points(name: SeriesName, points: Sequence[StoredPoint]) -> Series:
     """Put the points of a series together with the changes of the last year, throttled nights left out."""
     is_published = any(point.run.published for point in points)
-    kept = [] if is_published else judged(points)
+    until_s = latest_s()
+    kept = [] if is_published else judged(points, until_s)
     places = {id(point): place for place, point in enumerate(points)}
     changes = [
         Change(places[id(kept[each.index])], each.before, each.after, each.noise)
@@ -120,6 +124,7 @@ def of_points(name: SeriesName, points: Sequence[StoredPoint]) -> Series:
         changes=tuple(changes),
         published=is_published,
         beside=tuple(differences(points[each.index - 1].run, points[each.index].run) for each in changes),
+        future=sum(point.run.started_s > until_s for point in points),
     )
 
 

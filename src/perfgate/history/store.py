@@ -6,29 +6,26 @@ Heavy: imports SQLAlchemy.
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from perfgate.errors import HistoryError
 from perfgate.history import tables
-from perfgate.history.entry import Entry, Point
+from perfgate.history.adding import FIELDS, add
+from perfgate.history.entry import Entry
 from perfgate.history.place import DEFAULT, file_of, shown
 
 # A writer waits for others so long, and begins again so often when one of two in each other's way was broken off.
 _BUSY_S, _TRIES = 15, 4
 _CONNECT_S = 10
-_FIELDS = ("run_id", "value", "low", "high", "verdict", "allowed")
-
 
 Result = TypeVar("Result")
 
@@ -124,7 +121,7 @@ class History:
             HistoryError: it cannot be written.
         """
         with self._told("the run cannot be added"):
-            return self._again(lambda: self._write(lambda connection: _append(connection, entry)))
+            return self._again(lambda: self._write(lambda connection: add(connection, entry)))
 
     def find(self, text: str = "") -> list[SeriesName]:
         """Give the series of a case by its whole id, else those whose case contains the text, in the order of names."""
@@ -138,7 +135,7 @@ class History:
 
     def points(self, series_id: int) -> list[StoredPoint]:
         """Give the points of a series, the oldest first."""
-        columns = [tables.points.c[name] for name in _FIELDS[1:]]
+        columns = [tables.points.c[name] for name in FIELDS]
         joined = tables.points.join(tables.runs, tables.points.c.run_id == tables.runs.c.id)
         query = sa.select(*_run_columns(), *columns).select_from(joined).where(tables.points.c.series_id == series_id)
         with self._reading() as connection:
@@ -151,7 +148,7 @@ class History:
         with self._reading() as connection:
             names = {row.id: SeriesName(*row) for row in connection.execute(sa.select(tables.series))}
             runs = {row.id: StoredRun(*row) for row in connection.execute(sa.select(*_run_columns()))}
-            columns = [tables.points.c[name] for name in _FIELDS]
+            columns = [tables.points.c[name] for name in ("run_id", *FIELDS)]
             query = sa.select(tables.points.c.series_id, *columns).order_by(tables.points.c.series_id)
             found: list[StoredPoint] = []
             last = None
@@ -168,11 +165,19 @@ class History:
             if found and last is not None:
                 yield names[last], sorted(found, key=_age)
 
-    def last_s(self) -> float:
-        """Give when the last run began, in seconds since the epoch; 0 when there is none."""
-        query = sa.select(sa.func.max(tables.runs.c.started_s)).where(tables.runs.c.published.is_(False))
+    def last_s(self, until_s: float) -> float:
+        """Give when the last run began, of those up to a time; in seconds since the epoch, 0 when there is none."""
+        began = tables.runs.c.started_s
+        query = sa.select(sa.func.max(began)).where(tables.runs.c.published.is_(False), began <= until_s)
         with self._reading() as connection:
             return float(connection.execute(query).scalar_one() or 0.0)
+
+    def later(self, than_s: float) -> list[StoredRun]:
+        """Give the runs that began later than a time, the earliest first."""
+        began = tables.runs.c.started_s
+        query = sa.select(*_run_columns()).where(tables.runs.c.published.is_(False), began > than_s)
+        with self._reading() as connection:
+            return [StoredRun(*row) for row in connection.execute(query.order_by(began, tables.runs.c.id))]
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
@@ -252,58 +257,3 @@ def _engine(address: str) -> sa.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
-
-
-def _append(connection: sa.Connection, entry: Entry) -> bool:
-    insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    added = connection.execute(
-        insert(tables.runs)
-        .values(
-            identity=entry.identity,
-            source=entry.source,
-            published=entry.published,
-            started_s=entry.started_s,
-            revision=entry.revision,
-            host=entry.host,
-            software=json.dumps(dict(entry.software), sort_keys=True),
-        )
-        .on_conflict_do_nothing(index_elements=["identity"])
-        .returning(tables.runs.c.id)
-    ).scalar_one_or_none()
-    if added is None:
-        return False
-    if entry.points:
-        ids = _series_ids(connection, insert, entry.points)
-        rows = [
-            {
-                "series_id": ids[_place(point)],
-                "run_id": added,
-                **{name: getattr(point, name) for name in _FIELDS[1:]},
-            }
-            for point in entry.points
-        ]
-        connection.execute(tables.points.insert(), rows)
-    return True
-
-
-def _place(point: Point) -> tuple[str, str, str, str]:
-    return point.case, point.key, point.metric, point.unit
-
-
-def _series_ids(connection: sa.Connection, insert: Any, points: Sequence[Point]) -> dict[tuple[str, ...], int]:
-    """Give the ids of the series of some points; make those that are new."""
-    table = tables.series
-    query = sa.select(table).where(table.c.key.in_(sorted({point.key for point in points})))
-
-    def known() -> dict[tuple[str, ...], int]:
-        return {(row.name, row.key, row.metric, row.unit): row.id for row in connection.execute(query)}
-
-    ids = known()
-    # In one order for all writers: two that make the same series would otherwise wait for each other.
-    new = sorted({(*_place(point), point.better) for point in points if _place(point) not in ids})
-    if new:
-        names = ("name", "key", "metric", "unit", "better")
-        rows = [dict(zip(names, values, strict=True)) for values in new]
-        connection.execute(insert(table).on_conflict_do_nothing(), rows)
-        ids = known()
-    return ids

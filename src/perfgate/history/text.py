@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,6 +20,8 @@ _TITLES = {
     "noisier": "cases that became noisier",
 }
 _INDENT = "    "
+# No more machines are named in one line.
+_HOSTS = 5
 
 
 def of_series(series: Series, *, unicode: bool, points: int = LISTED) -> Iterator[str]:
@@ -56,12 +58,16 @@ def of_series(series: Series, *, unicode: bool, points: int = LISTED) -> Iterato
         told = [_day(series.dates[place]), printable(series.commits[place]) or "?", values[place]]
         if (verdict := series.verdicts[place]) not in ("", "unchanged"):
             told.append(verdict.replace("_", " "))
+        if place >= len(values) - series.future:
+            told.append("dated in the future, not judged")
         yield f"{_INDENT}{_INDENT}{'  '.join(told)}"
 
 
 def of_report(report: Report, nights: int) -> Iterator[str]:
     """Tell what is new; one line when nothing is."""
     yield _headline(report, nights)
+    if report.future:
+        yield f"careful: {_ahead(report, printable)}"
     for kind, title in _TITLES.items():
         found = [finding for finding in report.findings if finding.kind == kind]
         if found:
@@ -75,6 +81,9 @@ def of_report(report: Report, nights: int) -> Iterator[str]:
 def markdown(report: Report, nights: int) -> Iterator[str]:
     """Tell what is new for a summary or an issue on GitHub."""
     yield f"**{_headline(report, nights)}**"
+    if report.future:
+        yield ""
+        yield f"Careful: {_ahead(report, _cell)}"
     for kind, title in _TITLES.items():
         found = [finding for finding in report.findings if finding.kind == kind]
         if found:
@@ -95,6 +104,7 @@ def to_json(report: Report, nights: int) -> dict[str, Any]:
         "nights": nights,
         "series": report.series,
         "until": date(report.until_s),
+        "future": [{"date": date(run.started_s), "host": run.host, "revision": run.revision} for run in report.future],
         "findings": [
             {
                 "kind": each.kind,
@@ -133,12 +143,24 @@ def commits(last_good: str, first_bad: str, beside: Sequence[str] = ()) -> str:
 def _headline(report: Report, nights: int) -> str:
     span = "the last night" if nights == 1 else f"the last {nights} nights"
     if not report.series:
-        return "the history has no figure yet"
+        return "the history has no figure yet" if not report.future else "the history has no figure up to now"
     worse = sum(finding.worse for finding in report.findings)
     looked = f"{count(report.series, 'figure')} until {_day(date(report.until_s))}"
     if not report.findings:
         return f"nothing new in {span}: {looked}"
     return f"{count(worse, 'figure')} got worse, {len(report.findings) - worse} better, in {span}: {looked}"
+
+
+def _ahead(report: Report, safe: Callable[[str], str]) -> str:
+    """Name the runs that are dated after now, and their machines."""
+    runs = report.future
+    hosts = list(dict.fromkeys(safe(run.host) or "an unknown machine" for run in runs))
+    more = f" and {count(len(hosts) - _HOSTS, 'more machine')}" if len(hosts) > _HOSTS else ""
+    dates = list(dict.fromkeys(_day(date(run.started_s)) for run in (runs[0], runs[-1])))
+    return (
+        f"{count(len(runs), 'run is', 'runs are')} dated in the future ({' to '.join(dates)}, from "
+        f"{', '.join(hosts[:_HOSTS])}{more}) and left out here until then: is the clock there right?"
+    )
 
 
 def _told(finding: Finding) -> str:

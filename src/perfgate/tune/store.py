@@ -28,20 +28,19 @@ lines. A class for which the default is best has the ``config`` null.
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from perfgate.baseline.files import locked, read_file, replace_file
+from perfgate.baseline import document
+from perfgate.baseline.files import locked
 from perfgate.baseline.format import SIGNIFICANT_DIGITS, dump_environment, environment_id
-from perfgate.baseline.layout import TUNING, baseline_path, display_path
-from perfgate.errors import BaselineError
-from perfgate.report import conform
+from perfgate.baseline.layout import TUNING, baseline_path
 
 SCHEMA = 1
 SCHEMA_FILE = "tuning.schema.json"
+_KIND = document.Kind("a tuning file", SCHEMA_FILE, SCHEMA)
 _LOCK_TIMEOUT_S = 60.0
 #: What turns a configuration into code: with another version another configuration may be the fastest.
 _COMPILED_BY = ("torch", "triton")
@@ -112,17 +111,14 @@ def load(root: Path, key: str, kernel: str) -> dict[str, Tuned]:
         BaselineError: the file cannot be read, is damaged, or is of another version.
     """
     path = path_of(root, key, kernel)
-    try:
-        data = read_file(path)
-    except FileNotFoundError:
+    again = f"delete it and run: perfgate tune {kernel}"
+    contents = document.read(path, _KIND, again)
+    if contents is None:
         return {}
-    except OSError as error:
-        raise BaselineError(
-            f"{display_path(path)}: cannot be read: {error.strerror}",
-            hint="check what lies there, and the permissions of the file and its folders",
-        ) from error
-    document = _decoded(data, path, kernel)
-    environments = document["environments"]
+    for name, wanted in (("key", path.parent.parent.name), ("kernel", path.stem)):
+        if contents[name] != wanted:
+            raise document.damaged(path, f"{name} is {json.dumps(contents[name])}, not {wanted!r}", again)
+    environments = contents["environments"]
     return {
         name: Tuned(
             fields["config"],
@@ -132,7 +128,7 @@ def load(root: Path, key: str, kernel: str) -> dict[str, Tuned]:
             fields["recorded"]["date"],
             environments.get(fields["recorded"]["environment"], {}),
         )
-        for name, fields in document["classes"].items()
+        for name, fields in contents["classes"].items()
     }
 
 
@@ -145,14 +141,7 @@ def merge(root: Path, key: str, kernel: str, tuned: Mapping[str, Tuned]) -> Path
     path = path_of(root, key, kernel)
     with locked(root, _LOCK_TIMEOUT_S):
         text = _text(key, kernel, {**load(root, key, kernel), **tuned})
-        try:
-            replace_file(path, text.encode("ascii"))
-        except OSError as error:
-            raise BaselineError(
-                f"{display_path(path)}: cannot be written: {error.strerror}",
-                "What was found is not stored; what was stored before is unchanged.",
-                "check the free space and the permissions of its folder, or name another with --baselines DIR",
-            ) from error
+        document.write(path, text, "What was found")
     return path
 
 
@@ -188,46 +177,3 @@ def _rounded(seconds: float) -> float:
 def _block(members: Iterable[str]) -> str:
     text = ",\n".join(members)
     return f"{{\n{text}\n  }}" if text else "{}"
-
-
-def _decoded(data: bytes, path: Path, kernel: str) -> dict[str, Any]:
-    """Turn a file's bytes into its checked contents."""
-    shown = display_path(path)
-    restore = f"restore it with: git checkout -- {shlex.quote(shown)} (or delete it and run: perfgate tune {kernel})"
-    try:
-        document = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_once, parse_constant=_refuse)
-    except RecursionError as error:
-        raise BaselineError(f"{shown}: nested too deep to be a tuning file", hint=restore) from error
-    except json.JSONDecodeError as error:
-        problem = f"not JSON: line {error.lineno}, column {error.colno}: {error.msg}" if data.strip() else "it is empty"
-        raise BaselineError(f"{shown}: {problem}", hint=restore) from error
-    except ValueError as error:
-        raise BaselineError(f"{shown}: not a tuning file: {error}", hint=restore) from error
-    version = document.get("schema") if isinstance(document, dict) else None
-    if type(version) is int and version != SCHEMA:
-        newer = version > SCHEMA
-        raise BaselineError(
-            f"{shown}: has format version {version}, this perfgate reads {SCHEMA}",
-            hint="pip install --upgrade perfgate" if newer else f"delete it and run: perfgate tune {kernel}",
-        )
-    fault = next(conform.faults(document, conform.load(SCHEMA_FILE)), None)
-    if fault is not None:
-        raise BaselineError(f"{shown}: not a tuning file: {fault}", hint=restore)
-    for name, wanted in (("key", path.parent.parent.name), ("kernel", path.stem)):
-        if document[name] != wanted:
-            raise BaselineError(f"{shown}: {name} is {json.dumps(document[name])}, not {wanted!r}", hint=restore)
-    contents: dict[str, Any] = document
-    return contents
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of its members, unless a name occurs twice, which a bad merge leaves behind."""
-    names = [name for name, _ in pairs]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(f"{json.dumps(twice)} is given twice (a bad merge?)")
-    return dict(pairs)
-
-
-def _refuse(word: str) -> float:
-    raise ValueError(f"{word} stands where a number belongs")
