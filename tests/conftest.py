@@ -6,16 +6,18 @@ import functools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
 from perfgate.baseline.store import BaselineStore
+from perfgate.measure import cpu_memory
 from perfgate.model import Baseline, Outcome, StoredMetric
 
 CONFTEST = '''
@@ -60,6 +62,58 @@ H200 = {
 
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# An interpreter, or a library as it is loaded, reads these once.
+READ_AT_START = ("PYTHON", "LANG", "LC_", "TZ", "LD_", "OMP_", "OPENBLAS_", "MKL_")
+
+
+class ForkedPytest:
+    """A pytest in a process of its own, as ``subprocess.Popen`` would give it."""
+
+    stdin = None
+
+    def __init__(self, arguments: Sequence[str], stdout: TextIO, stderr: TextIO) -> None:
+        environment = dict(os.environ)
+        path = environment.pop("PYTHONPATH", "")
+        read = {name: value for name, value in environment.items() if name.startswith(READ_AT_START)}
+        self._template = _template(tuple(sorted(read.items())))
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), path]))
+        ignored = [each for each in signal.valid_signals() if signal.getsignal(each) is signal.SIG_IGN]
+        order = [arguments, os.getcwd(), environment, [stdout.name, stderr.name], ignored]
+        assert self._template.stdin is not None
+        print(json.dumps(order), file=self._template.stdin, flush=True)
+
+    def wait(self) -> int:
+        """Wait for its end; give the exit code."""
+        assert self._template.stdout is not None
+        return int(self._template.stdout.readline())
+
+
+@functools.cache
+def _template(read: tuple[tuple[str, str], ...]) -> subprocess.Popen[str]:
+    """Start the process that pytests are forked from, with the variables that are read once; it ends with this one."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith(READ_AT_START)}
+    return subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("pytest_template.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**others, **dict(read)},
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture
+def forked(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let pytester fork its processes: most of a short run would be the imports that each begins with."""
+    started = pytester.popen
+
+    def popen(command: Sequence[str], *, stdout: Any, stderr: Any, **more: Any) -> Any:
+        if tuple(command[:2]) == (sys.executable, "-mpytest"):  # of runpytest_subprocess
+            return ForkedPytest(command[2:], stdout, stderr)
+        return started(command, stdout=stdout, stderr=stderr, **more)
+
+    monkeypatch.setattr(pytester, "popen", popen)
 
 
 class Project:
@@ -163,10 +217,17 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, forked: None) -> Project:
     """A project with a scripted clock."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     return Project(pytester)
+
+
+@pytest.fixture(scope="module")
+def resting_heap() -> Iterator[None]:
+    """Set what is loaded aside: what a module measures collects garbage often, and late in a run much is loaded."""
+    with cpu_memory.resting_heap():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -129,7 +129,7 @@ def test_work_becomes_throughput_in_the_verbose_report(steady):
         ),
     ],
 )
-def test_wrong_use_is_named(pytester, call, message):
+def test_wrong_use_is_named(pytester, forked, call, message):
     pytester.makepyfile(
         f"""
         def test_it(benchmark):
@@ -146,7 +146,7 @@ def test_wrong_use_is_named(pytester, call, message):
     pytester.runpytest_subprocess("-p", "no:cacheprovider", "--benchmark-disable").assert_outcomes(passed=1)
 
 
-def test_a_limit_that_is_no_limit_is_named(pytester):
+def test_a_limit_that_is_no_limit_is_named(pytester, forked):
     pytester.makepyfile("def test_it(benchmark): benchmark.record('error', 1, limit='ten')")
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
     result.stdout.fnmatch_lines(["E * test_*::test_it: benchmark.record('error'): *'ten'*"])

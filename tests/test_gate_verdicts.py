@@ -55,7 +55,7 @@ def test_eight_mib_more_memory_fails(steady):
 
 def test_a_faster_case_is_improved_and_passes(steady):
     steady.figures("a", scaled(0.7))
-    run, result = steady.compare()
+    run, result = steady.compare("--perf-processes=4")
     assert [case["verdict"] for case in run["cases"]] == ["improved"]
     result.assert_outcomes(passed=1)
 
@@ -110,7 +110,7 @@ def test_slower_only_in_seconds_is_throttled(project):
     project.figures("a", STEADY, speeds={"sm_clock": 1.98e9})
     project.store("a")
     project.figures("a", scaled(1.4), speeds={"sm_clock": 1.98e9 / 1.4})
-    run, result = project.compare()
+    run, result = project.compare("--perf-processes=4")
     case = run["cases"][0]
     assert case["verdict"] == "throttled"
     assert "1980" in case["reason"]

@@ -56,21 +56,23 @@ def test_a_flag_writes_the_page(slowed):
 
 
 def test_the_history_that_the_run_is_added_to_is_drawn(slowed):
-    slowed.run("--benchmark-compare", "--perf-history=past.sqlite").assert_outcomes(failed=1)
-    slowed.run("--benchmark-compare", "--perf-history=past.sqlite", "--perf-html=report.html").assert_outcomes(failed=1)
+    compare = ("--benchmark-compare", "--perf-processes=4", "--perf-history=past.sqlite")
+    slowed.run(*compare).assert_outcomes(failed=1)
+    slowed.run(*compare, "--perf-html=report.html").assert_outcomes(failed=1)
     assert "<figcaption>history of wall_time</figcaption>" in (slowed.path / "report.html").read_text()
 
 
 def test_the_ini_file_names_the_page(slowed):
     addopts = "addopts = -p benchmark -p perfgate -p no:cacheprovider"
     slowed.pytester.makeini(f"[pytest]\n{addopts}\nperf_html = report.html\n")
-    slowed.run("--benchmark-compare").assert_outcomes(failed=1)
+    slowed.run("--benchmark-compare", "--perf-processes=4").assert_outcomes(failed=1)
     assert "1 regressed of 1" in (slowed.path / "report.html").read_text()
 
 
 def test_a_page_that_cannot_be_written_keeps_no_other_file_back(slowed):
     (slowed.path / "taken").write_text("")
-    result = slowed.run("--benchmark-compare", "--perf-html=taken/report.html", "--perf-json=run.json")
+    flags = ("--perf-processes=4", "--perf-html=taken/report.html", "--perf-json=run.json")
+    result = slowed.run("--benchmark-compare", *flags)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [

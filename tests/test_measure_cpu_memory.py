@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import mmap
 import sys
@@ -11,7 +12,15 @@ from typing import Any
 
 import pytest
 
-from perfgate.measure import cpu_memory
+from perfgate.measure import case, cpu_memory
+from perfgate.model import Device
+from perfgate.plan import Plan
+
+# What is loaded later would not be set aside.
+with contextlib.suppress(ImportError):
+    import torch  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("resting_heap")
 
 MIB = 1 << 20
 HELD = 8 * MIB
@@ -156,18 +165,29 @@ def test_malloc_hands_out_blocks_as_before_afterwards() -> None:
 @glibc
 def test_the_collector_is_left_as_it_was() -> None:
     frozen: list[int] = []
+    gc.unfreeze()
 
     cpu_memory.peak_memory(lambda: frozen.append(gc.get_freeze_count()))
     assert frozen[0] > 1000
     assert gc.get_freeze_count() == 0
 
+    # As the other tests here have it.
     gc.freeze()
-    try:
-        count = gc.get_freeze_count()
-        cpu_memory.peak_memory(lambda: None)
-        assert gc.get_freeze_count() == count
-    finally:
-        gc.unfreeze()
+    count = gc.get_freeze_count()
+    cpu_memory.peak_memory(lambda: None)
+    assert gc.get_freeze_count() == count
+
+
+def test_a_case_sets_the_heap_aside_once_for_its_time_and_its_memory() -> None:
+    frozen: list[int] = []
+    gc.unfreeze()
+    device = Device("cpu", "Pretended CPU", "cpu-pretended", 8 << 30)
+
+    case.measure(lambda: frozen.append(gc.get_freeze_count()), (), {}, plan=Plan(budget_s=0.01), device=device)
+
+    assert min(frozen) == max(frozen) > 1000
+    assert gc.get_freeze_count() == 0
+    gc.freeze()
 
 
 @glibc

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from perfgate.measure import reference_speed, wall
 from perfgate.measure.reference_speed import ReferenceSpeeds
 
+pytestmark = pytest.mark.usefixtures("resting_heap")
+
 MS = 1e-3
 
 

@@ -172,7 +172,7 @@ def commands(result: pytest.RunResult) -> list[str]:
 
 class TestPlugin:
     def test_is_on_by_itself_under_github_actions(self, slower: Any, on_github: Path) -> None:
-        result = slower.run("--benchmark-compare", "--perf-github-comment=out/comment.md")
+        result = slower.run("--benchmark-compare", "--perf-processes=4", "--perf-github-comment=out/comment.md")
         (line,) = commands(result)
         # The second test of the module: below "import pytest" and the first one.
         assert line.startswith("::error title=performance regressed%3A test_slow,file=test_speed.py,line=7::")
@@ -214,7 +214,7 @@ class TestPlugin:
         project.store("a", "b", key="nvidia-h200")
         project.figures("b", [2e-3])
         monkeypatch.setenv(github.SUMMARY, str(tmp_path / "summary.md"))
-        result = project.run("-n", "2", "--benchmark-compare", "--perf-github")
+        result = project.run("-n", "2", "--benchmark-compare", "--perf-processes=4", "--perf-github")
         (line,) = commands(result)
         place = re.search(r",file=test_speed\.py,line=(\d+)::", line)
         assert place is not None

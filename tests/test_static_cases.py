@@ -90,7 +90,7 @@ class Compilers:
 
 
 @pytest.fixture
-def compilers(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Compilers:
+def compilers(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, forked: None) -> Compilers:
     """A project with a scripted compiler."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     return Compilers(pytester)

@@ -1,6 +1,7 @@
 """How does a test run a program in a process of its own, interpreted or compiled?
 
-Interpreted programs are forked from one process that has imported torch and Triton, which takes longer than most run.
+Programs are forked from a process that has imported torch and Triton, which takes longer than most run; there is one
+for those that are interpreted and one for the others.
 """
 
 from __future__ import annotations
@@ -53,11 +54,7 @@ def run(program: str, *arguments: object, interpret: bool, timeout_s: float = 30
         interpret: kernels run in Triton's interpreter; otherwise they can only be compiled.
         timeout_s: seconds until ``subprocess.TimeoutExpired`` is raised.
     """
-    texts = [str(argument) for argument in arguments]
-    if interpret:
-        return _forked(program, texts, timeout_s)
-    command = [sys.executable, "-P", "-c", program, *texts]
-    return subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=timeout_s, check=False)
+    return _forked(program, [str(argument) for argument in arguments], interpret, timeout_s)
 
 
 def _environment(**more: str) -> dict[str, str]:
@@ -66,9 +63,9 @@ def _environment(**more: str) -> dict[str, str]:
     return {**environment, **own, **more}
 
 
-def _forked(program: str, arguments: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
-    """Have the template run a program in Triton's interpreter."""
-    template = _template()
+def _forked(program: str, arguments: list[str], interpret: bool, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Have the template run a program."""
+    template = _template(interpret)
     assert template.stdin is not None
     assert template.stdout is not None
     with tempfile.TemporaryDirectory() as folder:
@@ -85,13 +82,13 @@ def _forked(program: str, arguments: list[str], timeout_s: float) -> subprocess.
 
 
 @functools.cache
-def _template() -> subprocess.Popen[str]:
+def _template(interpret: bool) -> subprocess.Popen[str]:
     """Start the process that imports torch and Triton; it ends with this one."""
     return subprocess.Popen(
         [sys.executable, "-P", "-c", _TEMPLATE],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=_environment(TRITON_INTERPRET="1"),
+        env=_environment(**{"TRITON_INTERPRET": "1"} if interpret else {}),
         text=True,
         start_new_session=True,
     )

@@ -66,7 +66,7 @@ def _on_cpu(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, An
     from perfgate.measure.cpu_conditions import CpuConditions
     from perfgate.measure.threads import pinned
 
-    with pinned(plan.threads), CpuConditions() as conditions:
+    with cpu_memory.resting_heap(), pinned(plan.threads), CpuConditions() as conditions:
         timing = wall.time_wall(
             lambda: fn(*args, **kwargs),
             budget_s=plan.budget_s or WALL_BUDGET_S,
