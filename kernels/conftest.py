@@ -5,12 +5,14 @@ Triton reads ``TRITON_INTERPRET`` when a kernel is defined, so it is set here, b
 """
 
 import os
-import warnings
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+from perfgate.static import undeclared
+from perfgate.static.targets import of_device
 
 _has_gpu = torch.cuda.is_available()
 if not _has_gpu:
@@ -32,40 +34,20 @@ if os.environ.get("TRITON_INTERPRET") == "1":
     round_as_a_gpu()
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare what these tests can be asked."""
-    parser.getgroup("perf_kernels", "tests of the kernels").addoption(
-        "--undeclared-launches",
-        action="store_true",
-        help="warn of kernels that are launched in forms that no declared launch has (ragged sizes are, on purpose)",
-    )
+def pytest_configure(config: pytest.Config) -> None:
+    """Fail tests that launch kernels as the static gate never compiles them, unless a marker of theirs says why.
+
+    On a GPU they are warned of: launchers choose what was tuned for it.
+    """
+    undeclared.register(config, Path(__file__).parent, _target, strict=not _has_gpu)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def launches_that_are_never_compiled(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Warn of kernels that tests launch in forms that the static gate does not compile, where that was asked for."""
-    if not request.config.getoption("--undeclared-launches", default=False):
-        yield
-        return
-    from perfgate.static import tested
-    from perfgate.static.launched import UndeclaredLaunch
-    from perfgate.static.pool import shared
-
-    with tested.watched() as forms:
-        yield
-    for line in tested.never_compiled(forms.values(), shared(), _target(), tuned=_has_gpu):
-        warnings.warn(UndeclaredLaunch(line), stacklevel=1)
-
-
-def _target() -> str:
+def _target() -> str | None:
     """Name the target that kernels are launched on here, or that the interpreter stands for."""
-    from perfgate.static.targets import of_device
+    if not _has_gpu:
+        return "sm90"
+    from triton.runtime import driver
 
-    if _has_gpu:
-        from triton.runtime import driver
-
-        current = driver.active.get_current_target()
-        found = of_device(current.backend, current.arch)
-        if found is not None:
-            return found.name
-    return "sm90"
+    current = driver.active.get_current_target()
+    found = of_device(current.backend, current.arch)
+    return found.name if found is not None else None

@@ -191,6 +191,14 @@ def test_a_case_that_fails_in_a_fresh_process_is_not_recorded(steady):
     assert steady.baseline_file().read_text() == before
 
 
+def test_a_case_that_fails_in_this_process_alone_is_not_recorded(steady):
+    before = steady.baseline_file().read_text()
+    steady.cases("a", body="benchmark(lambda: {name!r}); assert int(open('a.taken').read()) > 1, 'cold'")
+    steady.figures("a", [0.5e-3])
+    steady.run("--perf-update=all").assert_outcomes(failed=1)
+    assert steady.baseline_file().read_text() == before
+
+
 def test_a_regressed_case_is_not_recorded_while_comparing(steady):
     before = steady.baseline_file().read_text()
     steady.figures("a", [2e-3])

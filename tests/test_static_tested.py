@@ -1,4 +1,4 @@
-"""Is a kernel that tests launch as the static gate never compiles it told? Watched in the interpreter and compiled."""
+"""Are the forms found that tests launch kernels in, and what no declared launch has of them? Also interpreted ones."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from perfgate.static import tested
-from perfgate.static.answers import Question
+from perfgate.static import launch_form, tested
+from perfgate.static.answers import Answer, Question, answer_from_json
 from perfgate.static.figures import Form
 from perfgate.static.pool import Pool
+from perfgate.static.tested import Nearest, change_text, nearest
 
 pytest.importorskip("torch")
 pytest.importorskip("triton")
@@ -48,6 +51,18 @@ LAUNCHES = {
 }
 MORE_LAUNCHES = {"wide": lambda: launch("cuda", width=33, num_warps=8)}
 """
+REFUSED = """
+from rows.kernel import launch
+
+def refuse():
+    raise NotImplementedError("not on this GPU")
+
+LAUNCHES = {"refused": refuse, "fine": lambda: launch("cuda")}
+"""
+BROKEN = """
+LAUNCHES = {"wrong": lambda: {}["size"]}
+"""
+PLACE = "rows.specialisations"
 #: Launches on the CPU what is declared for a GPU, and something that is not.
 PROGRAM = """
 import json
@@ -73,7 +88,8 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package of a kernel that declares launches."""
     folder = tmp_path_factory.mktemp("tested")
     (folder / "rows").mkdir()
-    for name, text in (("__init__", ""), ("kernel", KERNEL), ("specialisations", SPECIALISATIONS)):
+    modules = {"kernel": KERNEL, "specialisations": SPECIALISATIONS, "refused": REFUSED, "broken": BROKEN}
+    for name, text in {"__init__": "", **modules}.items():
         (folder / "rows" / f"{name}.py").write_text(text)
     return folder
 
@@ -92,34 +108,41 @@ def launched(rows: Path) -> list[list[Form]]:
     return [[Form(**form) for form in found] for found in json.loads(done.stdout)]
 
 
-def test_what_is_never_compiled_is_told_and_nothing_else(
-    rows: Path, launched: list[list[Form]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.syspath_prepend(rows)
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    for name in [name for name in sys.modules if name.split(".")[0] == "rows"]:
-        monkeypatch.delitem(sys.modules, name)
-    declared, everything = launched
-    pool = Pool(1)
-    place = "rows.specialisations"
-    names = list(pool.launches(place).code)
-    assert names == ["plain", "ragged"]
-    assert tested.never_compiled(everything, pool) == [], "nothing is compiled for this alone"
-    pool.submit(
-        [*(Question(place, name, "sm90") for name in names), Question(f"{place}:MORE_LAUNCHES", "wide", "sm90")]
-    )
-    for question in list(pool._known):
-        pool.ask(question)
-    # The interpreted forms are, word for word, those that were compiled.
-    assert tested.never_compiled(declared, pool) == []
-    assert tested.never_compiled(everything, pool) == [
-        "scale: tests launch it in forms that no launch of rows.specialisations has: "
-        "x_ptr *fp16:16, *fp32; y_ptr *fp16:16; num_warps 2; TILE =2, =4, =8, =16 and 1 more"
-    ]
-    twin = Form("rows.kernel.twin", {}, {})
-    assert tested.never_compiled([twin], pool) == ["twin: tests launch it, and no launch of rows.specialisations does"]
-    assert tested.never_compiled([Form("json.decoder.loads", {}, {})], pool) == []
-    pool.close()
+@pytest.fixture(scope="module")
+def pool(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """Compiles what the package declares."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(rows)
+        patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        pool = Pool(1)
+        pool.launches(PLACE)
+        yield pool
+        pool.close()
+
+
+def test_forms_are_the_same_interpreted_declared_and_compiled(launched: list[list[Form]], pool: Pool) -> None:
+    answer = pool.ask(tested.question(PLACE, "sm90"))
+    assert (answer.status, answer.reason, list(answer.forms)) == ("compiled", "", ["plain", "ragged", "wide"])
+    plain, wide = launched[0]
+    assert answer.forms["plain"] == (plain,)
+    assert answer.forms["wide"] == (wide,)
+    for place, launch in ((PLACE, "plain"), (PLACE, "ragged"), (f"{PLACE}:MORE_LAUNCHES", "wide")):
+        (compiled,) = pool.ask(Question(place, launch, "sm90")).kernels
+        (declared,) = answer.forms[launch]
+        assert declared.arguments == compiled.form.arguments
+        assert declared.options.items() <= compiled.form.options.items()
+
+
+def test_nothing_is_compiled_to_find_the_declared_forms(pool: Pool) -> None:
+    answer = pool.ask(tested.question(PLACE, "gfx942"))
+    assert [len(forms) for forms in answer.forms.values()] == [1, 1, 1]
+    assert {question.launch for question in pool.known() if question.target == "gfx942"} == {""}
+
+
+def test_what_a_launcher_refuses_has_no_form_and_what_breaks_it_is_told(pool: Pool) -> None:
+    assert list(pool.ask(tested.question("rows.refused", "sm90")).forms) == ["fine"]
+    broken = pool.ask(tested.question("rows.broken", "sm90"))
+    assert (broken.status, broken.reason) == ("failed", "wrong: KeyError: 'size'")
 
 
 def test_each_form_is_collected_once_and_only_inside(launched: list[list[Form]]) -> None:
@@ -141,17 +164,81 @@ def test_compiled_launches_are_watched_too(monkeypatch: pytest.MonkeyPatch) -> N
         def run(self, *args: Any, grid: Any, warmup: bool) -> Any:
             return next(kernels)
 
-    def form_of(kernel: str) -> Form:
-        if kernel == "broken":
+    def form_of_launch(function: Any, args: tuple[int, ...], kwargs: Any) -> Form:
+        if args == (4,):
             raise ValueError
-        return Form(f"rows.{kernel}", {}, {})
+        return Form(f"rows.k{args[0]}", {}, {})
 
     monkeypatch.setitem(sys.modules, "triton.runtime.jit", SimpleNamespace(JITFunction=JITFunction))
     monkeypatch.delitem(sys.modules, "triton.runtime.interpreter", raising=False)
-    monkeypatch.setattr("perfgate.static.reading.form_of", form_of)
+    monkeypatch.setattr(tested, "form_of_launch", form_of_launch)
     original = JITFunction.run
     with tested.watched() as forms:
-        launched = [JITFunction().run(1, grid=(1,), warmup=False) for _ in range(5)]
+        launched = [JITFunction().run(number, grid=(1,), warmup=False) for number in range(5)]
     assert launched == ["a", "b", "a", None, "broken"]
-    assert [form.kernel for form in forms.values()] == ["rows.a", "rows.b"]
+    # A compiled kernel that is launched again has the form that it had.
+    assert [form.kernel for form in forms.values()] == ["rows.k0", "rows.k1", "rows.k3"]
     assert JITFunction.run is original
+
+
+def test_a_compiled_kernel_is_asked_for_what_it_does_not_specialise() -> None:
+    import triton
+
+    @triton.jit(do_not_specialize=[1], do_not_specialize_on_alignment=["c"])
+    def k(a, b, c, d, F: triton.language.constexpr):
+        pass
+
+    form = launch_form.form_of_launch(k, (16, 16, 16), {"d": (32, 1), "F": triton.language.float32, "num_warps": 2})
+    assert form.arguments == {"a": "i32:16", "b": "i32", "c": "i32", "d": "(i32:16, =1)", "F": "=fp32"}
+    assert form.options == {"num_warps": "2"}
+
+
+KNOWN = [
+    ("small", {"x_ptr": "*bf16:16", "width": "i32:16", "TILE": "=64", "num_warps": "1"}),
+    ("large", {"x_ptr": "*fp16:16", "width": "i32:16", "TILE": "=1024", "num_warps": "8"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("other", "allowed", "expected"),
+    [
+        ({}, (), Nearest("small", {})),
+        ({"width": "i32"}, (), Nearest("small", {"width": ("i32", "i32:16")})),
+        ({"TILE": "=1024", "num_warps": "8"}, (), Nearest("large", {"x_ptr": ("*bf16:16", "*fp16:16")})),
+        # What a marker allows does not count.
+        (
+            {"TILE": "=1024", "num_warps": "8"},
+            ("TILE", "num_warps"),
+            Nearest("small", {"TILE": ("=1024", "=64"), "num_warps": ("8", "1")}),
+        ),
+        ({"num_stages": "3"}, (), Nearest("small", {"num_stages": ("3", None)})),
+    ],
+)
+def test_the_nearest_declared_launch_is_found(
+    other: dict[str, str], allowed: tuple[str, ...], expected: Nearest
+) -> None:
+    assert nearest({**KNOWN[0][1], **other}, KNOWN, allowed) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (("*bf16", "*bf16:16"), "a: *bf16, not aligned to 16 bytes (declared: aligned to 16 bytes)"),
+        (("*fp16:16", "*bf16"), "a: *fp16, aligned to 16 bytes (declared: *bf16, not aligned to 16 bytes)"),
+        (("i32", "i32:16"), "a: i32, not a multiple of 16 (declared: a multiple of 16)"),
+        (("=1", "i64:16"), "a: constant 1 (declared: i64, a multiple of 16)"),
+        (("=2", "=4"), "a: constant 2 (declared: constant 4)"),
+        (("=", "=dp4a"), "a: constant '' (declared: constant dp4a)"),
+        (("=None", "*i8:16"), "a: constant None (declared: *i8, aligned to 16 bytes)"),
+        (("8", None), "a: 8 (declared: not given)"),
+        (("u1", "fp32"), "a: u1 (declared: fp32)"),
+    ],
+)
+def test_changes_are_told_in_words(change: tuple[str | None, str | None], text: str) -> None:
+    assert change_text("a", change) == text
+
+
+def test_forms_survive_the_way_between_processes() -> None:
+    form = Form("rows.k", {"a": "i32"}, {"num_warps": "1"})
+    answer = Answer("compiled", forms={"plain": (form, form)})
+    assert answer_from_json(json.loads(json.dumps(asdict(answer)))) == answer

@@ -11,6 +11,7 @@ import torch
 
 from perf_kernels.child import run
 from perf_kernels.index_width import Subject
+from perf_kernels.undeclared_tests import around_int32
 from perfgate.static.answers import Answer
 from perfgate.static.figures import Figures
 from perfgate.static.pool import compile_all, shared
@@ -181,6 +182,7 @@ class QuantizerIndexWidthTests(IndexWidthTests):
         assert (room[[0, -1]] == _CANARY).all()
         assert scales[[0, -1]].isnan().all()
 
+    @around_int32
     @pytest.mark.cuda
     @pytest.mark.vram(24)
     @pytest.mark.isolate
@@ -188,6 +190,7 @@ class QuantizerIndexWidthTests(IndexWidthTests):
     def test_real_shape(self, rows: int) -> None:
         self.check_every_code(rows)
 
+    @around_int32
     @pytest.mark.cuda
     @pytest.mark.vram(24)
     @pytest.mark.isolate

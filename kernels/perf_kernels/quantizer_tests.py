@@ -79,7 +79,7 @@ class QuantizerTests:
         assert scale.tolist() == [SMALLEST_SCALE] * shape[0] + [1.0] * (len(q) - shape[0])
 
     def test_wrong_out(self) -> None:
-        x = torch.zeros(2, 6, device=DEVICE)
+        x = torch.zeros(2, 6, dtype=torch.bfloat16, device=DEVICE)
         shape, where = list(self.shape(2, 6)), str(x.device)
         q, scale = self.quantize(x)
         turned = torch.empty(shape[::-1], dtype=torch.int8, device=DEVICE).t()

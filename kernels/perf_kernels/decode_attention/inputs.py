@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 
-
-class Step(NamedTuple):
-    """The arguments of ``decode_attention``, in its order."""
-
-    qkv: torch.Tensor
-    q_norm: torch.Tensor
-    k_norm: torch.Tensor
-    cos: torch.Tensor
-    sin: torch.Tensor
-    position: torch.Tensor
-    keys: torch.Tensor
-    values: torch.Tensor
+from perf_kernels.decode_attention.ops import Step
 
 
 def random_step(

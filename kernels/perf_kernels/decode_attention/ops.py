@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
 
 from perf_kernels.arguments import FLOATS, check_device, check_type, described
@@ -12,6 +14,19 @@ from perf_kernels.tuned import Chooser
 
 #: Widths of a head: its halves are operands of tensor cores, and all of it stays in registers.
 _WIDTHS = (32, 64, 128, 256)
+
+
+class Step(NamedTuple):
+    """The tensors of one step, as :func:`decode_attention` takes them, in its order."""
+
+    qkv: torch.Tensor
+    q_norm: torch.Tensor
+    k_norm: torch.Tensor
+    cos: torch.Tensor
+    sin: torch.Tensor
+    position: torch.Tensor
+    keys: torch.Tensor
+    values: torch.Tensor
 
 
 def decode_attention(
@@ -54,34 +69,24 @@ def decode_attention(
         TypeError: a data type that is not supported.
         ValueError: a shape or device that cannot be used.
     """
-    _check(qkv, q_norm, k_norm, cos, sin, position, keys, values)
+    step = Step(qkv, q_norm, k_norm, cos, sin, position, keys, values)
+    _check(step)
     if torch.compiler.is_compiling():
-        return torch.ops.perf_kernels.decode_attention(qkv, q_norm, k_norm, cos, sin, position, keys, values, epsilon)
-    return _attend(qkv, q_norm, k_norm, cos, sin, position, keys, values, epsilon, config)
+        return torch.ops.perf_kernels.decode_attention(*step, epsilon)
+    return _attend(step, epsilon, config)
 
 
-def _attend(
-    qkv: torch.Tensor,
-    q_norm: torch.Tensor,
-    k_norm: torch.Tensor,
-    cos: torch.Tensor,
-    sin: torch.Tensor,
-    position: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    epsilon: float,
-    config: LaunchConfig | None = None,
-) -> torch.Tensor:
-    batch, kv_heads, length, width = keys.shape
-    out = _empty(qkv, keys)
+def _attend(step: Step, epsilon: float, config: LaunchConfig | None = None) -> torch.Tensor:
+    batch, kv_heads, length, width = step.keys.shape
+    out = _empty(step.qkv, step.keys)
     if config is None:
         config = choose(length, width)
     group = out.shape[1] // width // kv_heads
-    arguments = (qkv, q_norm, k_norm, cos, sin, position, keys, values, out, length, width**-0.5, epsilon)
+    arguments = (*step, out, length, width**-0.5, epsilon)
     constants = (kv_heads, group, max(ROWS, power_of_two(group)), width, config.block)
     launch = {"num_warps": config.num_warps, "num_stages": config.num_stages}
-    if qkv.is_cuda and qkv.device.index != torch.cuda.current_device():
-        with torch.cuda.device(qkv.device):
+    if out.is_cuda and out.device.index != torch.cuda.current_device():
+        with torch.cuda.device(out.device):
             _decode_kernel[(batch * kv_heads,)](*arguments, *constants, **launch)
     else:
         _decode_kernel[(batch * kv_heads,)](*arguments, *constants, **launch)
@@ -101,17 +106,9 @@ def _fallback(length: int, width: int) -> LaunchConfig:
 choose = Chooser("decode_attention", _fallback, shape_class)
 
 
-def _check(
-    qkv: torch.Tensor,
-    q_norm: torch.Tensor,
-    k_norm: torch.Tensor,
-    cos: torch.Tensor,
-    sin: torch.Tensor,
-    position: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-) -> None:
+def _check(step: Step) -> None:
     """Raise TypeError or ValueError for what cannot be used."""
+    qkv, q_norm, k_norm, cos, sin, position, keys, values = step
     check_type("decode_attention", "qkv", qkv.dtype, FLOATS)
     check_device("decode_attention", "qkv", qkv)
     if keys.ndim != 4 or keys.shape[3] not in _WIDTHS or min(keys.shape) == 0:
@@ -165,20 +162,12 @@ def _operator(
     values: torch.Tensor,
     epsilon: float,
 ) -> torch.Tensor:
-    _check(qkv, q_norm, k_norm, cos, sin, position, keys, values)
-    return _attend(qkv, q_norm, k_norm, cos, sin, position, keys, values, epsilon)
+    step = Step(qkv, q_norm, k_norm, cos, sin, position, keys, values)
+    _check(step)
+    return _attend(step, epsilon)
 
 
 @_operator.register_fake
-def _(
-    qkv: torch.Tensor,
-    q_norm: torch.Tensor,
-    k_norm: torch.Tensor,
-    cos: torch.Tensor,
-    sin: torch.Tensor,
-    position: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    epsilon: float,
-) -> torch.Tensor:
-    return _empty(qkv, keys)
+def _(*arguments: Any) -> torch.Tensor:
+    step = Step(*arguments[: len(Step._fields)])
+    return _empty(step.qkv, step.keys)

@@ -16,6 +16,9 @@ from perf_kernels.decode_attention import (
 from perf_kernels.decode_attention.inputs import Step, random_step
 from perf_kernels.decode_attention.oracle import Allowed, relative_rms
 from perf_kernels.target import DEVICE_HINT, DEVICE_TYPE, INTERPRETED
+from perf_kernels.undeclared_tests import attention_in_fp32, narrow_heads
+
+pytestmark = narrow_heads
 
 DEVICE = DEVICE_TYPE
 FLOATS = [torch.bfloat16, torch.float16, torch.float32]
@@ -39,6 +42,7 @@ def assert_equals_the_reference(step: Step, position: int, config: LaunchConfig 
     return y
 
 
+@attention_in_fp32
 @few
 @given(
     st.sampled_from(FLOATS),
@@ -64,10 +68,12 @@ def test_default_launch_around_the_ends_of_blocks(position: int) -> None:
     assert_equals_the_reference(random_step(1, 4, 1, 128, 130, position, torch.bfloat16, DEVICE, position), position)
 
 
+@attention_in_fp32
 def test_more_queries_than_rows_of_a_product() -> None:
     assert_equals_the_reference(random_step(1, 24, 1, 32, 40, 20, torch.float32, DEVICE), 20)
 
 
+@attention_in_fp32
 def test_scores_far_apart_do_not_overflow() -> None:
     step = random_step(1, 2, 1, 32, 40, 30, torch.float32, DEVICE)
     step.k_norm.mul_(1e3)
@@ -81,6 +87,7 @@ def test_sequences_do_not_depend_on_each_other() -> None:
     assert torch.equal(decode_attention(*step)[1:2], decode_attention(*one))
 
 
+@attention_in_fp32
 def test_steps_follow_each_other() -> None:
     """The key and the value that one step stores are those that the next one reads."""
     first = random_step(1, 4, 2, 32, 8, 3, torch.float32, DEVICE)
@@ -102,6 +109,7 @@ def behind_the_cache(position: int, length: int, dtype: torch.dtype) -> tuple[St
     return step._replace(position=torch.tensor(position, device=DEVICE)), rooms
 
 
+@attention_in_fp32
 @pytest.mark.parametrize("config", [None, LaunchConfig(16, num_warps=4, num_stages=2)], ids=["default", "small"])
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("more", [0, 4])
@@ -119,6 +127,7 @@ def test_nothing_behind_the_cache_is_read_or_stored(more: int, dtype: torch.dtyp
     assert torch.equal(decode_attention(*step, config=config)[0], y[0])
 
 
+@attention_in_fp32
 def test_last_place_of_the_cache() -> None:
     step, rooms = behind_the_cache(23, 24, torch.float32)
     assert_equals_the_reference(step, 23)

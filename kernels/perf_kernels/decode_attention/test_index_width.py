@@ -12,6 +12,7 @@ from perf_kernels.decode_attention import decode_attention, ops
 from perf_kernels.decode_attention.inputs import random_step
 from perf_kernels.decode_attention.oracle import Allowed, relative_rms
 from perf_kernels.target import DEVICE_TYPE
+from perf_kernels.undeclared_tests import around_int32, narrow_heads
 from perfgate.static.figures import Figures
 from perfgate.static.pool import compile_all, shared
 
@@ -177,11 +178,13 @@ def check_every_sequence(
         assert not any(each.any() for each in cache)
 
 
+@narrow_heads
 def test_small_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the large ones do, anywhere."""
     check_every_sequence(monkeypatch, 3, 2, 64, before=48)
 
 
+@around_int32
 @pytest.mark.cuda
 @pytest.mark.vram(24)
 @pytest.mark.isolate
@@ -190,6 +193,7 @@ def test_last_sequence_of_a_large_cache(monkeypatch: pytest.MonkeyPatch) -> None
     check_every_sequence(monkeypatch, SEQUENCES // 2, 2, LENGTH)
 
 
+@around_int32
 @pytest.mark.cuda
 @pytest.mark.vram(24)
 @pytest.mark.isolate
@@ -201,6 +205,7 @@ def test_sequences_around_the_limit(monkeypatch: pytest.MonkeyPatch, more: int) 
     check_every_sequence(monkeypatch, 17, 1, length)
 
 
+@around_int32
 @pytest.mark.cuda
 @pytest.mark.vram(24)
 @pytest.mark.isolate

@@ -7,6 +7,9 @@ import torch
 from perf_kernels.decode_attention import decode_attention
 from perf_kernels.decode_attention.inputs import Step, random_step
 from perf_kernels.target import DEVICE_TYPE
+from perf_kernels.undeclared_tests import attention_in_fp32, narrow_heads
+
+pytestmark = [narrow_heads, attention_in_fp32]
 
 DEVICE = DEVICE_TYPE
 

@@ -54,6 +54,8 @@ LAUNCHES: Mapping[str, Callable[[], object]] = {
     "int8-gate_up-1": functools.partial(_launch, "gate_up", "int8"),
     "fp8-gate_up-1-codes": functools.partial(_launch, "gate_up", "fp8", codes=torch.float8_e4m3fn),
     "int4-gate_up-1": functools.partial(_launch, "gate_up", "int4", dtype=torch.float16),
+    "bf16-gate_up-8": functools.partial(_launch, "gate_up", "dense", 8),
+    "fp8-gate_up-8-codes": functools.partial(_launch, "gate_up", "fp8", 8, codes=torch.float8_e4m3fn),
     "int4-down-8": functools.partial(_launch, "down", "int4", 8, dtype=torch.float16),
 }
 #: Other forms that users get.

@@ -17,6 +17,9 @@ from perf_kernels.decode_linear import (
 )
 from perf_kernels.decode_linear.inputs import FORMATS, Format, random_tokens, random_weights
 from perf_kernels.target import DEVICE_TYPE, INTERPRETED
+from perf_kernels.undeclared_tests import any_parts_of_a_layer, narrow_layer
+
+pytestmark = [narrow_layer, any_parts_of_a_layer]
 
 DEVICE = DEVICE_TYPE
 FLOATS = [torch.bfloat16, torch.float16, torch.float32]

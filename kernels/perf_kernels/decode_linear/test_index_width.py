@@ -9,6 +9,7 @@ from perf_kernels.child import run
 from perf_kernels.decode_linear import decode_linear_reference, ops
 from perf_kernels.decode_linear.inputs import Format, random_tokens, random_weights
 from perf_kernels.target import DEVICE_TYPE
+from perf_kernels.undeclared_tests import any_parts_of_a_layer, around_int32, narrow_layer
 from perfgate.static.figures import Figures
 from perfgate.static.pool import compile_all, shared
 
@@ -155,6 +156,8 @@ def check_every_output(form: Format, tokens: int, outputs: int, columns: int, be
     torch.testing.assert_close(repeated[:, 0], expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
 
 
+@any_parts_of_a_layer
+@narrow_layer
 @pytest.mark.parametrize("tokens", [1, 3])
 @pytest.mark.parametrize("form", ["int8", "int4"])
 def test_small_shape(form: Format, tokens: int) -> None:
@@ -162,6 +165,7 @@ def test_small_shape(form: Format, tokens: int) -> None:
     check_every_output(form, tokens, outputs=3 * REPEATED, columns=128, before=48)
 
 
+@around_int32
 @pytest.mark.cuda
 @pytest.mark.vram(24)
 @pytest.mark.isolate
@@ -172,6 +176,7 @@ def test_rows_around_the_limit(columns: int, tokens: int) -> None:
     check_every_output("int8", tokens, OUTPUTS, columns)
 
 
+@around_int32
 @pytest.mark.cuda
 @pytest.mark.vram(24)
 @pytest.mark.isolate
@@ -180,6 +185,7 @@ def test_packed_rows_past_the_limit(tokens: int) -> None:
     check_every_output("int4", tokens, OUTPUTS, WIDTH)
 
 
+@around_int32
 @pytest.mark.cuda
 @pytest.mark.vram(24)
 @pytest.mark.isolate

@@ -8,6 +8,9 @@ import torch
 from perf_kernels.decode_linear import decode_linear
 from perf_kernels.decode_linear.inputs import Format, random_tokens, random_weights
 from perf_kernels.target import DEVICE_HINT, DEVICE_TYPE
+from perf_kernels.undeclared_tests import any_parts_of_a_layer, narrow_layer
+
+pytestmark = [narrow_layer, any_parts_of_a_layer]
 
 DEVICE = DEVICE_TYPE
 

@@ -39,6 +39,7 @@ LAUNCHES: dict[str, Callable[[], object]] = {
     "int32-bf16-bias-4608": functools.partial(_launch, 65536, 4608, bias_dtype=torch.bfloat16),
     "int32-bf16-bias-4608-128-rows": functools.partial(_launch, 128, 4608, bias_dtype=torch.bfloat16),
     "int32-fp16-3584": functools.partial(_launch, 65536, 3584, dtype=torch.float16),
+    "int32-fp16-bias-4608": functools.partial(_launch, 65536, 4608, dtype=torch.float16, bias_dtype=torch.float16),
     "int32-fp32-3584": functools.partial(_launch, 65536, 3584, dtype=torch.float32),
     "fp32-bf16-bias-4608": functools.partial(_launch, 65536, 4608, torch.float32, bias_dtype=torch.bfloat16),
     "int32-bf16-transposed-37888": functools.partial(_launch, 65536, 37888, transposed=True),

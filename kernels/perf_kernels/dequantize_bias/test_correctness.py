@@ -15,6 +15,9 @@ from perf_kernels.dequantize_bias import (
 )
 from perf_kernels.dequantize_bias.inputs import random_products
 from perf_kernels.row_tests import DEVICE, examples, seeds
+from perf_kernels.undeclared_tests import any_layout_of_products, any_type_of_products, few_products
+
+pytestmark = few_products
 
 ACCUMULATORS = [torch.int32, torch.float32]
 RESULTS = [torch.bfloat16, torch.float16, torch.float32]
@@ -53,6 +56,8 @@ def assert_same_bits(y: torch.Tensor, expected: torch.Tensor) -> None:
     assert not different.any(), f"{int(different.sum())} results differ, first at {different.nonzero()[0].tolist()}"
 
 
+@any_layout_of_products
+@any_type_of_products
 @examples
 @given(
     st.sampled_from(ACCUMULATORS),
@@ -83,6 +88,7 @@ def test_equals_reference(
     assert_same_bits(y, dequantize_bias_reference(acc, row_scale, column_scale, bias, dtype))
 
 
+@any_type_of_products
 @pytest.mark.parametrize("dtype", RESULTS, ids=str)
 @pytest.mark.parametrize("acc_dtype", ACCUMULATORS, ids=str)
 def test_error_against_fp64(acc_dtype: torch.dtype, dtype: torch.dtype) -> None:
@@ -130,6 +136,7 @@ def test_damage_stays_visible(scale: float) -> None:
     assert (y[1] == 0).all()
 
 
+@any_layout_of_products
 @examples
 @given(st.integers(1, 200), st.integers(1, 30), layouts, configs, seeds)
 def test_a_row_does_not_depend_on_its_position(
@@ -142,6 +149,7 @@ def test_a_row_does_not_depend_on_its_position(
     assert_same_bits(y, alone.repeat(rows, 1))
 
 
+@any_type_of_products
 @pytest.mark.parametrize("columns", [1, 100, 257])
 @pytest.mark.parametrize("dtype", RESULTS, ids=str)
 def test_writes_every_result_and_nothing_else(dtype: torch.dtype, columns: int) -> None:

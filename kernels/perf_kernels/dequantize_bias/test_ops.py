@@ -8,6 +8,9 @@ import torch
 from perf_kernels.dequantize_bias import dequantize_bias, dequantize_bias_reference
 from perf_kernels.dequantize_bias.inputs import random_products
 from perf_kernels.row_tests import DEVICE, WRONG_DEVICE, refusal
+from perf_kernels.undeclared_tests import few_products
+
+pytestmark = few_products
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(0, 5), (5, 0), (0, 0)])

@@ -24,28 +24,35 @@ def _initial(basins: int) -> torch.Tensor:
     return torch.empty(len(STATES), basins, device="cuda")
 
 
-def _forward(basins: int, *, smooth: bool) -> object:
-    return hbv(*_inputs(basins), smooth=smooth, initial=_initial(basins))
+def _forward(basins: int, *, smooth: bool, initial: bool = True) -> object:
+    return hbv(*_inputs(basins), smooth=smooth, initial=_initial(basins) if initial else None)
 
 
 def _training(basins: int, *, smooth: bool) -> object:
     return launch_forward(*_inputs(basins), _initial(basins), smooth=smooth, save=True)
 
 
-def _backward(basins: int, *, smooth: bool) -> object:
+def _backward(basins: int, *, smooth: bool, everything: bool = False) -> object:
+    """Launch the backward pass; ``everything`` has a gradient of the last storages, and wants those of the forcings."""
     inputs = _inputs(basins)
     _, _, soil, checkpoint = forward_outputs(inputs[0], inputs[3], save=True)
     # What the gradient of a sum looks like.
     q_gradient = torch.empty((), device="cuda").expand(DAYS, basins)
-    return launch_backward(*inputs, soil, checkpoint, q_gradient, None, smooth=smooth, forcings=False)
+    final_gradient = _initial(basins) if everything else None
+    return launch_backward(*inputs, soil, checkpoint, q_gradient, final_gradient, smooth=smooth, forcings=everything)
 
 
 #: Each is compiled for every target by the static gate, the backward pass for six to ten seconds: both models, and the
 #: forward pass with and without what the backward pass needs. The backward pass is the one that runs out of registers.
 LAUNCHES: Mapping[str, Callable[[], object]] = {
     "forward-hard": lambda: _forward(BASINS, smooth=False),
+    "forward-smooth-from-default-storages": lambda: _forward(BASINS, smooth=True, initial=False),
     "training-smooth": lambda: _training(BASINS, smooth=True),
     "backward-hard": lambda: _backward(BASINS, smooth=False),
     "backward-smooth": lambda: _backward(BASINS, smooth=True),
+}
+#: Other forms that users get.
+MORE_LAUNCHES: Mapping[str, Callable[[], object]] = {
+    "backward-smooth-every-gradient": lambda: _backward(BASINS, smooth=True, everything=True),
 }
 TWIN_LAUNCHES: Mapping[str, Callable[[], object]] = {"forward-32-bit": lambda: naive_hbv(*_inputs(BASINS))}

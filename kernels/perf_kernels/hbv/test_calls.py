@@ -10,6 +10,9 @@ from perf_kernels.hbv.function import hbv_backward_op, hbv_forward_op
 from perf_kernels.hbv.inputs import Inputs, published_inputs
 from perf_kernels.hbv.launch import checkpoints, saved_bytes
 from perf_kernels.target import DEVICE_TYPE as DEVICE
+from perf_kernels.undeclared_tests import few_days, some_gradients, without_ptx
+
+pytestmark = [without_ptx, some_gradients]
 
 
 def test_wrong_type() -> None:
@@ -45,6 +48,7 @@ def test_wrong_device() -> None:
     assert str(caught.value) == f"hbv: precipitation is on meta; {hint}"
 
 
+@few_days
 def test_operators() -> None:
     inputs = published_inputs(3, 4, DEVICE)
     checks = ("test_schema", "test_faketensor")

@@ -14,6 +14,9 @@ from perf_kernels.hbv import STATES, LaunchConfig, hbv, hbv_reference
 from perf_kernels.hbv.inputs import Inputs, published_inputs, wide_inputs
 from perf_kernels.hbv.reference import INITIAL_STATE
 from perf_kernels.target import DEVICE_TYPE as DEVICE
+from perf_kernels.undeclared_tests import few_days, without_ptx
+
+pytestmark = without_ptx
 
 examples = settings.get_profile("perf_kernels")
 #: Chunks that the days do and do not fill, and reading further ahead than there are chunks.
@@ -44,6 +47,7 @@ def assert_as_exact(got: torch.Tensor, inputs_gave: torch.Tensor, exact: torch.T
     assert error <= 2 * theirs + floor * exact.abs().max().clamp(min=1), f"error {error:.3g}, in torch {theirs:.3g}"
 
 
+@few_days
 @examples
 @given(
     st.sampled_from(draws), st.integers(0, 11), st.integers(1, 40), st.booleans(), configs, st.integers(0, 2**31 - 1)
@@ -72,6 +76,7 @@ def test_a_year_in_fp32(smooth: bool) -> None:
     assert (q - exact).abs().max() <= 2.6e-5 * exact.max() / 7.1
 
 
+@few_days
 def test_launches_agree() -> None:
     """Chunks, blocks and warps change no bit of the discharge."""
     inputs = published_inputs(7, 40, DEVICE)
@@ -81,6 +86,7 @@ def test_launches_agree() -> None:
         assert torch.equal(q, expected)
 
 
+@few_days
 def test_default_storages_and_strided_inputs() -> None:
     inputs = published_inputs(3, 32, DEVICE)
     initial = torch.full((len(STATES), 32), INITIAL_STATE, device=DEVICE)

@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from perf_kernels.hbv import PARAMETERS, STATES, LaunchConfig, hbv, hbv_reference
 from perf_kernels.hbv.inputs import RANGES, Inputs, published_inputs, wide_inputs
 from perf_kernels.target import DEVICE_TYPE as DEVICE
+from perf_kernels.undeclared_tests import few_days, some_gradients, without_ptx
+
+pytestmark = without_ptx
 
 examples = settings.get_profile("perf_kernels")
 few_examples = settings(examples, max_examples=max(examples.max_examples // 4, 5))
@@ -53,6 +56,7 @@ def assert_same_gradients(got: tuple[torch.Tensor, ...], inputs: Inputs, *, smoo
         assert error <= 3e-5, f"{name}: {error:.3g}"
 
 
+@few_days
 @few_examples
 @given(st.integers(1, 9), st.integers(16, 32), st.booleans(), configs, st.integers(0, 2**31 - 1))
 def test_gradients_are_those_of_autograd(
@@ -63,6 +67,7 @@ def test_gradients_are_those_of_autograd(
     assert_same_gradients(got, inputs, smooth=smooth)
 
 
+@few_days
 @both_models
 def test_gradients_over_the_whole_ranges(smooth: bool) -> None:
     inputs = wide_inputs(10, 32, DEVICE, seed=7)
@@ -94,6 +99,8 @@ KINKS = {
 }
 
 
+@some_gradients
+@few_days
 @pytest.mark.parametrize("case", KINKS)
 def test_kinks_split_as_in_torch(case: str) -> None:
     forcings, parameters, storages = KINKS[case]
@@ -105,6 +112,7 @@ def test_kinks_split_as_in_torch(case: str) -> None:
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
 
 
+@some_gradients
 @pytest.mark.parametrize("of", ["parameters", "initial", "temperature", "discharge alone", "storages alone"])
 def test_some_gradients(of: str) -> None:
     """What is not asked for changes nothing in what is."""
@@ -121,6 +129,7 @@ def test_some_gradients(of: str) -> None:
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)
 
 
+@some_gradients
 def test_gradients_of_a_series_in_two_parts() -> None:
     inputs = published_inputs(7, 32, DEVICE)
     parameters = inputs.parameters.requires_grad_()
@@ -138,6 +147,7 @@ def test_gradients_of_an_empty_series(days: int, basins: int) -> None:
     assert got[4].shape == (len(STATES), basins)
 
 
+@few_days
 def test_nothing_is_kept_without_gradients() -> None:
     inputs = published_inputs(2, 32, DEVICE)
     inputs.parameters.requires_grad_()

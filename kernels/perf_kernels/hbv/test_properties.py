@@ -11,6 +11,9 @@ from perf_kernels.hbv import PARAMETERS, hbv, hbv_reference
 from perf_kernels.hbv.inputs import RANGES, Inputs, published_inputs, wide_inputs
 from perf_kernels.hbv.reference import SMALLEST_SOIL_MOISTURE
 from perf_kernels.target import DEVICE_TYPE as DEVICE
+from perf_kernels.undeclared_tests import few_days, without_ptx
+
+pytestmark = without_ptx
 
 examples = settings.get_profile("perf_kernels")
 few_examples = settings(examples, max_examples=max(examples.max_examples // 4, 5))
@@ -22,6 +25,7 @@ def run(inputs: Inputs, **options: object) -> tuple[torch.Tensor, torch.Tensor]:
     return hbv(*inputs[:4], initial=inputs.initial, **options)
 
 
+@few_days
 @few_examples
 @given(st.integers(3, 12), seeds)
 def test_water_balance(days: int, seed: int) -> None:
@@ -35,6 +39,7 @@ def test_water_balance(days: int, seed: int) -> None:
     assert ((come - gone).abs() <= 1e-6 * come + SMALLEST_SOIL_MOISTURE * days).all()
 
 
+@few_days
 @few_examples
 @given(st.integers(1, 12), seeds)
 def test_storages_are_not_negative(days: int, seed: int) -> None:
@@ -43,6 +48,7 @@ def test_storages_are_not_negative(days: int, seed: int) -> None:
     assert (q >= 0).all()
 
 
+@few_days
 @few_examples
 @given(st.integers(2, 10), st.data(), models, seeds)
 def test_a_series_in_two_parts(days: int, data: st.DataObject, smooth: bool, seed: int) -> None:
@@ -56,6 +62,7 @@ def test_a_series_in_two_parts(days: int, data: st.DataObject, smooth: bool, see
     assert torch.equal(end, last)
 
 
+@few_days
 @few_examples
 @given(st.integers(2, 80), models, seeds)
 def test_basins_do_not_see_each_other(basins: int, smooth: bool, seed: int) -> None:
@@ -74,6 +81,7 @@ def test_hard_and_smooth_are_two_models() -> None:
     assert (hard - smooth).abs().amax(dim=0).median() > 1e-3
 
 
+@few_days
 @pytest.mark.parametrize("function", [hbv, hbv_reference], ids=["fused", "reference"])
 def test_the_smooth_model_dips_below_zero(function: object) -> None:
     """``x (tanh(5 x) + 1) / 2`` is -0.0278 at -0.128, and so far can a flux be negative; in the hard model none is."""

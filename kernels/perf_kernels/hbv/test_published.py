@@ -11,6 +11,9 @@ from perf_kernels.hbv import PARAMETERS, hbv, hbv_reference
 from perf_kernels.hbv.inputs import Inputs
 from perf_kernels.hbv.published import GRADIENT_ERROR, Published
 from perf_kernels.target import DEVICE_TYPE as DEVICE
+from perf_kernels.undeclared_tests import without_ptx
+
+pytestmark = without_ptx
 
 DAYS, BASINS = 40, 48
 both_models = pytest.mark.parametrize("smooth", [False, True], ids=["hard", "smooth"])

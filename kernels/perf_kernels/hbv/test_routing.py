@@ -9,6 +9,9 @@ from perf_kernels.hbv import hbv, route, unit_hydrograph
 from perf_kernels.hbv.inputs import published_inputs
 from perf_kernels.hbv.routing import LENGTH
 from perf_kernels.target import DEVICE_TYPE as DEVICE
+from perf_kernels.undeclared_tests import without_ptx
+
+pytestmark = without_ptx
 
 
 def test_routing_spreads_the_water() -> None:

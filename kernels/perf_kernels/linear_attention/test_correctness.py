@@ -29,8 +29,13 @@ from perf_kernels.linear_attention.strategies import (
     seeds,
     shapes,
 )
+from perf_kernels.undeclared_tests import any_layout_of_tokens, any_state, any_type_of_tokens, few_tokens
+
+pytestmark = few_tokens
 
 
+@any_state
+@any_type_of_tokens
 @examples
 @given(st.sampled_from(TYPES), shapes, st.booleans(), st.booleans(), layouts, configs, seeds)
 def test_within_twice_the_error_of_torch(
@@ -74,6 +79,8 @@ def test_chunked_reference_equals_recurrent(
     torch.testing.assert_close(found, recurrent_reference(*inputs, **options), rtol=1e-10, atol=1e-10)
 
 
+@any_state
+@any_type_of_tokens
 @few
 @given(st.sampled_from(TYPES), st.integers(1, 4), st.integers(1, 3), st.booleans(), seeds)
 def test_split_at_a_chunk_with_carried_state_equals_whole(
@@ -90,6 +97,8 @@ def test_split_at_a_chunk_with_carried_state_equals_whole(
     torch.testing.assert_close(end, final, rtol=0, atol=0)
 
 
+@any_state
+@any_type_of_tokens
 @few
 @given(st.integers(1, 60), st.integers(0, 60), configs, seeds)
 def test_split_anywhere_equals_whole(tokens: int, cut: int, config: LaunchConfig | None, seed: int) -> None:
@@ -104,6 +113,7 @@ def test_split_anywhere_equals_whole(tokens: int, cut: int, config: LaunchConfig
     assert relative_rms(end, final) <= FLOOR[torch.float32]
 
 
+@any_layout_of_tokens
 @few
 @given(st.permutations(range(3)), layouts, configs, seeds)
 def test_a_head_does_not_depend_on_its_position(
@@ -149,6 +159,8 @@ def test_a_future_token_changes_nothing() -> None:
     assert torch.equal(after[:, :25], before[:, :25])
 
 
+@any_state
+@any_type_of_tokens
 def test_known_values() -> None:
     # One key of ones: the state counts, and the normalised form takes the mean of the values so far.
     q = k = torch.ones(1, 5, 1, 1, device=DEVICE)

@@ -18,8 +18,12 @@ from perf_kernels.linear_attention import (
 )
 from perf_kernels.linear_attention.inputs import random_heads, random_state
 from perf_kernels.linear_attention.strategies import DEVICE, FLOOR, FP64, configs, few, seeds
+from perf_kernels.undeclared_tests import any_state, few_tokens
+
+pytestmark = few_tokens
 
 
+@any_state
 @few
 @given(st.booleans(), st.booleans(), configs, seeds)
 def test_gradients(normalize: bool, start: bool, config: LaunchConfig | None, seed: int) -> None:
@@ -52,6 +56,7 @@ def test_gradients(normalize: bool, start: bool, config: LaunchConfig | None, se
         assert relative_rms(one, exact) <= 2 * relative_rms(torch_one, exact) + 2**-8, name
 
 
+@any_state
 def test_gradients_of_the_state_alone() -> None:
     inputs = [x.requires_grad_() for x in random_heads(1, 20, 1, 16, dtype=torch.float32, device=DEVICE)]
     _, final = chunk_linear_attention(*inputs, output_final_state=True)
@@ -74,6 +79,7 @@ def test_second_gradients() -> None:
     assert relative_rms(second(chunk_linear_attention), second(recurrent_reference)) <= 10 * FLOOR[torch.float32]
 
 
+@any_state
 @pytest.mark.cuda
 @pytest.mark.parametrize("normalize", [False, True])
 def test_gradients_at_a_real_size(normalize: bool) -> None:

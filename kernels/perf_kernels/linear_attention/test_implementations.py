@@ -20,8 +20,11 @@ from perf_kernels.linear_attention import (
 from perf_kernels.linear_attention.fla_tests import hide_fla, import_fla
 from perf_kernels.linear_attention.inputs import random_heads, random_state
 from perf_kernels.linear_attention.strategies import DEVICE, FLOOR, FP64, carried
+from perf_kernels.undeclared_tests import any_state, any_type_of_tokens, few_tokens
 
 
+@any_type_of_tokens
+@few_tokens
 @pytest.mark.parametrize("name", [name for name in IMPLEMENTATIONS if not name.startswith("fla_")])
 @pytest.mark.parametrize("normalize", [False, True])
 def test_implementations_agree(name: str, normalize: bool) -> None:
@@ -119,6 +122,8 @@ def test_fla_missing(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     )
 
 
+@few_tokens
+@any_state
 @pytest.mark.cuda
 @pytest.mark.parametrize("name", ["chunk", "fla_chunk", "fla_fused_chunk", "fla_fused_recurrent"])
 @pytest.mark.parametrize("normalize", [False, True])

@@ -10,6 +10,7 @@ from perf_kernels.index_width_tests import STRIDES_AROUND, IndexWidthTests
 from perf_kernels.linear_attention import LaunchConfig, chunk_linear_attention, chunked_reference, relative_rms
 from perf_kernels.linear_attention.inputs import random_heads
 from perf_kernels.target import DEVICE_TYPE
+from perf_kernels.undeclared_tests import around_int32, few_tokens
 from perfgate.static.figures import Figures
 
 #: 64 tokens of 32 heads x 128: sequence 8192 starts at element 2**31.
@@ -102,6 +103,7 @@ def test_distant_tokens_interpreted() -> None:
     assert done.stdout == "".join(f"{stride} equal bits\n" * 2 for stride in strides)
 
 
+@few_tokens
 @pytest.mark.parametrize("padding", [0, 16, 1000])
 def test_bits_do_not_depend_on_strides(padding: int) -> None:
     inputs = random_heads(2, 40, 2, 16, device=DEVICE_TYPE, seed=8)
@@ -113,6 +115,7 @@ def test_bits_do_not_depend_on_strides(padding: int) -> None:
     assert torch.equal(found, expected)
 
 
+@around_int32
 @pytest.mark.cuda
 @pytest.mark.vram(40)
 @pytest.mark.isolate
@@ -128,6 +131,7 @@ def test_real_shape(batch: int) -> None:
         assert relative_rms(output[start : start + 256], expected) <= 0.005, start
 
 
+@around_int32
 @pytest.mark.cuda
 @pytest.mark.vram(60)
 @pytest.mark.isolate
@@ -152,6 +156,7 @@ def test_long_sequence(implementation: str) -> None:
         assert relative_rms(output[:, part], expected) <= 0.01, start
 
 
+@around_int32
 @pytest.mark.cuda
 @pytest.mark.vram(24)
 @pytest.mark.isolate

@@ -12,8 +12,12 @@ from perf_kernels.linear_attention.inputs import random_heads, random_state
 from perf_kernels.linear_attention.ops import _attend
 from perf_kernels.linear_attention.strategies import DEVICE
 from perf_kernels.target import DEVICE_HINT
+from perf_kernels.undeclared_tests import any_type_of_tokens, few_tokens
+
+pytestmark = few_tokens
 
 
+@any_type_of_tokens
 def test_operator_is_registered_completely() -> None:
     q, k, v = (
         x.requires_grad_() for x in random_heads(1, 20, 1, 16, dtype=torch.float32, device=DEVICE, positive=True)

@@ -34,6 +34,9 @@ from perf_kernels.row_tests import (
     tile_configs,
     values,
 )
+from perf_kernels.undeclared_tests import any_address_of_codes, any_layout_of_rows, any_type_of_rows, few_short_rows
+
+pytestmark = few_short_rows
 
 widths = st.one_of(st.integers(1, 80), st.integers(1, 700), st.sampled_from([255, 256, 257, 512, 1024, 1040]))
 
@@ -56,6 +59,8 @@ def assert_equals_reference(x: torch.Tensor, dtype: torch.dtype, q: torch.Tensor
     assert_same_codes(q, expected_q, x)
 
 
+@any_type_of_rows
+@any_layout_of_rows
 @examples
 @given(values, codes, st.integers(1, 4), widths, magnitudes, layouts, tile_configs, seeds)
 def test_equals_reference(
@@ -74,6 +79,7 @@ def test_equals_reference(
     assert_equals_reference(x, code, q, scale)
 
 
+@any_type_of_rows
 @examples
 @given(values, st.integers(1, 200), st.integers(1, 8), seeds)
 def test_many_ties_equal_reference(dtype: torch.dtype, width: int, shift: int, seed: int) -> None:
@@ -101,6 +107,7 @@ def test_every_pair_of_bf16_mantissas(code: torch.dtype) -> None:
     assert_equals_reference(x, code, q, scale)
 
 
+@any_type_of_rows
 @pytest.mark.parametrize("width", [4, 600])
 @by_code
 @by_value
@@ -113,6 +120,7 @@ def test_awkward_rows(dtype: torch.dtype, code: torch.dtype, width: int, one_pas
     assert dequantize(q, scale)[FINITE:].isnan().all(), "a row that was not finite must stay visible"
 
 
+@any_type_of_rows
 @pytest.mark.parametrize("width", [1, 40_000, 100_000])
 @by_value
 def test_extreme_widths(dtype: torch.dtype, width: int) -> None:
@@ -129,6 +137,8 @@ def test_widths_of_the_models(width: int, code: torch.dtype) -> None:
     assert_equals_reference(x, code, q, scale)
 
 
+@any_layout_of_rows
+@any_type_of_rows
 @examples
 @given(values, codes, st.integers(1, 400), st.integers(1, 5), layouts, tile_configs, seeds)
 def test_a_row_does_not_depend_on_its_position(
@@ -145,6 +155,8 @@ def test_a_row_does_not_depend_on_its_position(
     assert_same_at_any_position(quantize_rows(row, code), quantize, row, rows, layout)
 
 
+@any_address_of_codes
+@any_type_of_rows
 @pytest.mark.parametrize("width", [1, 16, 100, 257, 1040])
 @by_code
 @by_passes

@@ -12,6 +12,7 @@ from perf_kernels.row_inputs import random_rows
 from perf_kernels.row_quantization import quantize_rows
 from perf_kernels.row_quantization.reference import quotients
 from perf_kernels.row_tests import DEVICE
+from perf_kernels.undeclared_tests import few_short_rows
 
 #: How far from a tie a quotient up to 127 may be moved by rounding the scale, its inverse and the product to fp32.
 NEAR_A_TIE = 127 * 2**-22
@@ -29,6 +30,7 @@ def assert_agree(x: torch.Tensor, theirs: torch.Tensor, their_scale: torch.Tenso
     assert (steps != 0).float().mean() <= TIES
 
 
+@few_short_rows
 @pytest.mark.parametrize(("rows", "width"), [(7, 131), (16, 3584)])
 def test_torchao(rows: int, width: int) -> None:
     primitives = pytest.importorskip(
@@ -44,6 +46,7 @@ def test_torchao(rows: int, width: int) -> None:
     assert_agree(x, theirs, their_scale)
 
 
+@few_short_rows
 @pytest.mark.cuda
 @pytest.mark.parametrize(("rows", "width"), [(7, 131), (512, 18944)])
 def test_vllm(rows: int, width: int) -> None:

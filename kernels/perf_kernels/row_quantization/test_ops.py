@@ -9,6 +9,9 @@ from perf_kernels.quantizer_tests import QuantizerTests
 from perf_kernels.row_quantization import quantize_rows, quantize_rows_reference
 from perf_kernels.row_quantization.inputs import random_rows
 from perf_kernels.row_tests import DEVICE, assert_same, by_code, refusal
+from perf_kernels.undeclared_tests import any_layout_of_rows, few_short_rows
+
+pytestmark = few_short_rows
 
 
 class TestArguments(QuantizerTests):
@@ -40,6 +43,7 @@ def test_in_a_compiled_model(code: torch.dtype) -> None:
     assert_same((q, scale), (expected_q, expected_scale * 2))
 
 
+@any_layout_of_rows
 def test_operator_of_rows_with_strides() -> None:
     """What is captured and what is launched have the same strides, whatever those of the values are."""
     x = random_rows(70, 3, torch.bfloat16, DEVICE).t()

@@ -8,6 +8,7 @@ import torch
 from perf_kernels.row_quantization import quantize_rows, quantize_rows_reference
 from perf_kernels.row_tests import DEVICE, FP8, by_code
 from perf_kernels.rows import SMALLEST_SCALE
+from perf_kernels.undeclared_tests import any_type_of_rows, few_short_rows
 
 
 def test_reference_of_a_known_row() -> None:
@@ -20,6 +21,8 @@ def test_reference_of_a_known_row() -> None:
     assert scale.tolist() == [1.0]
 
 
+@any_type_of_rows
+@few_short_rows
 @pytest.mark.skipif(DEVICE == "cuda", reason="the interpreter is not used on a GPU")
 def test_interpreter_rounds_as_a_gpu() -> None:
     x = torch.tensor([[448.0, 1.9375, 1.0625, -1.1875, 2.0**-10, 3 * 2.0**-10, 1.25 * 2.0**-9]])

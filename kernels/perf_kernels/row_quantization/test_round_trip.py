@@ -23,6 +23,9 @@ from perf_kernels.row_tests import (
     values,
 )
 from perf_kernels.rows import LARGEST_CODE
+from perf_kernels.undeclared_tests import any_type_of_rows, few_short_rows
+
+pytestmark = [few_short_rows, any_type_of_rows]
 
 widths = st.one_of(st.integers(1, 80), st.integers(1, 700), st.sampled_from([255, 256, 257, 512, 1024, 1040]))
 

@@ -42,10 +42,15 @@ from perf_kernels.silu_mul_quantization import (
     silu_mul_quantize_reference,
 )
 from perf_kernels.silu_mul_quantization.inputs import random_gate_up, random_rows, with_exact_products
+from perf_kernels.undeclared_tests import any_address_of_codes, any_layout_of_rows, any_type_of_rows, few_short_rows
+
+pytestmark = few_short_rows
 
 widths = st.one_of(st.integers(1, 80), st.integers(1, 700), st.sampled_from([255, 256, 257, 512]))
 
 
+@any_type_of_rows
+@any_layout_of_rows
 @examples
 @given(values, codes, st.integers(1, 4), widths, st.integers(-12, 8), layouts, tile_configs, seeds)
 def test_close_to_reference(
@@ -79,6 +84,7 @@ def test_close_to_reference(
     assert (error <= (half + coarse) * (1 + 2.0**-7)).all()
 
 
+@any_type_of_rows
 @by_code
 @by_value
 def test_error_against_fp64(dtype: torch.dtype, code: torch.dtype) -> None:
@@ -92,6 +98,7 @@ def test_error_against_fp64(dtype: torch.dtype, code: torch.dtype) -> None:
     assert (ours - y).square().mean() <= 2 * (plain - y).square().mean()
 
 
+@any_type_of_rows
 @by_code
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_few_codes_differ_from_reference(dtype: torch.dtype, code: torch.dtype) -> None:
@@ -104,6 +111,7 @@ def test_few_codes_differ_from_reference(dtype: torch.dtype, code: torch.dtype) 
     assert different.float().mean() <= 1e-3
 
 
+@any_type_of_rows
 @examples
 @given(values, codes, widths, st.integers(-30, 6), tile_configs, seeds)
 def test_exact_products_equal_row_quantization(
@@ -115,6 +123,7 @@ def test_exact_products_equal_row_quantization(
     assert_same(silu_mul_quantize(gate_up, code, config=config), quantize_rows(up * 128, code))
 
 
+@any_type_of_rows
 @by_passes
 @by_code
 @by_value
@@ -144,6 +153,7 @@ def test_awkward_rows(dtype: torch.dtype, code: torch.dtype, one_pass: bool) -> 
     assert_same_scales(scale, silu_mul_quantize_reference(gate_up, code)[1])
 
 
+@any_type_of_rows
 @by_code
 @pytest.mark.parametrize("width", sorted({model.intermediate for model in MODELS}))
 def test_widths_of_the_models(width: int, code: torch.dtype) -> None:
@@ -159,6 +169,8 @@ def test_extreme_widths(width: int) -> None:
     assert_same(silu_mul_quantize(gate_up), quantize_rows_reference(up * 128))
 
 
+@any_layout_of_rows
+@any_type_of_rows
 @examples
 @given(values, codes, st.integers(1, 400), st.integers(1, 5), layouts, tile_configs, seeds)
 def test_a_row_does_not_depend_on_its_position(
@@ -175,6 +187,7 @@ def test_a_row_does_not_depend_on_its_position(
     assert_same_at_any_position(silu_mul_quantize(row, code), quantize, row, rows, layout)
 
 
+@any_address_of_codes
 @pytest.mark.parametrize("width", [1, 16, 100, 257])
 @by_passes
 def test_writes_every_code_and_nothing_else(width: int, one_pass: bool) -> None:

@@ -8,6 +8,9 @@ from perf_kernels.quantizer_tests import QuantizerTests
 from perf_kernels.row_tests import DEVICE, by_code, refusal
 from perf_kernels.silu_mul_quantization import silu_mul_quantize
 from perf_kernels.silu_mul_quantization.inputs import random_gate_up
+from perf_kernels.undeclared_tests import few_short_rows
+
+pytestmark = few_short_rows
 
 
 class TestArguments(QuantizerTests):

@@ -40,6 +40,15 @@ from perf_kernels.slide_quantization import (
 )
 from perf_kernels.slide_quantization.inputs import awkward_rows, random_rows
 from perf_kernels.slide_quantization.launch import GROUPS, cut
+from perf_kernels.undeclared_tests import (
+    any_address_of_codes,
+    any_group,
+    any_layout_of_rows,
+    any_type_of_rows,
+    few_short_rows,
+)
+
+pytestmark = few_short_rows
 
 # Every call makes 16 rows, and the interpreter takes a quarter of a second for them.
 fewer = settings(examples, max_examples=min(examples.max_examples, 12) if DEVICE == "cpu" else examples.max_examples)
@@ -65,6 +74,9 @@ def row_quantization_slid(x: torch.Tensor, group: int, dtype: torch.dtype) -> tu
     return pad(slide(q.view(torch.uint8), group), (0, 0, 0, more)).view(dtype), pad(scale, (0, more), value=1.0)
 
 
+@any_group
+@any_layout_of_rows
+@any_type_of_rows
 @fewer
 @given(values, codes, sizes, st.integers(1, 3), widths, magnitudes, layouts, configs, seeds)
 def test_equals_row_quantization_slid(
@@ -84,6 +96,7 @@ def test_equals_row_quantization_slid(
     assert_same((q, scale), row_quantization_slid(x, group, code))
 
 
+@any_group
 @by_size
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_equals_reference_in_every_launch(group: int, groups: int) -> None:
@@ -94,6 +107,7 @@ def test_equals_reference_in_every_launch(group: int, groups: int) -> None:
         assert_same(slide_quantize_rows(x, group, code, config=LaunchConfig(1, groups, trade)), expected)
 
 
+@any_group
 @by_size
 @by_passes
 def test_several_tiles(group: int, one_pass: bool) -> None:
@@ -103,6 +117,7 @@ def test_several_tiles(group: int, one_pass: bool) -> None:
     assert_same(slide_quantize_rows(x, group, config=config), slide_quantize_rows_reference(x, group))
 
 
+@any_type_of_rows
 @by_code
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 def test_awkward_rows(dtype: torch.dtype, code: torch.dtype) -> None:
@@ -118,12 +133,15 @@ def test_widths_of_the_models(width: int) -> None:
     assert_same(slide_quantize_rows(x, 8), slide_quantize_rows_reference(x, 8))
 
 
+@any_type_of_rows
 @by_code
 def test_groups_of_four_are_row_quantization(code: torch.dtype) -> None:
     x = random_rows(16, 96, torch.bfloat16, DEVICE)
     assert_same(slide_quantize_rows(x, 4, code), quantize_rows(x, code))
 
 
+@any_layout_of_rows
+@any_type_of_rows
 @fewer
 @given(codes, sizes, st.integers(1, 200), st.integers(2, 5), layouts, seeds)
 def test_a_row_does_not_depend_on_its_position(
@@ -134,6 +152,7 @@ def test_a_row_does_not_depend_on_its_position(
     assert_same_at_any_position(quantize(row), quantize, row, rows, layout)
 
 
+@any_address_of_codes
 @pytest.mark.parametrize("width", [1, 100, 257])
 @pytest.mark.parametrize("group", [4, 8, 10])
 def test_writes_every_code_and_nothing_else(group: int, width: int) -> None:

@@ -8,6 +8,7 @@ from perf_kernels.index_width_tests import FIRST_WRAPPED_ROW, WIDTH, QuantizerIn
 from perf_kernels.slide_quantization import slid_width
 from perf_kernels.slide_quantization.launch import GROUPS
 from perf_kernels.slide_quantization.past_int32 import GROUP
+from perf_kernels.undeclared_tests import around_int32
 from perfgate.static.figures import Figures
 
 #: The first row whose offset is past 2**31 - 1 in the result, which has 1.5 times as many columns.
@@ -45,6 +46,7 @@ class TestSlideQuantization(QuantizerIndexWidthTests):
         rows, _ = self.wrapping
         assert (rows - 1) * columns > 2**31 > rows * WIDTH
 
+    @around_int32
     @pytest.mark.cuda
     @pytest.mark.vram(24)
     @pytest.mark.isolate

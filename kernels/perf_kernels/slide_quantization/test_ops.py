@@ -16,6 +16,9 @@ from perf_kernels.slide_quantization import (
     slide_quantize_rows_reference,
 )
 from perf_kernels.slide_quantization.inputs import random_rows
+from perf_kernels.undeclared_tests import few_short_rows
+
+pytestmark = few_short_rows
 
 
 class TestArguments(QuantizerTests):

@@ -13,6 +13,9 @@ from perf_kernels.row_tests import DEVICE, refusal
 from perf_kernels.slide_quantization import slid_width, slide, slide_quantize_rows
 from perf_kernels.slide_quantization.inputs import random_rows, sparse_weight, weight_windows
 from perf_kernels.slide_quantization.launch import GROUPS
+from perf_kernels.undeclared_tests import few_short_rows
+
+pytestmark = few_short_rows
 
 by_size = pytest.mark.parametrize("group", GROUPS)
 

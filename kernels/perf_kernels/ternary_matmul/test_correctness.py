@@ -15,6 +15,9 @@ from perf_kernels.target import current_target
 from perf_kernels.ternary_matmul import LaunchConfig, pack_ternary, ternary_matmul, ternary_matmul_reference
 from perf_kernels.ternary_matmul.inputs import random_layer, random_tokens
 from perf_kernels.ternary_matmul.launch import launch_config
+from perf_kernels.undeclared_tests import any_layout_of_rows, any_type_of_a_ternary_layer, small_ternary_layer
+
+pytestmark = small_ternary_layer
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 FLOATS = [torch.bfloat16, torch.float16, torch.float32]
@@ -67,6 +70,8 @@ def assert_bits_equal(y: torch.Tensor, expected: torch.Tensor) -> None:
     assert not different.any(), f"{int(different.sum())} differ, first at {different.nonzero()[0].tolist()}"
 
 
+@any_layout_of_rows
+@any_type_of_a_ternary_layer
 @few
 @given(st.sampled_from(FLOATS), st.sampled_from([1, 1, 2, 5, 17]), widths, st.integers(1, 40), layouts, configs, seeds)
 def test_sums_equal_the_reference_bit_for_bit(
@@ -84,6 +89,7 @@ def test_sums_equal_the_reference_bit_for_bit(
     assert_bits_equal(sums, ternary_matmul_reference(x, layer.codes, layer.gamma, out_dtype=torch.int32))
 
 
+@any_type_of_a_ternary_layer
 @few
 @given(
     st.sampled_from(FLOATS),
@@ -112,6 +118,7 @@ def test_outputs_equal_the_reference(
     assert_bits_equal(y, ternary_matmul_reference(x, layer.codes, layer.gamma, bias, out_dtype))
 
 
+@any_type_of_a_ternary_layer
 @pytest.mark.parametrize("tokens", [1, 9])
 @pytest.mark.parametrize(("width", "tiles"), [(8192, 1), (9000, 2), (18000, 3)])
 def test_wide_rows(width: int, tiles: int, tokens: int) -> None:
@@ -123,6 +130,7 @@ def test_wide_rows(width: int, tiles: int, tokens: int) -> None:
     assert_bits_equal(sums, ternary_matmul_reference(x, layer.codes, layer.gamma, out_dtype=torch.int32))
 
 
+@any_type_of_a_ternary_layer
 @pytest.mark.parametrize("tokens", [2, 8, 16, 33, 64])
 def test_batches(tokens: int) -> None:
     layer = random_layer(600, 50, DEVICE, seed=tokens)
@@ -132,6 +140,7 @@ def test_batches(tokens: int) -> None:
     )
 
 
+@any_type_of_a_ternary_layer
 @pytest.mark.parametrize("tokens", [1, 2])
 def test_largest_sums(tokens: int) -> None:
     """All weights and all activations at one end: nothing wraps or saturates, in any field."""
@@ -143,6 +152,7 @@ def test_largest_sums(tokens: int) -> None:
         assert torch.equal(sums, torch.full_like(sums, 127 * 2048 * sign * code))
 
 
+@any_type_of_a_ternary_layer
 @pytest.mark.parametrize("tokens", [1, 3])
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_awkward_tokens(dtype: torch.dtype, tokens: int) -> None:
@@ -162,6 +172,7 @@ def test_awkward_tokens(dtype: torch.dtype, tokens: int) -> None:
         assert sums[-1].count_nonzero() == 0
 
 
+@any_layout_of_rows
 @few
 @given(st.integers(1, 600), st.integers(2, 12), layouts, seeds)
 def test_a_token_does_not_depend_on_its_position(width: int, tokens: int, layout: str, seed: int) -> None:
@@ -173,6 +184,7 @@ def test_a_token_does_not_depend_on_its_position(width: int, tokens: int, layout
     assert torch.equal(y, alone.expand(tokens, 21))
 
 
+@any_type_of_a_ternary_layer
 def test_leading_dimensions() -> None:
     layer = random_layer(100, 20, DEVICE)
     x = random_tokens(6, 100, torch.float32, DEVICE)
@@ -190,6 +202,7 @@ def test_empty(shape: tuple[int, ...]) -> None:
     assert torch.equal(y, torch.ones((*shape[:-1], 4), device=DEVICE))
 
 
+@any_type_of_a_ternary_layer
 @pytest.mark.parametrize("tokens", [1, 4])
 def test_approximates_the_ternary_layer(tokens: int) -> None:
     """Against the product with unquantised activations: half a step of each activation, and the output's rounding."""

@@ -8,6 +8,7 @@ import torch
 from perf_kernels.child import run
 from perf_kernels.ternary_matmul import packed_bytes, ternary_matmul, ternary_matmul_reference
 from perf_kernels.ternary_matmul.inputs import random_layer, random_tokens
+from perf_kernels.undeclared_tests import around_int32
 from perfgate.static.figures import Figures
 from perfgate.static.pool import compile_all, shared
 from perfgate.static.targets import TARGETS
@@ -128,6 +129,7 @@ def test_interpreter_check_lets_the_naive_twin_pass_below_the_limit() -> None:
     assert done.stdout.startswith("equals the reference")
 
 
+@around_int32
 @pytest.mark.cuda
 @pytest.mark.vram(24)
 @pytest.mark.isolate
@@ -143,6 +145,7 @@ def test_largest_shape(tokens: int) -> None:
     assert torch.equal(y.view(tokens, -1, 64), expected[:, None].expand(tokens, OUTPUTS // 64, 64))
 
 
+@around_int32
 @pytest.mark.cuda
 @pytest.mark.vram(24)
 @pytest.mark.isolate

@@ -9,6 +9,9 @@ import torch
 
 from perf_kernels.ternary_matmul import ternary_matmul
 from perf_kernels.ternary_matmul.inputs import random_layer, random_tokens
+from perf_kernels.undeclared_tests import any_type_of_a_ternary_layer, small_ternary_layer
+
+pytestmark = [small_ternary_layer, any_type_of_a_ternary_layer]
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 

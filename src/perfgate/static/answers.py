@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from perfgate.static.figures import Figures, from_json
+from perfgate.static.figures import Figures, Form, from_json
 
+#: What is asked for in place of code where nothing is to be compiled: in which forms all launches launch their kernels.
+FORMS = "forms"
 #: "compiled"; "unsupported": the launcher refuses this target; "compile_error"; "failed": the launch itself is broken;
 #: "no_target": the compiler at hand does not know the target; "no_compiler": torch or triton is missing;
 #: "crashed": the compiler ended the process.
@@ -22,7 +24,8 @@ class Question:
         place: module and name of the launches, e.g. ``kernels.rows.specialisations:LAUNCHES``.
         launch: name of the launch; empty to ask for the names of all.
         target: name of the target.
-        code: also give the code: "sass", "ptx", "ttir", "ttgir", "llir" or "amdgcn".
+        code: also give the code: "sass", "ptx", "ttir", "ttgir", "llir" or "amdgcn". ``FORMS`` without a launch: the
+            forms of all launches of the module.
     """
 
     place: str
@@ -43,7 +46,9 @@ class Answer:
         launches: how many times it launched one.
         environment: the compiler, and settings of it that are not the default.
         code: by kernel, where it was asked for; by launch (and empty), where the names were asked for.
-        tuned: where the names were asked for, the target of each launch with a tuned configuration, by its name.
+        tuned: where the names or forms were asked for, the target of each launch with a tuned configuration, by its
+            name.
+        forms: where they were asked for, by launch the forms in which it launches kernels.
     """
 
     status: Status
@@ -54,6 +59,7 @@ class Answer:
     environment: Mapping[str, str] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
     tuned: Mapping[str, str] = field(default_factory=dict)
+    forms: Mapping[str, tuple[Form, ...]] = field(default_factory=dict)
 
     def names(self, target: str) -> list[str]:
         """List the launches to compile for a target, where the names were asked for."""
@@ -62,4 +68,5 @@ class Answer:
 
 def answer_from_json(data: Mapping[str, Any]) -> Answer:
     """Turn what came over the pipe into an answer."""
-    return Answer(**{**data, "kernels": tuple(map(from_json, data.get("kernels", ())))})
+    forms = {launch: tuple(Form(**form) for form in found) for launch, found in data.get("forms", {}).items()}
+    return Answer(**{**data, "kernels": tuple(map(from_json, data.get("kernels", ()))), "forms": forms})

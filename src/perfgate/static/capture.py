@@ -21,6 +21,8 @@ from triton.runtime.jit import JITFunction
 
 from perfgate.errors import PerfgateError
 from perfgate.static import cache_key, pretend
+from perfgate.static.figures import Form
+from perfgate.static.launch_form import form_of_launch
 from perfgate.static.targets import Target
 
 #: An address that every allocation of a GPU divides by.
@@ -76,12 +78,46 @@ def run(
         Exception: whatever the launcher itself raises.
     """
     compiled: list[Any] = []
+    _run(launch, target, inputs, _compiler(compiled, target))
+    return compiled
+
+
+def forms(
+    launch: Callable[..., object], target: Target, inputs: Callable[[], tuple[Any, ...]] | None = None
+) -> list[Form]:
+    """Run a launcher and give the forms in which it would have launched its kernels, in order; compile nothing.
+
+    Args:
+        launch: calls the launcher.
+        target: the GPU that it is to run on.
+        inputs: gives the arguments of ``launch``. Kernels that it launches are left out.
+
+    Raises:
+        InputsFailed: there are no arguments to launch with.
+        Exception: whatever the launcher itself raises.
+    """
+    found: list[Form] = []
+
+    def note(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        named = {name: _pointers(value) for name, value in kwargs.items()}
+        found.append(form_of_launch(self, tuple(map(_pointers, args)), named))
+
+    _run(launch, target, inputs, note)
+    return found
+
+
+def _run(
+    launch: Callable[..., object],
+    target: Target,
+    inputs: Callable[[], tuple[Any, ...]] | None,
+    instead: Callable[..., Any],
+) -> None:
+    """Run a launcher, and do something else where it launches a kernel."""
     with pretend.gpu(target), _first_configuration(), pretend.NoMemory():
         with _launched_by(lambda kernel, *args, **kwargs: None):
             arguments = _made(inputs) if inputs is not None else ()
-        with _launched_by(_compiler(compiled, target)):
+        with _launched_by(instead):
             launch(*arguments)
-    return compiled
 
 
 def _made(inputs: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:

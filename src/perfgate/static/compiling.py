@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import traceback
@@ -17,8 +18,8 @@ from triton.runtime.cache import triton_key
 
 from perfgate.errors import PerfgateError, SettingError
 from perfgate.static import capture, nvidia, pretend, reading, tuned
-from perfgate.static.answers import Answer, Question
-from perfgate.static.figures import Code
+from perfgate.static.answers import FORMS, Answer, Question
+from perfgate.static.figures import Code, Form
 from perfgate.static.find import LAUNCHES
 from perfgate.static.targets import Target
 
@@ -39,7 +40,9 @@ def answers(
     """
     done: list[Answer | _Compiled] = []
     for question in questions:
-        if not question.launch:
+        if not question.launch and question.code == FORMS:
+            done.append(_forms(question.place, target))
+        elif not question.launch:
             done.append(_list(question.place))
         elif unsupported:
             done.append(Answer("no_target", unsupported))
@@ -95,6 +98,25 @@ def _list(place: str) -> Answer:
         return Answer("compiled", code=dict.fromkeys(_launches(place), ""), tuned=tuned.names(place))
     except Exception as error:
         return _failed(error)
+
+
+def _forms(module: str, target: Target) -> Answer:
+    """Give the forms in which all launches that a module declares launch their kernels, those of tuned ones too."""
+    forms: dict[str, tuple[Form, ...]] = {}
+    launch = ""
+    try:
+        places = [f"{module}:{name}" for name in vars(importlib.import_module(module)) if name.endswith(LAUNCHES)]
+        wanted = [(place, launch) for place in places for launch in _launches(place)]
+        found = {name: only for name, only in tuned.names(module).items() if only == target.name}
+        for place, launch in [*wanted, *((module, name) for name in found)]:
+            call, inputs = _launch(Question(place, launch, target.name))
+            # One that the launcher refuses on this target has none.
+            with contextlib.suppress(ValueError, NotImplementedError):
+                forms[launch] = (*forms.get(launch, ()), *capture.forms(call, target, inputs))
+    except Exception as error:
+        failed = _failed(error)
+        return replace(failed, reason=f"{launch}: {failed.reason}") if launch else failed
+    return Answer("compiled", tuned=found, forms=forms)
 
 
 @dataclass(frozen=True)
