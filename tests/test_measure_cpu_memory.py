@@ -168,8 +168,8 @@ def test_the_collector_is_left_as_it_was() -> None:
     gc.unfreeze()
 
     cpu_memory.peak_memory(lambda: frozen.append(gc.get_freeze_count()))
-    assert frozen[0] > 1000
-    assert gc.get_freeze_count() == 0
+    assert frozen[0] > cpu_memory.IMMORTAL
+    assert gc.get_freeze_count() <= cpu_memory.IMMORTAL
 
     # As the other tests here have it.
     gc.freeze()
@@ -185,8 +185,8 @@ def test_a_case_sets_the_heap_aside_once_for_its_time_and_its_memory() -> None:
 
     case.measure(lambda: frozen.append(gc.get_freeze_count()), (), {}, plan=Plan(budget_s=0.01), device=device)
 
-    assert min(frozen) == max(frozen) > 1000
-    assert gc.get_freeze_count() == 0
+    assert min(frozen) == max(frozen) > cpu_memory.IMMORTAL
+    assert gc.get_freeze_count() <= cpu_memory.IMMORTAL
     gc.freeze()
 
 
