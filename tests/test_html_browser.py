@@ -100,6 +100,7 @@ class Page:
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.send(f"{domain}.enable")
+        self.send("Page.setLifecycleEventsEnabled", enabled=True)
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command and give its answer."""
@@ -129,8 +130,9 @@ class Page:
     def open(self, file: Path) -> None:
         """Open a page and wait until it is there."""
         self.events.clear()
-        self.send("Page.navigate", url=file.as_uri())
-        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+        # The page before may still be telling that it has loaded.
+        loaded = {"name": "load", "loaderId": self.send("Page.navigate", url=file.as_uri())["loaderId"]}
+        while not any(loaded.items() <= event["params"].items() for event in self.events):
             self._next()
 
     def ask(self, script: str) -> Any:
