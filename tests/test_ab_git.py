@@ -74,6 +74,13 @@ def test_files_that_are_not_committed_are_counted_new_and_deleted_ones_too(repos
     assert found.told().endswith("; head: working tree, 3 files not committed")
 
 
+def test_what_python_writes_beside_its_sources_is_no_change(repository):
+    (repository / "__pycache__").mkdir()
+    (repository / "__pycache__" / "a.cpython-311.pyc").write_text("")
+    (repository / "b.pyc").write_text("")
+    assert git.changed("HEAD", repository) == []
+
+
 def test_three_dots_name_the_commit_where_two_parted(repository):
     parted = run(repository, "rev-parse", "HEAD")
     run(repository, "checkout", "--quiet", "-b", "change")
@@ -90,6 +97,13 @@ def test_a_ref_that_does_not_exist(repository):
         f"--perf-ab=origin/main: there is no commit origin/main in {repository.resolve()}\n"
         "A branch of the remote is known here once it was fetched.\n"
         "hint: git fetch origin main"
+    )
+
+
+def test_a_folder_of_a_commit_is_no_commit(repository):
+    run(repository, "update-ref", "refs/remotes/origin/HEAD", "HEAD")
+    assert error_of("HEAD:a", repository) == (
+        "--perf-ab=HEAD:a: HEAD:a is no commit\nhint: name a branch, a tag or a commit, e.g. origin/main"
     )
 
 

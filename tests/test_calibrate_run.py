@@ -19,7 +19,7 @@ from perfgate.calibrate.pool import Found, Pool, Process, add, having
 from perfgate.calibrate.samples import KEPT, from_row, summary, to_row
 from perfgate.calibrate.selecting import Selected
 from perfgate.errors import BaselineError, SettingError
-from perfgate.model import Limit, Measurement, Metric, Noise, Outcome
+from perfgate.model import Device, Hardware, Limit, Measurement, Metric, Noise, Outcome
 from perfgate.replicate.command import Launch
 from perfgate.replicate.process import Findings
 from perfgate.replicate.wire import Task
@@ -453,6 +453,17 @@ def test_a_selection_without_cases_is_refused(repository: Path, capsys: pytest.C
         "this machine cannot run 1\n"
         "Calibrated are tests that use the benchmark fixture.\n"
         "hint: name others, e.g.: perfgate calibrate perf_tests --runs 30\n"
+    )
+
+
+def test_devices_are_gpus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    cpu = Device("cpu", "A CPU", "cpu-a", 8 << 30, count=2)
+    monkeypatch.setattr(hardware, "detect", lambda: Hardware((cpu,), {}))
+    assert cli.main(["calibrate", "test_x.py", "--devices", "0,1"]) == 4
+    assert capsys.readouterr().err == (
+        "perfgate: --devices 0,1: there is no GPU here\n"
+        "Processes at once on one CPU would slow each other down, and the pool would hold their noise.\n"
+        "hint: leave --devices out\n"
     )
 
 

@@ -367,3 +367,23 @@ def test_prune_shows_why_the_collection_failed(project: Path, capsys: pytest.Cap
     assert "E   ModuleNotFoundError: No module named 'no_such_module'" in lines
     assert lines[-1] == f"hint: make this work first: {command}"
     assert files(project) == BEFORE
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--history", "h.sqlite", "a.json", "b.json"], ["a.json", "--history=h.sqlite", "b.json"]]
+)
+def test_words_may_stand_on_both_sides_of_an_option(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["history", "import", *arguments]) == 1
+    assert capsys.readouterr().err == (
+        "perfgate: a.json: cannot read it: No such file or directory\n"
+        "b.json: cannot read it: No such file or directory\n"
+    )
+
+
+@pytest.mark.parametrize(("arguments", "named"), [(["calibrate", "a", "--bogus"], "--bogus"), (["hardware", "x"], "x")])
+def test_what_no_command_knows_is_an_error(arguments, named, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 4
+    assert capsys.readouterr().err == f"perfgate: unrecognized arguments: {named}\nhint: perfgate --help\n"

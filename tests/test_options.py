@@ -284,6 +284,21 @@ def test_json(steady, where):
             ],
         ),
         (
+            ("--perf-ab=",),
+            [
+                "ERROR: --perf-ab=: no commit is named",
+                "A run that compares with nothing would pass. In a workflow the variable that names it may be empty.",
+                "hint: --perf-ab=origin/main",
+            ],
+        ),
+        (
+            ("--perf-ab=HEAD", "--benchmark-disable"),
+            [
+                "ERROR: --benchmark-disable leaves nothing to compare or record",
+                "hint: leave it out, or leave --perf-ab out",
+            ],
+        ),
+        (
             ("--benchmark-compare", "--benchmark-disable"),
             [
                 "ERROR: --benchmark-disable leaves nothing to compare or record",

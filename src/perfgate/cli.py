@@ -47,7 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What stands after -- belongs to pytest, whatever it looks like.
     split = given.index("--") if "--" in given else len(given)
     parser = _parser()
-    options = parser.parse_args(given[:split])
+    options, more = parser.parse_known_args(given[:split])
+    # Words behind an option belong to those before it.
+    words = getattr(options, _WORDS.get(options.command, ""), None)
+    if words is None or any(word.startswith("-") for word in more):
+        if more:
+            parser.error(f"unrecognized arguments: {' '.join(more)}")
+    else:
+        words += more
     options.pytest = given[split + 1 :]
     if options.pytest and options.command not in ("prune", "calibrate"):
         parser.error(f"perfgate {options.command} takes nothing after --")
@@ -160,6 +167,8 @@ def _own_keys(stored: Iterable[str]) -> set[str]:
     return {device.key for device in hardware.detect().devices} | {k for k in stored if k.startswith(KEY_PREFIX)}
 
 
+#: Commands that take any number of words, and what these are called.
+_WORDS = {"calibrate": "selection", "history": "words"}
 _COMMANDS = {
     "hardware": _hardware,
     "show": _show,

@@ -24,9 +24,9 @@ def prepare(config: pytest.Config, settings: Settings) -> State:
     """
     measured = settings.active and not settings.replica
     if measured and config.getoption("benchmark_disable") and not config.getoption("benchmark_enable"):
+        others = "--perf-ab" if settings.ab else "--benchmark-compare and --perf-update"
         raise SettingError(
-            "--benchmark-disable leaves nothing to compare or record",
-            hint="leave it out, or leave --benchmark-compare and --perf-update out",
+            "--benchmark-disable leaves nothing to compare or record", hint=f"leave it out, or leave {others} out"
         )
     state = State(config, settings)
     config.pluginmanager.register(state, "perfgate-state")

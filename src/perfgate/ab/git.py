@@ -145,10 +145,12 @@ def commit_of(ref: str, root: Path, flag: str) -> str:
         return call(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"], root).strip()
     except subprocess.CalledProcessError:
         pass
-    if _exists(f"refs/remotes/origin/{ref}", root):
+    if _exists(f"refs/remotes/origin/{ref}^{{commit}}", root):
         typed = flag if flag.startswith("-") else f"perfgate {flag}"
         hint = typed.replace(ref, f"origin/{ref}")
         raise SettingError(f"{flag}: there is no branch {ref} here, only that of the remote", hint=hint)
+    if _exists(ref, root):
+        raise SettingError(f"{flag}: {ref} is no commit", hint="name a branch, a tag or a commit, e.g. origin/main")
     if is_shallow(root):
         raise _shallow(f"{flag}: there is no commit {ref} in this shallow clone")
     branch = ref.removeprefix("origin/")
@@ -181,7 +183,9 @@ def merge_base(one: str, other: str, root: Path, flag: str) -> str:
 def changed(since: str, root: Path) -> list[str]:
     """Give the files of the working tree that differ from a commit, also deleted ones and those new to git."""
     known = paths(["diff", "--name-only", "--no-renames", "-z", since], root)
-    return sorted({*known, *paths(["ls-files", "--others", "--exclude-standard", "-z"], root)})
+    # Not every repository has git ignore what Python writes beside its sources.
+    written = ["--exclude=__pycache__/", "--exclude=*.py[co]"]
+    return sorted({*known, *paths(["ls-files", "--others", "--exclude-standard", *written, "-z"], root)})
 
 
 def is_shallow(root: Path) -> bool:
@@ -199,7 +203,7 @@ def show(commit: str, path: str, root: Path) -> str | None:
 
 def _exists(ref: str, root: Path) -> bool:
     try:
-        call(["rev-parse", "--verify", "--quiet", ref], root)
+        call(["rev-parse", "--verify", "--quiet", "--end-of-options", ref], root)
     except subprocess.CalledProcessError:
         return False
     return True

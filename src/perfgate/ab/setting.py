@@ -13,11 +13,17 @@ def read(config: pytest.Config) -> str:
     What an ini file asks for is left aside; what the command line asks for beside it must make sense.
 
     Raises:
-        SettingError: it does not go with another flag.
+        SettingError: it names nothing, or does not go with another flag.
     """
     ref = config.getoption("perf_ab")
     if ref is None:
         return ""
+    if not ref.strip():
+        raise SettingError(
+            "--perf-ab=: no commit is named",
+            "A run that compares with nothing would pass. In a workflow the variable that names it may be empty.",
+            "--perf-ab=origin/main",
+        )
     flag = f"--perf-ab={ref}"
     if config.getoption("benchmark_compare") not in ([], None, False):
         raise SettingError(

@@ -159,6 +159,12 @@ def _measure(options: argparse.Namespace) -> Generator[str, None, list[Path]]:
     default = extra.MEMORY if machine.accelerator is not None else extra.MEMORY_CPU
     memory = default if options.memory_steps is None else extra.read_memory(options.memory_steps)
     devices = [name.strip() for name in options.devices.split(",")] if options.devices else []
+    if devices and machine.accelerator is None:
+        raise SettingError(
+            f"--devices {options.devices}: there is no GPU here",
+            "Processes at once on one CPU would slow each other down, and the pool would hold their noise.",
+            "leave --devices out",
+        )
     selected = selecting.select([*options.selection, *options.pytest])
     root = (options.baselines or selected.baselines).resolve()
     pools = {
