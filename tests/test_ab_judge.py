@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -112,6 +113,34 @@ def test_a_metric_keeps_the_word_of_the_look_that_decided_it():
     head = [taken(1e-3) for _ in range(4)] + [taken(9e-3) for _ in range(4)]
     assert compare(base[:4], head[:4]).verdict is Verdict.UNCHANGED
     assert compare(base, head, last=True).metrics[0].verdict is Verdict.UNCHANGED
+
+
+@pytest.mark.parametrize(
+    ("ran", "reason"),
+    [
+        (
+            0.90,
+            "wall_time: beyond the limit and the noise; the machine ran at 90 % (core) of its speed with the base; the "
+            "change is in its cycles, process by process",
+        ),
+        (
+            0.97,
+            "wall_time: beyond the limit and the noise; the change is in cycles of the machine, which ran at about "
+            "97 % of its speed with the base",
+        ),
+        (1.0, "wall_time: beyond the limit and the noise"),
+    ],
+)
+def test_the_reason_says_where_a_change_is_not_that_of_the_values(ran, reason):
+    def on_a_machine(value: float, speed: float, place: int) -> Measurement:
+        one = taken(value * (1 + 0.001 * place))
+        time = dataclasses.replace(one.metrics[0], speeds={"core": speed})
+        return dataclasses.replace(one, metrics=(time, one.metrics[1]))
+
+    base = [on_a_machine(1e-3, 2.0, place) for place in range(8)]
+    head = [on_a_machine(1.3e-3, 2.0 * ran, place) for place in range(8)]
+    result = compare(base, head, last=True)
+    assert (result.verdict, result.reason) == (Verdict.REGRESSED, reason)
 
 
 def test_more_memory_fails_after_four_pairs():

@@ -317,6 +317,27 @@ def test_no_width_makes_the_page_wider_than_the_window(page: Page, tmp_path: Pat
     assert page.ask("document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.parametrize("width", [360, 700, 900, 1000, 1100, 1150, 1155, 1200, 1280, 1285, 1360])
+def test_nothing_in_a_card_is_moved_sideways_or_stands_over_its_neighbour(
+    page: Page, tmp_path: Path, width: int
+) -> None:
+    slow = case("p/a.py::slow", Verdict.REGRESSED, 158.6e-6)
+    memory = MetricVerdict(
+        "memory", "B", 2.0**20, Verdict.UNCHANGED, "lower", 0.0, 2.0**20, -0.336 * 2**20, 0.336 * 2**20, 2.0**20, False,
+        values=(2.0**20,) * 8, baseline_values=(0.0,) * 5,
+    )  # fmt: skip
+    cycles = dataclasses.replace(slow.metrics[0], change=0.754, low=0.733, high=1.331, limit=0.1)
+    page.size(width, 900)
+    page.open(write(tmp_path, run(dataclasses.replace(slow, metrics=(cycles, memory)))))
+    assert page.ask("document.querySelectorAll('.card small').length") == 1
+    parts = "[...document.querySelectorAll('.card, .card div, .card td, .card tbody th')]"
+    wide = "part => part.scrollWidth > part.clientWidth && getComputedStyle(part).display != 'inline'"
+    assert page.ask(f"{parts}.filter({wide}).map(part => part.outerHTML)") == []
+    right = "document.querySelector('.card').getBoundingClientRect().right"
+    ends = "[...document.querySelectorAll('.card svg')].map(svg => svg.getBoundingClientRect().right"
+    assert page.ask(f"{ends} < {right})") == [True] * 4
+
+
 @pytest.mark.parametrize("width", [360, 700, 1285, 1360, 2400])
 def test_the_head_of_the_table_hides_no_row(page: Page, tmp_path: Path, width: int) -> None:
     page.size(width, 900)

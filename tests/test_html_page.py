@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perfgate.model import CaseResult, Device, Hardware, MetricVerdict, Outcome, Reported, Run, Verdict, Work
+from perfgate.model import Better, CaseResult, Device, Hardware, MetricVerdict, Outcome, Reported, Run, Verdict, Work
 from perfgate.report import html as pages
+from perfgate.report import words
 from perfgate.report.headline import headline
 from perfgate.report.html import plots
-from perfgate.report.html.markup import LONGEST, Safe, escaped, tag, visible
+from perfgate.report.html.markup import LONGEST, Safe, escaped, identifier, tag, visible
 from perfgate.report.merge import cases, merged
 from perfgate.report.order import leading, worst_first
 
@@ -321,7 +322,11 @@ def test_a_history_is_drawn_where_there_is_one() -> None:
 
 
 def test_values_are_drawn_where_they_stand() -> None:
-    drawing = plots.values(dataclasses.replace(TIME, baseline=10.0, values=(20.0,), baseline_values=(10.0,), limit=0.5))
+    drawing = plots.values(
+        dataclasses.replace(
+            TIME, value=20.0, baseline=10.0, change=1.0, values=(20.0,), baseline_values=(10.0,), limit=0.5
+        )
+    )
     assert drawing is not None
     dots = parsed(drawing).all("path")[1:]
     assert [(dot.attributes["class"], dot.attributes["d"]) for dot in dots] == [
@@ -443,3 +448,43 @@ def test_a_long_text_is_cut() -> None:
     assert visible("a\u202eb\x07\U000e0001") == "a\\u202eb\\u0007\\U000e0001"
     assert escaped(Safe("<p>")) == "<p>"
     assert escaped("<p>") == "&lt;p&gt;"
+
+
+CYCLES = dataclasses.replace(
+    TIME, name="wall_time", value=29.25e-6, baseline=30e-6, change=0.17, low=0.16, high=0.18, limit=0.1,
+    values=(29.25e-6,) * 3, baseline_values=(30e-6,) * 5,
+)  # fmt: skip
+
+
+def test_a_change_that_is_not_that_of_the_values_is_marked_in_the_card_and_in_the_table() -> None:
+    page = pages.render([run(dataclasses.replace(SLOW, metrics=(CYCLES, MEMORY)))])
+    mark = '+17.0 % <small title="in cycles of the machine, which ran at about 120 %">in cycles</small></td>'
+    assert page.count(mark) == 2
+    assert 'aria-label="change +17.0 % in cycles in [+16.0 %, +18.0 %], limit 10 %"' in page
+    assert "in cycles" not in pages.render([run(SLOW)])
+
+
+@pytest.mark.parametrize(("better", "change", "boundary"), [("lower", 0.17, 27.5e-6), ("higher", -0.25, 35.1e-6)])
+def test_the_limit_is_drawn_where_the_machine_of_now_reaches_it(better: Better, change: float, boundary: float) -> None:
+    metric = dataclasses.replace(CYCLES, better=better, change=change)
+    ends = sorted((29.25e-6, 30e-6, boundary))
+    place = 6 + 208 * (boundary - ends[0]) / (ends[2] - ends[0])
+    drawing = plots.values(metric)
+    assert drawing is not None
+    found = re.search(r'<line x1="([0-9.]+)" y1="1" x2="[0-9.]+" y2="31" class="bound">', drawing)
+    assert found is not None
+    assert float(found[1]) == pytest.approx(place, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("case", "file", "name"),
+    [
+        ("a.py::test_x[::error file=x::pwn]", "a.py::", "test_x[::error file=x::pwn]"),
+        ("a[b]/a.py::TestIt::test_x[a::b]", "a[b]/a.py::TestIt::", "test_x[a::b]"),
+        ("no id", "", "no id"),
+    ],
+)
+def test_an_id_is_quiet_up_to_the_name_of_its_test(case: str, file: str, name: str) -> None:
+    assert words.split(case) == (file, name)
+    quiet = f'<span class="quiet">{file}</span>' if file else ""
+    assert identifier(case).replace("<wbr>", "") == f"<bdi>{quiet}{name}</bdi>"

@@ -123,3 +123,28 @@ def test_a_verdict_without_figures_and_reason_is_told_by_the_outcome() -> None:
 )
 def test_the_figures_of_one_metric_in_one_line(metric: MetricVerdict, processes: int, text: str) -> None:
     assert figures_line(metric, processes) == text
+
+
+CYCLES = MetricVerdict(
+    "wall_time", "s", 2.13e-3, Verdict.REGRESSED, baseline=2.21e-3, change=0.106, low=0.081, high=0.132, limit=0.1
+)
+
+
+def test_a_change_that_is_not_that_of_the_values_says_what_it_is_in() -> None:
+    slower = dataclasses.replace(CYCLES, value=1.74e-3, baseline=1.17e-3, change=0.09, verdict=Verdict.UNCHANGED)
+    assert failure(result(Verdict.REGRESSED, CYCLES, dataclasses.replace(slower, name="other_time"))).splitlines() == [
+        "performance regressed: wall_time 2.21 ms -> 2.13 ms, +10.6 % in cycles of the machine, which ran at about "
+        "115 % ([+8.1 %, +13.2 %], limit 10 %, 4 processes)",
+        "  other_time 1.17 ms -> 1.74 ms, +9.0 % in cycles of the machine, which ran at about 73 % ([+8.1 %, +13.2 %], "
+        "limit 10 %): unchanged",
+        "  why",
+        "  hardware: nvidia-h200",
+        "hint: if the change is intended, record it: pytest --perf-update=all 'a.py::t[1]'",
+    ]
+
+
+def test_nothing_stands_behind_a_change_of_which_no_more_is_known() -> None:
+    bare = dataclasses.replace(CYCLES, low=None, high=None, limit=None)
+    assert figures_line(bare) == (
+        "wall_time 2.21 ms -> 2.13 ms, +10.6 % in cycles of the machine, which ran at about 115 %"
+    )

@@ -44,6 +44,26 @@ class TestAnnotations:
             "hint: if the change is intended, record it: pytest --perf-update=all sub/test_x.py::test_a"
         ]
 
+    @pytest.mark.parametrize(
+        ("name", "title"),
+        [
+            ("test_x[::error file=x::pwn]", "test_x[%3A%3Aerror file=x%3A%3Apwn]"),
+            ("TestIt::test_x[a::b]", "test_x[a%3A%3Ab]"),
+            ("TestIt::TestMore::test_x", "test_x"),
+        ],
+    )
+    def test_the_title_has_the_parameters_whole(self, tmp_path: Path, name: str, title: str) -> None:
+        (line,) = annotated(run_of(case(f"a[b]/test_x.py::{name}")), tmp_path)
+        assert line.startswith(f"::error title=performance regressed%3A {title},file=a[b]/test_x.py::performance")
+
+    def test_a_change_that_is_not_that_of_the_values_says_what_it_is_in(self, tmp_path: Path) -> None:
+        metric = MetricVerdict("wall_time", "s", 2.13e-3, Verdict.REGRESSED, baseline=2.21e-3, change=0.106, limit=0.1)
+        (line,) = annotated(run_of(case("t.py::t", metrics=(metric,))), tmp_path)
+        assert (
+            "::performance regressed: wall_time 2.21 ms -> 2.13 ms, +10.6 %25 in cycles of the machine, which ran at "
+            "about 115 %25 (limit 10 %25, 4 processes)%0A"
+        ) in line
+
     def test_a_case_without_a_line_is_shown_at_its_file(self, tmp_path: Path) -> None:
         (line,) = annotated(run_of(case("test_x.py::test_a")), tmp_path)
         assert line.startswith("::error title=performance regressed%3A test_a,file=test_x.py::performance")

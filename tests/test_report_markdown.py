@@ -201,7 +201,7 @@ def without_code(text: str) -> str:
 def test_names_and_messages_inject_nothing(name: str) -> None:
     result = case(name, Verdict.REGRESSED, 0.3, reason=f"hint: {name}: git restore {name}\n{name}")
     corrupt = case(name, Verdict.CORRUPT, reason=f"{name}\nhint: {name}: git {name}", failed=True)
-    metric = MetricVerdict(name, name, 1.0, Verdict.REGRESSED, baseline=2.0, change=0.5)
+    metric = MetricVerdict(name, name, 3.0, Verdict.REGRESSED, baseline=2.0, change=0.5)
     device = Device("cpu", name, name, count=2)
     odd = CaseResult("t.py::odd", name, Verdict.REGRESSED, Outcome.PASSED, metrics=(metric,), failed=True)
     more = {"commit": name, "problems": (name,), "unused": (name,), "command": name, "base": name}
@@ -226,3 +226,27 @@ def test_text_stays_text(text: str) -> None:
     assert re.fullmatch(r"[0-9A-Za-z ,;()/%&#-]*", prose(text))
     inside = block(text).removeprefix("<pre>\n").removesuffix("\n</pre>")
     assert "<" not in inside
+
+
+IN_CYCLES = MetricVerdict("wall_time", "s", 2.13e-3, Verdict.IMPROVED, baseline=2.21e-3, change=-0.2, limit=0.1)
+
+
+def test_a_change_that_is_not_that_of_the_values_is_marked_and_explained_once() -> None:
+    results = (case(name, Verdict.IMPROVED, metrics=(IN_CYCLES,)) for name in ("a::b", "a::c"))
+    text = markdown.summary(run_of(*results))
+    told = "*In cycles*: the machine ran at another speed for each side, and the change is corrected for it."
+    assert text.count("| -20.0 % in cycles |") == 2
+    assert text.count(told) == text.count(f"|\n\n{told}\n") == 1
+
+
+def test_a_row_that_has_no_place_is_not_explained() -> None:
+    many = [case(f"a::{number}", Verdict.REGRESSED, 0.3) for number in range(markdown.MOST_ROWS)]
+    text = markdown.summary(run_of(*many, case("a::last", Verdict.IMPROVED, metrics=(IN_CYCLES,))))
+    assert "cycles" not in text
+    assert "cycles" not in markdown.summary(run_of(case("a::b", Verdict.REGRESSED, 0.3)))
+
+
+def test_a_case_without_a_row_says_it_in_its_line() -> None:
+    text = markdown.summary(run_of(case("a::b", metrics=(IN_CYCLES,))))
+    told = "wall_time 2.21 ms -&gt; 2.13 ms, -20.0 % in cycles of the machine, which ran at about 83 % (limit 10 %)"
+    assert f"unchanged  a::b: {told}\n" in text

@@ -524,3 +524,13 @@ def test_lines_hold_no_figure_that_the_record_does_not() -> None:
         units.quantity(1e12, "B/s"),
     }
     assert figures <= known
+
+
+def test_a_change_that_is_not_that_of_the_values_is_marked() -> None:
+    time = MetricVerdict("wall_time", "s", 2.13e-3, Verdict.REGRESSED, baseline=2.21e-3, change=0.106, limit=0.1)
+    plain = dataclasses.replace(time, value=2.45e-3, change=0.108)
+    shown = text(make(case("a.py::t", Verdict.REGRESSED, time), case("a.py::u", Verdict.REGRESSED, plain)))
+    assert [line.split("ms")[-1].split("10 %  ")[0] for line in shown if line.startswith("a.py")] == [
+        "  +10.6 % in cycles   ",
+        "            +10.8 %   ",
+    ]

@@ -323,3 +323,54 @@ def test_fresh_processes_that_ended_in_several_ways_are_counted() -> None:
     result = judge(baseline(TIME), runs, last=True)
     assert result.outcome is Outcome.OUT_OF_MEMORY
     assert result.reason == "out of memory in 2 and crashed in 1 of 4 processes: tried 80 GiB"
+
+
+# --- a change in cycles
+
+
+def on_a_machine(speed: float, value: float) -> CaseResult:
+    """Judge 8 processes of a machine that runs at this share of its speed at recording."""
+    stored = replace(TIME, speeds={"core": (2.0,) * 5})
+    now = [measured(replace(time(value + 0.001 * place), speeds={"core": 2.0 * speed})) for place in range(8)]
+    return judge(baseline(stored), now, last=True)
+
+
+@pytest.mark.parametrize(
+    ("speed", "value", "verdict", "reason"),
+    [
+        (
+            1.27, 0.97, Verdict.REGRESSED,
+            "time: beyond the limit and the noise; the machine ran at 127 % (core) of the speed at recording; the "
+            "change is in its cycles, process by process",
+        ),
+        (
+            0.97, 1.24, Verdict.REGRESSED,
+            "time: beyond the limit and the noise; the change is in cycles of the machine, which ran at about 97 % of "
+            "the speed at recording",
+        ),
+        (1.0, 1.24, Verdict.REGRESSED, "time: beyond the limit and the noise"),
+        (0.97, 1.03, Verdict.UNCHANGED, ""),
+    ],
+)  # fmt: skip
+def test_the_reason_says_where_the_change_is_not_that_of_the_values(
+    speed: float, value: float, verdict: Verdict, reason: str
+) -> None:
+    result = on_a_machine(speed, value)
+    assert (result.verdict, result.reason) == (verdict, reason)
+    assert result.metrics[0].reason == reason.removeprefix("time: ")
+
+
+def test_a_metric_that_is_not_asked_again_says_it_too() -> None:
+    stored = replace(TIME, speeds={"core": (2.0,) * 5})
+    now = [measured(replace(time(0.8), speeds={"core": 2.5}), memory(4096.0))] * 4
+    (metric, _) = judge(baseline(stored, MEMORY), now, last=True, only=frozenset({"peak_allocated"})).metrics
+    assert metric.reason == (
+        "the machine ran at 125 % (core) of the speed at recording; the change is in its cycles, process by process"
+    )
+
+
+def test_a_stale_metric_says_why_it_is_stale_and_no_more() -> None:
+    stored = replace(TIME, speeds={"core": (2.0,) * 5})
+    now = measured(replace(time(0.8), speeds={"core": 2.5}))
+    result = judge(baseline(stored, environment={"torch": "2.12.0", "driver": "580.1"}), [now], last=True)
+    assert result.reason == result.metrics[0].reason == "torch 2.12.0 -> 2.13.0"

@@ -41,7 +41,7 @@ def lines(
     warned = [result for result in cases if result.verdict in _WARNED and not fails(result)] if run.compared else []
 
     def annotate(kind: str, result: CaseResult) -> str:
-        title = f"performance {words.of_case(result)}: {result.case.rpartition('::')[2]}"
+        title = f"performance {words.of_case(result)}: {words.split(result.case)[1]}"
         place = _place(places.get(result.case), result, root, workspace)
         return command(kind, failure(result, strict, folder, run.base), title=title, **place)
 

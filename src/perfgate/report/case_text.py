@@ -61,10 +61,17 @@ def failure(result: CaseResult, strict: bool = False, folder: str = ".", base: s
 
 
 def figures_line(metric: MetricVerdict, processes: int = 0) -> str:
-    """Write one metric in one line, e.g. ``device_time 30.0 us -> 31.2 us (+4.0 %, [+3.1 %, +4.9 %], limit 2 %)``."""
+    """Write one metric in one line, e.g. ``device_time 30.0 us -> 31.2 us (+4.0 %, [+3.1 %, +4.9 %], limit 2 %)``.
+
+    A change that is not that of the values stands with them: ``wall_time 2.21 ms -> 2.13 ms, +10.6 % in cycles of the
+    machine, which ran at about 115 % ([+8.1 %, +13.2 %], limit 10 %)``.
+    """
     text = figures(metric)
     values = text.value if text.baseline == NOTHING else f"{text.baseline} -> {text.value}"
-    facts = [fact for fact in (text.change, text.interval) if fact != NOTHING]
+    told = words.in_cycles(metric)
+    if told:
+        values = f"{values}, {text.change} {told}"
+    facts = [fact for fact in ("" if told else text.change, text.interval) if fact not in ("", NOTHING)]
     if text.limit != NOTHING:
         facts.append(f"limit {text.limit}")
     if processes:

@@ -22,6 +22,8 @@ SUMMARY_BYTES, COMMENT_BYTES = 2**20 - 2**12, 65_000
 MOST_ROWS = 100
 MOST_REASONS = 20
 
+_CYCLES = "*In cycles*: the machine ran at another speed for each side, and the change is corrected for it."
+
 _ALIGNED = (":--",) * 3 + ("--:",) * 6
 _COMPARED = frozenset({Verdict.UNCHANGED, Verdict.IMPROVED, Verdict.REGRESSED, Verdict.OUTCOME_CHANGED})
 
@@ -158,10 +160,14 @@ def _table(page: _Page, results: Sequence[CaseResult], before: str) -> int:
     headings = ("verdict", "case", "metric", before, "now", "change", "interval", "limit", "processes")
     if not results or not page.add(f"\n{_row(headings)}{_row(_ALIGNED)}"):
         return 0
+    shown = len(results)
     for number, result in enumerate(results):
         if not page.add("".join(map(_row, _cells(result)))):
-            return number
-    return len(results)
+            shown = number
+            break
+    if any(words.in_cycles(metric) for result in results[:shown] for metric in _told(result)):
+        page.add(f"\n{_CYCLES}\n")
+    return shown
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -172,8 +178,8 @@ def _cells(result: CaseResult) -> Iterator[tuple[str, ...]]:
     """Give the rows of a case: a row for each metric that is not unchanged."""
     word = words.of_case(result)
     name, processes = code(result.case), str(result.processes or NOTHING)
-    metrics = [metric for metric in result.metrics if metric.verdict is not Verdict.UNCHANGED]
-    if words.broke(result) or not metrics:
+    metrics = _told(result)
+    if not metrics:
         now = outcomes.words(result.outcome) if words.broke(result) else NOTHING
         yield f"**{word}**" if fails(result) else word, name, "", NOTHING, now, NOTHING, NOTHING, NOTHING, processes
         return
@@ -183,10 +189,17 @@ def _cells(result: CaseResult) -> Iterator[tuple[str, ...]]:
         yield f"**{told}**" if bold else told, "" if index else name, code(metric.name), *_figures(metric), processes
 
 
+def _told(result: CaseResult) -> list[MetricVerdict]:
+    """Give the metrics of a case that get a row; what a case that did not finish left behind is no measurement."""
+    if words.broke(result):
+        return []
+    return [metric for metric in result.metrics if metric.verdict is not Verdict.UNCHANGED]
+
+
 def _figures(metric: MetricVerdict) -> tuple[str, ...]:
     """Give the figures of a metric as cells; its unit may be any word that a test made up."""
     text = figures(metric)
-    cells = (text.baseline, text.value, text.change, text.interval, text.limit)
+    cells = (text.baseline, text.value, words.change(metric), text.interval, text.limit)
     known = metric.unit in ("s", "B", "B/s", "Hz", "FLOP/s", "1", "", "count")
     return cells if known else tuple(cell if cell == NOTHING else code(cell) for cell in cells)
 

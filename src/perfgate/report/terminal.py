@@ -185,7 +185,7 @@ def _figures(case: CaseResult, metric: MetricVerdict) -> tuple[str, ...]:
     if words.broke(case):
         # What a case that did not finish left behind is no measurement.
         return text.baseline, outcomes.words(case.outcome), NOTHING, NOTHING, NOTHING
-    return text.baseline, text.value, text.change, text.interval, text.limit
+    return text.baseline, text.value, words.change(metric), text.interval, text.limit
 
 
 def _word(case: CaseResult, metric: MetricVerdict) -> str:

@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from perfgate import outcomes
-from perfgate.model import SEVERITY, CaseResult, Outcome, Run, Verdict
-from perfgate.units import count
+from perfgate.model import SEVERITY, CaseResult, MetricVerdict, Outcome, Run, Verdict
+from perfgate.units import count, figures
+from perfgate.verdict import cycles
 
 # What stands in an address between the name of a user and the host, or under a name that says so.
 _PASSWORD = re.compile(r"(?<=:)(?P<user>//[^/:\s]*:)[^/\s]*@|(?P<name>[?&](?:password|passwd|token)=)[^&\s]*")
@@ -48,6 +49,27 @@ def broke(result: CaseResult) -> bool:
 def module(case: str) -> str:
     """Give the file of a node id."""
     return case.split("::", 1)[0]
+
+
+def split(case: str) -> tuple[str, str]:
+    """Give a node id as what stands before the name of its test, and the name with all of its parameters."""
+    file, colons, rest = case.partition("::")
+    if not colons:
+        return "", case
+    plain, bracket, parameters = rest.partition("[")
+    classes, inner, name = plain.rpartition("::")
+    return f"{file}{colons}{classes}{inner}", f"{name}{bracket}{parameters}"
+
+
+def change(metric: MetricVerdict) -> str:
+    """Write the change of a metric, and where it is not that of the values beside it, what it is in."""
+    return figures(metric).change + (" in cycles" if cycles.speed(metric) is not None else "")
+
+
+def in_cycles(metric: MetricVerdict) -> str:
+    """Say what a change is in, and how fast the machine ran; empty where the change is that of the values beside it."""
+    ran = cycles.speed(metric)
+    return "" if ran is None else f"in cycles of the machine, which ran at {cycles.about(ran)}"
 
 
 def from_folder(case: str, folder: str) -> str:

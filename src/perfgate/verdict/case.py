@@ -25,6 +25,7 @@ from perfgate.model import (
     StoredMetric,
     Verdict,
 )
+from perfgate.verdict import cycles
 from perfgate.verdict.decide import decide, settle
 from perfgate.verdict.rule import TOTALS
 
@@ -176,10 +177,15 @@ def _metrics(
         elif stale := changed or _redefined(stored, values[0]):
             yield _stale(stored, values, stale)
         elif only is None or name in only:
-            yield by(stored, values, last=last)
+            yield _in_words(by(stored, values, last=last))
         else:
-            yield decide(stored, values[:1], last=False)
+            yield _in_words(decide(stored, values[:1], last=False))
     yield from map(_removed, known.values())
+
+
+def _in_words(verdict: MetricVerdict) -> MetricVerdict:
+    """Say why a change is not that of the values beside it, where it is not."""
+    return replace(verdict, reason=cycles.explained(verdict))
 
 
 def _each(measurements: Sequence[Measurement], name: str) -> list[Metric]:

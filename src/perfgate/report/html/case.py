@@ -11,7 +11,7 @@ from perfgate.model import CaseResult, MetricVerdict
 from perfgate.report import hints, words
 from perfgate.report.html import plots
 from perfgate.report.html.history import History, drawn
-from perfgate.report.html.markup import Safe, identifier, tag
+from perfgate.report.html.markup import Child, Safe, identifier, tag
 from perfgate.report.order import leading
 from perfgate.report.terminal import reasons
 from perfgate.report.throughput import throughput
@@ -101,7 +101,7 @@ def _metrics(result: CaseResult) -> Safe | None:
 def _row(metric: MetricVerdict, broke: bool) -> Safe:
     text = figures(metric)
     # What a case that did not finish left behind is no measurement.
-    now = (NOTHING,) * 4 if broke else (text.value, text.change, text.interval, text.limit)
+    now = (NOTHING,) * 4 if broke else (text.value, changed(metric), text.interval, text.limit)
     cells = [tag("th", tag("bdi", metric.name), scope="row"), tag("td", text.baseline, class_="n")]
     cells += [tag("td", cell, class_="n") for cell in now]
     word = NOTHING if broke else words.verdict(metric.verdict)
@@ -109,6 +109,12 @@ def _row(metric: MetricVerdict, broke: bool) -> Safe:
     if not broke:
         cells += [tag("td", plots.change(metric)), tag("td", plots.values(metric))]
     return tag("tr", cells, class_=metric.verdict.value)
+
+
+def changed(metric: MetricVerdict) -> Child:
+    """Write the change of a metric; where it is not that of the values beside it, what it is in stands below."""
+    text, told = figures(metric).change, words.in_cycles(metric)
+    return [text, " ", tag("small", "in cycles", title=told)] if told else text
 
 
 def _facts(result: CaseResult) -> Iterator[Safe | None]:

@@ -10,6 +10,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from perfgate.report import words
+
 #: No text of a test is shown longer than this.
 LONGEST = 4000
 # What a page may hold as it is without a look at its category.
@@ -90,8 +92,8 @@ def number(value: float) -> str:
 
 def identifier(case: str) -> Safe:
     """Write a node id so that it breaks between its parts, its file less loud than its name."""
-    file, colons, name = visible(case).rpartition("::")
-    quiet = tag("span", _breakable(file + colons), class_="quiet") if colons else None
+    place, name = words.split(visible(case))
+    quiet = tag("span", _breakable(place), class_="quiet") if place else None
     return tag("bdi", quiet, _breakable(name))
 
 

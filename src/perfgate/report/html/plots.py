@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 
 from perfgate.model import MetricVerdict
+from perfgate.report import words
 from perfgate.report.html.markup import Safe, tag
 from perfgate.units import NOTHING, count, figures, together
+from perfgate.verdict import cycles
 
 _WIDTH = 220.0
 _EDGE = 6.0
@@ -103,18 +105,20 @@ def change(metric: MetricVerdict) -> Safe | None:
         parts.append(tag("path", d=path, class_="interval"))
     parts.append(dot(at(metric.change), 12, 3.5, "now"))
     text = figures(metric)
-    told = f"change {text.change}" + (f" in {text.interval}" if text.interval != NOTHING else "")
+    told = f"change {words.change(metric)}" + (f" in {text.interval}" if text.interval != NOTHING else "")
     told += f", limit {text.limit}" if text.limit != NOTHING else ""
     return drawing(_WIDTH, 24, told, *parts, class_="change")
 
 
 def _boundary(metric: MetricVerdict) -> float | None:
-    """Give the value from which on a change is beyond the limit."""
+    """Give the value of now from which on a change is beyond the limit."""
     base, limit = metric.baseline, metric.limit
     if base is None or limit is None or not limit or not math.isfinite(base) or not math.isfinite(limit):
         return None
     allowed = limit * abs(base) if metric.relative else limit
-    return base + allowed if metric.better == "lower" else base - allowed
+    # On a faster machine the same limit is reached with less time, and with more done in a second.
+    ran = cycles.speed(metric) or 1.0
+    return (base + allowed) / ran if metric.better == "lower" else (base - allowed) * ran
 
 
 def _told(metric: MetricVerdict, before: Sequence[float], now: Sequence[float]) -> str:

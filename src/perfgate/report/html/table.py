@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from perfgate import outcomes
 from perfgate.model import SEVERITY, CaseResult, MetricVerdict
 from perfgate.report import words
-from perfgate.report.html.case import badge
+from perfgate.report.html.case import badge, changed
 from perfgate.report.html.markup import Child, Safe, identifier, number, tag
 from perfgate.report.order import leading
 from perfgate.report.throughput import Throughput, throughput
@@ -123,7 +123,7 @@ def _cells(result: CaseResult, metric: MetricVerdict, speed: Throughput | None) 
     fast = speed if speed is not None and speed.metric == metric.name else None
     rate, part = _rate(fast)
     value = outcomes.words(result.outcome) if broke else text.value
-    change, limit = (NOTHING, NOTHING) if broke else (text.change, text.limit)
+    change, limit = (NOTHING, NOTHING) if broke else (changed(metric), text.limit)
     mark = "" if broke else f" {metric.verdict.value}"
     return [
         tag("td", tag("bdi", metric.name), data_s=metric.name[:100]),
