@@ -83,6 +83,41 @@ def test_a_step_is_known_two_nights_after_it_happened(size, nights, least):
     assert found >= least
 
 
+@pytest.mark.parametrize(("size", "most"), [(3, 3), (5, 1)])
+def test_the_nights_that_may_have_been_the_first_hold_it(size, most):
+    """Whenever a step is found: also where it has two nights as yet, and the one before them was slow by chance."""
+    found, right, lengths = 0, 0, []
+    for seed in range(60):
+        values, _ = labelled(f"step {size}", seed, 90, 80)
+        for nights in (2, 3, 4, 6, 10):
+            for each in change_points(values[: 80 + nights]):
+                if each.index >= 75:
+                    assert each.earliest <= each.index <= each.latest
+                    found += 1
+                    right += each.earliest <= 80 <= each.latest
+                    lengths += [each.latest - each.earliest + 1] if nights >= 3 else []
+    assert found >= 230
+    assert right >= 0.98 * found
+    assert np.median(lengths) <= most
+
+
+def test_a_date_stays_with_each_night_that_follows():
+    """It is where two levels explain the nights best, however many nights a rule would rather have."""
+    for nights in (3, 4, 5, 6, 8):
+        dates = [places(labelled("step 6", seed, 80 + nights, 80)[0]) for seed in range(30)]
+        assert sum(found == [80] for found in dates) >= 28
+
+
+def test_a_spike_beside_slow_nights_is_no_change():
+    """Cut to three times the noise, it would make a level of two nights that were slow by chance."""
+    alarms = 0
+    for seed in range(60):
+        values = np.random.default_rng([seed, 9]).normal(LEVEL, NOISE, 90)
+        values[80] += 10 * NOISE
+        alarms += any(place >= 72 for nights in (81, 82, 83, 85) for place in places(values[:nights]))
+    assert alarms <= 1
+
+
 def test_nights_that_resemble_their_neighbours_count_as_fewer():
     """A machine that is slower for a few nights, and faster for others, has not changed."""
     alarms = {}
@@ -223,10 +258,30 @@ def test_small_steps_that_add_up_beyond_the_limit_are_a_drift():
 def test_a_drift_after_a_large_step_begins_there():
     values = np.concatenate([np.full(40, 50.0), np.linspace(100.0, 120.0, 60)])
     values += np.random.default_rng(2).normal(0, 0.5, 100)
-    found = drift(values, [Change(40, 50.0, 100.0, 0.5)], allowed=None)
+    found = drift(values, [Change(40, 50.0, 100.0, 0.5, 40, 40)], allowed=None)
     assert found is not None
     assert (found.index, found.allowed) == (40, pytest.approx(5.0, rel=0.02))
-    assert drift(values[:60], [Change(40, 50.0, 100.0, 0.5)], allowed=None) is None
+    assert drift(values[:60], [Change(40, 50.0, 100.0, 0.5, 40, 40)], allowed=None) is None
+
+
+def test_a_drift_begins_where_it_may_have_begun():
+    """Not with the first night of all: most commits before it are innocent."""
+    noise = np.random.default_rng(4).normal(0, 0.3, 200)
+    found = drift(LEVEL + np.maximum(np.arange(200) - 150, 0) * 0.2 + noise, [], allowed=5.0)
+    assert found is not None
+    assert 135 <= found.index <= 150
+    whole = drift(LEVEL + np.arange(200) * 0.05 + noise, [], allowed=5.0)
+    assert whole is not None
+    assert whole.index <= 3
+
+
+def test_a_drift_is_worth_telling_again_when_it_has_grown_by_another_limit():
+    values = LEVEL + np.arange(140) * 0.1 + np.random.default_rng(5).normal(0, 0.2, 140)
+    told = [None if (found := drift(values[:end], [], allowed=4.0)) is None else found.told for end in range(21, 141)]
+    levels = list(dict.fromkeys(told))
+    assert levels == [None, pytest.approx(104.3, abs=0.4), pytest.approx(108.3, abs=0.5), pytest.approx(112.3, abs=0.6)]
+    back = np.concatenate([values[:60], np.full(20, LEVEL)])
+    assert drift(back, [], allowed=4.0) is None
 
 
 @pytest.mark.parametrize("kind", ["quiet", "spikes", "modes", "drift"])

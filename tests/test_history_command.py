@@ -92,12 +92,28 @@ def test_the_report_as_json_and_as_markdown(stepped, capsys):
     assert finding == {
         "kind": "change", "case": "t.py::test_slow", "key": KEY, "metric": "wall_time", "unit": "s", "worse": True,
         "since": "2026-11-07T02:00:00+00:00", "last_good": "000000000024", "first_bad": "000000000025", "beside": [],
+        "state": "new", "was": None, "nights": ["2026-11-07T02:00:00+00:00"],
     }  # fmt: skip
     lines = told(capsys, "report", "--markdown").splitlines()
     assert lines[0] == "**1 figure got worse, 0 better, in the last night: 2 figures until 2026-11-09**"
     assert lines[2] == "### New change points (1)"
     assert lines[6].startswith("| t.py::test\\_slow | wall\\_time | cpu-pretended-2t | 1.00 ms -&gt; 1.10 ms (+")
     assert lines[6].endswith(" | 2026-11-07 | 000000000024..000000000025 |")
+
+
+def test_a_night_halfway_leaves_open_which_commits_it_was(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    halfway = [*WAVE[:37], 1.0467e-3, *(1.1 * value for value in WAVE[38:])]
+    fill(tmp_path / "h.sqlite", {"slow": halfway}, 41)
+    text = "commits 000000000024..000000000026 (night uncertain: one of 2026-11-07, 2026-11-08)"
+    assert told(capsys, "--nights=4", "--history=h.sqlite").splitlines()[-1].endswith(text)
+    assert any(line.endswith(text) for line in told(capsys, "slow", "--history=h.sqlite").splitlines())
+    assert text.removeprefix("commits ") in told(capsys, "--nights=4", "--markdown", "--history=h.sqlite")
+    [finding] = json.loads(told(capsys, "--nights=4", "--json", "--history=h.sqlite"))["findings"]
+    assert (finding["last_good"], finding["first_bad"]) == ("000000000024", "000000000026")
+    assert finding["nights"] == ["2026-11-07T02:00:00+00:00", "2026-11-08T02:00:00+00:00"]
+    [series] = json.loads(told(capsys, "slow", "--json", "--history=h.sqlite"))
+    assert [(each["earliest"], each["latest"]) for each in series["changes"]] == [(37, 38)]
 
 
 def test_a_run_from_the_future_does_not_blind_the_report(stepped, capsys, clock):

@@ -1,4 +1,4 @@
-"""What is new in the history? Change points, drifts and noise that appeared in the last nights.
+"""What is new in the history? Change points, drifts and noise that appeared in the last nights, and corrections.
 
 Heavy: imports numpy, ruptures and SciPy.
 """
@@ -7,22 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from perfgate.history.changes import Change, change_points
+from perfgate.history.news import Found, Kind, News, State, news
 from perfgate.history.store import SeriesName, StoredPoint, StoredRun
-from perfgate.history.trends import drift, noisier
 from perfgate.model import Verdict
-
-Kind = Literal["change", "drift", "noisier"]
 
 #: Nights beyond these are too long ago to say anything about tonight.
 WINDOW = 365
 _DAY_S = 86_400.0
-# Two analyses may date one change a few nights apart.
-_NEAR = 5
 
 
 @dataclass(frozen=True)
@@ -35,7 +30,11 @@ class Finding:
         before: level, or of "noisier" the standard deviation.
         after: the same, since.
         since: the first night of it.
-        last_good: the night before; None at the beginning of the series.
+        nights: those of which one was the first; of a drift, or of noise, those on which it came to be.
+        last_good: the night before these; of a drift, the one from which on it drifted.
+        state: "new"; "moved", when it was told with nights that do not hold its date any more; or "gone", when it was
+            told and is not found any more.
+        was: of "moved", the date that was told.
     """
 
     kind: Kind
@@ -43,12 +42,16 @@ class Finding:
     before: float
     after: float
     since: StoredPoint
-    last_good: StoredPoint | None
+    nights: tuple[StoredPoint, ...]
+    last_good: StoredPoint
+    state: State = "new"
+    was: StoredPoint | None = None
 
     @property
     def worse(self) -> bool:
-        """Whether it is bad news."""
-        return self.kind == "noisier" or (self.after > self.before) == (self.name.better == "lower")
+        """Whether it is bad news; that something told is not seen any more is none."""
+        worse = self.kind == "noisier" or (self.after > self.before) == (self.name.better == "lower")
+        return worse and self.state != "gone"
 
     @property
     def share(self) -> float | None:
@@ -61,7 +64,7 @@ class Report:
     """What appeared, and in how many series was looked.
 
     Args:
-        findings: worse before better, the largest first.
+        findings: what is new before corrections, worse before better, the largest first.
         series: how many series have points in these nights.
         until_s: when the last run began, in seconds since the epoch; 0 when there is none.
         future: runs that say that they began after now; no finding is of them.
@@ -90,7 +93,7 @@ def report(
     nights: int = 1,
     future: Sequence[StoredRun] = (),
 ) -> Report:
-    """Find what the last nights have brought to light: it is found now, and was not found without them.
+    """Find what the last nights have brought to light: what is found now, and had not been told before them.
 
     Args:
         everything: all series with their points, the oldest first.
@@ -109,7 +112,7 @@ def report(
         if new:
             series += 1
             found += _news(name, kept, new)
-    found.sort(key=lambda each: (not each.worse, -_size(each)))
+    found.sort(key=lambda each: (each.state != "new", not each.worse, -_size(each)))
     return Report(tuple(found), series, until_s, tuple(future))
 
 
@@ -118,43 +121,9 @@ def _size(finding: Finding) -> float:
 
 
 def _news(name: SeriesName, points: Sequence[StoredPoint], new: int) -> list[Finding]:
-    now = findings(name, points)
-    if not now:
-        return []
-    before = findings(name, points[:-new])
-    return [
-        each
-        for each in now
-        if not any(each.kind == old.kind and (each.kind != "change" or _same(points, each, old)) for old in before)
-    ]
-
-
-def _same(points: Sequence[StoredPoint], one: Finding, other: Finding) -> bool:
-    places = [next(i for i, point in enumerate(points) if point is each.since) for each in (one, other)]
-    up = [each.after > each.before for each in (one, other)]
-    return abs(places[0] - places[1]) <= _NEAR and up[0] == up[1]
-
-
-def findings(name: SeriesName, points: Sequence[StoredPoint]) -> list[Finding]:
-    """Give everything that the rules find in a series, whenever it appeared.
-
-    Args:
-        name: which series.
-        points: what :func:`judged` gave.
-    """
     values = np.array([point.value for point in points])
-    # Most series of exact figures are one value.
-    if len(values) == 0 or float(np.ptp(values)) == 0:
-        return []
-    changes = change_points(values)
-    found = [_finding("change", name, points, each.index, each.before, each.after) for each in changes]
-    slow = drift(values, changes, points[-1].allowed)
-    if slow is not None:
-        found.append(_finding("drift", name, points, slow.index, slow.before, slow.after))
-    spread = noisier(values, changes)
-    if spread is not None:
-        found.append(_finding("noisier", name, points, spread.index, spread.before, spread.after))
-    return found
+    found = news(values, [point.allowed for point in points], new)
+    return [_finding(name, points, each) for each in found]
 
 
 def changes_of(points: Sequence[StoredPoint]) -> list[Change]:
@@ -162,7 +131,18 @@ def changes_of(points: Sequence[StoredPoint]) -> list[Change]:
     return change_points([point.value for point in points])
 
 
-def _finding(
-    kind: Kind, name: SeriesName, points: Sequence[StoredPoint], index: int, before: float, after: float
-) -> Finding:
-    return Finding(kind, name, before, after, points[index], points[index - 1] if index else None)
+def _finding(name: SeriesName, points: Sequence[StoredPoint], news: News) -> Finding:
+    found: Found = news.found
+    # A drift began with a night that was still good.
+    first = found.earliest + (found.kind == "drift")
+    return Finding(
+        kind=found.kind,
+        name=name,
+        before=found.before,
+        after=found.after,
+        since=points[found.index],
+        nights=tuple(points[first : found.latest + 1]),
+        last_good=points[first - 1],
+        state=news.state,
+        was=points[news.was.index] if news.was else None,
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class Series:
         highs: the greatest.
         verdicts: words of the verdicts; empty where nobody judged.
         hosts: names of the machines.
-        changes: lasting changes of the level; ``index`` counts in the lists above.
+        changes: lasting changes of the level; their places count in the lists above.
         published: whether these are figures of others: shown, never judged.
         beside: for each change, what else changed with it than the code.
         future: so many of the last points are dated after now: shown, never judged.
@@ -103,9 +103,10 @@ def of_points(name: SeriesName, points: Sequence[StoredPoint]) -> Series:
     is_published = any(point.run.published for point in points)
     until_s = latest_s()
     kept = [] if is_published else judged(points, until_s)
-    places = {id(point): place for place, point in enumerate(points)}
+    at = {id(point): place for place, point in enumerate(points)}
+    places = [at[id(point)] for point in kept]
     changes = [
-        Change(places[id(kept[each.index])], each.before, each.after, each.noise)
+        replace(each, index=places[each.index], earliest=places[each.earliest], latest=places[each.latest])
         for each in (changes_of(kept) if kept else ())
     ]
     return Series(
@@ -123,7 +124,7 @@ def of_points(name: SeriesName, points: Sequence[StoredPoint]) -> Series:
         hosts=tuple(point.run.host for point in points),
         changes=tuple(changes),
         published=is_published,
-        beside=tuple(differences(points[each.index - 1].run, points[each.index].run) for each in changes),
+        beside=tuple(differences(points[each.earliest - 1].run, points[each.latest].run) for each in changes),
         future=sum(point.run.started_s > until_s for point in points),
     )
 

@@ -14,14 +14,18 @@ from perfgate.units import count, percent, together
 
 #: The last so many points of a series are listed.
 LISTED = 10
-_TITLES = {
-    "change": "new change points",
-    "drift": "slow drifts, each night inside its limit",
-    "noisier": "cases that became noisier",
+_TITLES: dict[str, Callable[[Finding], bool]] = {
+    "new change points": lambda one: (one.kind, one.state) == ("change", "new"),
+    "slow drifts, each night inside its limit": lambda one: (one.kind, one.state) == ("drift", "new"),
+    "cases that became noisier": lambda one: (one.kind, one.state) == ("noisier", "new"),
+    "corrections: told before with other commits": lambda one: one.state == "moved",
+    "corrections: told before and no longer seen": lambda one: one.state == "gone",
 }
 _INDENT = "    "
 # No more machines are named in one line.
 _HOSTS = 5
+# No more nights are named one by one.
+_DAYS = 3
 
 
 def of_series(series: Series, *, unicode: bool, points: int = LISTED) -> Iterator[str]:
@@ -50,7 +54,8 @@ def of_series(series: Series, *, unicode: bool, points: int = LISTED) -> Iterato
         yield (
             f"{_INDENT}{_day(series.dates[change.index])}: {levels[0]} -> {levels[1]} ({_size(change.share)}, "
             f"{_worse(change.after > change.before, series.better)}), "
-            f"commits {commits(series.commits[change.index - 1], series.commits[change.index], beside)}"
+            f"commits {commits(series.commits[change.earliest - 1], series.commits[change.latest], beside)}"
+            f"{_uncertain(series.dates[change.earliest : change.latest + 1])}"
         )
     if len(values) >= 2 and not series.changes:
         yield f"{_INDENT}no change point"
@@ -68,8 +73,8 @@ def of_report(report: Report, nights: int) -> Iterator[str]:
     yield _headline(report, nights)
     if report.future:
         yield f"careful: {_ahead(report, printable)}"
-    for kind, title in _TITLES.items():
-        found = [finding for finding in report.findings if finding.kind == kind]
+    for title, belongs in _TITLES.items():
+        found = list(filter(belongs, report.findings))
         if found:
             yield f"{title} ({len(found)})"
         for finding in found:
@@ -84,8 +89,8 @@ def markdown(report: Report, nights: int) -> Iterator[str]:
     if report.future:
         yield ""
         yield f"Careful: {_ahead(report, _cell)}"
-    for kind, title in _TITLES.items():
-        found = [finding for finding in report.findings if finding.kind == kind]
+    for title, belongs in _TITLES.items():
+        found = list(filter(belongs, report.findings))
         if found:
             yield ""
             yield f"### {title[0].upper()}{title[1:]} ({len(found)})"
@@ -94,8 +99,8 @@ def markdown(report: Report, nights: int) -> Iterator[str]:
             yield "|---|---|---|---|---|---|"
         for finding in found:
             name = finding.name
-            cells = (name.case, name.metric, name.key, _what(finding), _day(date(finding.since.run.started_s)))
-            yield f"| {' | '.join(map(_cell, (*cells, _range(finding))))} |"
+            cells = (name.case, name.metric, name.key, _what(finding), _since(finding), _range(finding))
+            yield f"| {' | '.join(map(_cell, cells))} |"
 
 
 def to_json(report: Report, nights: int) -> dict[str, Any]:
@@ -108,6 +113,7 @@ def to_json(report: Report, nights: int) -> dict[str, Any]:
         "findings": [
             {
                 "kind": each.kind,
+                "state": each.state,
                 "case": each.name.case,
                 "key": each.name.key,
                 "metric": each.name.metric,
@@ -117,8 +123,10 @@ def to_json(report: Report, nights: int) -> dict[str, Any]:
                 "after": each.after,
                 "share": each.share,
                 "since": date(each.since.run.started_s),
-                "last_good": each.last_good.run.revision if each.last_good else None,
-                "first_bad": each.since.run.revision,
+                "was": date(each.was.run.started_s) if each.was else None,
+                "nights": [date(night.run.started_s) for night in each.nights],
+                "last_good": each.last_good.run.revision,
+                "first_bad": each.nights[-1].run.revision,
                 "beside": _beside(each),
             }
             for each in report.findings
@@ -144,11 +152,14 @@ def _headline(report: Report, nights: int) -> str:
     span = "the last night" if nights == 1 else f"the last {nights} nights"
     if not report.series:
         return "the history has no figure yet" if not report.future else "the history has no figure up to now"
-    worse = sum(finding.worse for finding in report.findings)
+    new = [finding for finding in report.findings if finding.state == "new"]
+    worse = sum(finding.worse for finding in new)
+    corrected = len(report.findings) - len(new)
+    more = f", {count(corrected, 'correction')}" if corrected else ""
     looked = f"{count(report.series, 'figure')} until {_day(date(report.until_s))}"
-    if not report.findings:
-        return f"nothing new in {span}: {looked}"
-    return f"{count(worse, 'figure')} got worse, {len(report.findings) - worse} better, in {span}: {looked}"
+    if not new:
+        return f"nothing new in {span}{more}: {looked}"
+    return f"{count(worse, 'figure')} got worse, {len(new) - worse} better{more}, in {span}: {looked}"
 
 
 def _ahead(report: Report, safe: Callable[[str], str]) -> str:
@@ -164,16 +175,34 @@ def _ahead(report: Report, safe: Callable[[str], str]) -> str:
 
 
 def _told(finding: Finding) -> str:
-    return f"{_what(finding)}, since {_day(date(finding.since.run.started_s))}, commits {_range(finding)}"
+    return f"{_what(finding)}, {_since(finding, 'since ')}, commits {_range(finding)}"
+
+
+def _since(finding: Finding, word: str = "") -> str:
+    day = _day(date(finding.since.run.started_s))
+    if finding.was is not None:
+        return f"now dated {day}, was {_day(date(finding.was.run.started_s))}"
+    return f"{word}{day}"
 
 
 def _range(finding: Finding) -> str:
-    before = finding.last_good.run.revision if finding.last_good else ""
-    return commits(before, finding.since.run.revision, _beside(finding))
+    """Write the commits; of a change what is uncertain about them, of a drift or noise those of all its nights."""
+    text = commits(finding.last_good.run.revision, finding.nights[-1].run.revision, _beside(finding))
+    if finding.kind != "change":
+        return text
+    return text + _uncertain([date(night.run.started_s) for night in finding.nights])
+
+
+def _uncertain(dates: Sequence[str]) -> str:
+    """Name the nights of which one was the first, where there are several."""
+    days = list(dict.fromkeys(map(_day, dates)))
+    if len(days) < 2:
+        return ""
+    return f" (night uncertain: one of {', '.join(days) if len(days) <= _DAYS else f'{days[0]} to {days[-1]}'})"
 
 
 def _beside(finding: Finding) -> tuple[str, ...]:
-    return differences(finding.last_good.run, finding.since.run) if finding.last_good else ()
+    return differences(finding.last_good.run, finding.nights[-1].run)
 
 
 def _what(finding: Finding) -> str:

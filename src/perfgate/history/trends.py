@@ -28,6 +28,10 @@ NOISIER, SURE = 2.0, 1e-5
 _ERRORS = 5.0
 # Values count only as far as so many spreads from the middle: a spike is not noise.
 _FAR = 4.0
+# A drift is over when this share of the limit is left of it.
+_BACK = 0.5
+# A night may be the one from which on it drifted when that explains the nights so nearly as well as the best one.
+_NEARLY = 3.2
 
 Values = npt.NDArray[np.float64]
 
@@ -37,16 +41,18 @@ class Drift:
     """A slow change, of which no night's step was beyond the limit.
 
     Args:
-        index: the first night of it.
+        index: the first night from which on it may have drifted.
         before: the level at its beginning.
         after: the level now.
         allowed: the change that the limit allows from one night to the next.
+        told: the level when it was first beyond the limit, or had last grown by as much again.
     """
 
     index: int
     before: float
     after: float
     allowed: float
+    told: float
 
 
 @dataclass(frozen=True)
@@ -67,8 +73,8 @@ class Noisier:
 def drift(values: Sequence[float] | Values, changes: Sequence[Change], allowed: float | None) -> Drift | None:
     """Find a slow change since the last step that was beyond the limit.
 
-    The medians of the first and the last 7 nights differ by more than the limit allows, and by 5 standard errors; every
-    single change between them was inside the limit.
+    On some night the medians of the first and of the last 7 nights differed by more than the limit allows, and by 5
+    standard errors; every single change between them was inside the limit; and it has not gone back since.
 
     Args:
         values: one finite value a night, the oldest first.
@@ -84,17 +90,50 @@ def drift(values: Sequence[float] | Values, changes: Sequence[Change], allowed: 
     nights = raw[start:]
     if len(nights) < DRIFT_NIGHTS:
         return None
-    before, after = float(np.median(nights[:END_NIGHTS])), float(np.median(nights[-END_NIGHTS:]))
+    levels = np.median(np.lib.stride_tricks.sliding_window_view(nights, END_NIGHTS), axis=1)
+    before, after = float(levels[0]), float(levels[-1])
+    told = _told(nights, levels, limit(before))
+    if told is None:
+        return None
+    return Drift(start + _first(nights), before, after, limit(before), told)
+
+
+def _told(nights: Values, levels: Values, limit: float) -> float | None:
+    """Give the level that was last worth telling, night after night: beyond the limit, and beyond it once more."""
+    before = float(levels[0])
+    if float(np.abs(levels - before).max()) <= limit:
+        return None
+    told = None
+    for end in range(DRIFT_NIGHTS, len(nights) + 1):
+        change = float(levels[end - END_NIGHTS]) - before
+        if told is not None and change * math.copysign(1, told) <= _BACK * limit:
+            told = None
+        more = change if told is None else math.copysign(1, told) * (change - told)
+        if (abs(more) if told is None else more) > limit and _is_slow(nights[:end], levels, change, limit):
+            told = change
+    return None if told is None else before + told
+
+
+def _is_slow(nights: Values, levels: Values, change: float, limit: float) -> bool:
+    """Tell whether a change is more than noise, and no step."""
     # A median's variance is pi / 2 of a mean's.
     error = noise_of(nights) * math.sqrt(math.pi / END_NIGHTS)
-    if abs(after - before) <= max(limit(before), _ERRORS * error):
-        return None
     # A step that the rules for steps have missed, or not been sure of, is no drift: levels of neighbouring weeks.
-    levels = np.median(np.lib.stride_tricks.sliding_window_view(nights, END_NIGHTS), axis=1)
+    levels = levels[: len(nights) - END_NIGHTS + 1]
     steps = np.abs(levels[END_NIGHTS:] - levels[:-END_NIGHTS])
-    if float(steps.max()) > max(limit(before), 0.8 * abs(after - before)):
-        return None
-    return Drift(start, before, after, limit(before))
+    return abs(change) > _ERRORS * error and float(steps.max()) <= max(limit, 0.8 * abs(change))
+
+
+def _first(nights: Values) -> int:
+    """Give the first night from which on the figure may have drifted: a level, and from there on a straight line."""
+    night = np.arange(len(nights))
+    starts = night[: len(nights) - END_NIGHTS]
+    lines = np.maximum(night - starts[:, None], 0.0)
+    lines -= lines.mean(axis=1, keepdims=True)
+    centred = nights - nights.mean()
+    squares = float((centred**2).sum()) - (lines @ centred) ** 2 / (lines**2).sum(axis=1)
+    variance = float(squares.min()) / (len(nights) - 3)
+    return int(np.flatnonzero(squares - squares.min() <= 2 * _NEARLY * variance)[0])
 
 
 def noisier(values: Sequence[float] | Values, changes: Sequence[Change]) -> Noisier | None:
