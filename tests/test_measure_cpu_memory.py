@@ -185,7 +185,8 @@ def test_a_case_sets_the_heap_aside_once_for_its_time_and_its_memory() -> None:
 
     case.measure(lambda: frozen.append(gc.get_freeze_count()), (), {}, plan=Plan(budget_s=0.01), device=device)
 
-    assert min(frozen) == max(frozen) > cpu_memory.IMMORTAL
+    # Some of what is set aside ends meanwhile.
+    assert max(frozen) >= min(frozen) > max(cpu_memory.IMMORTAL, 0.99 * max(frozen))
     assert gc.get_freeze_count() <= cpu_memory.IMMORTAL
     gc.freeze()
 

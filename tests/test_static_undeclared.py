@@ -282,8 +282,8 @@ def run_scripted(pytester: pytest.Pytester, answer: str, register: str = CONFTES
     for name in ("kernel", "specialisations"):
         (folder / f"{name}.py").touch()
     pytester.makepyfile(test_a="def test_a(): pass")
-    pytester.syspathinsert()
-    return pytester.runpytest("--tb=short", "-p", "no:cacheprovider")
+    # In a process of its own: the answer would stay with this one.
+    return pytester.runpytest_subprocess("--tb=short", "-p", "no:cacheprovider")
 
 
 def test_nothing_is_told_where_nothing_can_be_compiled(pytester: pytest.Pytester) -> None:
