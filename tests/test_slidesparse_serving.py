@@ -116,7 +116,7 @@ def engine_layers(dtype: str, quantization: str | None = None) -> Any:
 
 
 def test_codes_that_the_engine_leaves_undrawn_are_drawn() -> None:
-    """Zeros are multiplied faster than random codes, so an engine's own layers would win by them."""
+    """What memory happened to hold is no weight to compare with."""
     from perf_workloads.slidesparse.serving.engine import draw_codes
 
     model = engine_layers("int8")
