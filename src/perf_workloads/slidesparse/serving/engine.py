@@ -188,8 +188,8 @@ class Engine:
 def draw_codes(model: Any) -> int:
     """Draw the weights of the engine's own INT8 layers, as random ones of ours are: uniform codes and one scale.
 
-    vLLM's ``load_format="dummy"`` draws floats only and leaves codes as memory was. How much power, and so time, a product
-    takes depends on its values: such layers cannot be compared with others.
+    vLLM's ``load_format="dummy"`` draws floats only and leaves codes as memory was. How much power, and so time, a
+    product takes depends on its values: such layers cannot be compared with others.
 
     Returns:
         How many layers there were.
