@@ -279,7 +279,9 @@ def test_filters_hide_rows_and_move_no_column(page: Page, tmp_path: Path) -> Non
     page.open(write(tmp_path, SMALL))
 
     def places() -> Any:
-        place = "h => [h.getBoundingClientRect().x, h.getBoundingClientRect().y]"
+        # Beside the controls above: cards that come into sight take their real height only when a frame is drawn.
+        above = "document.querySelector('.controls').getBoundingClientRect().bottom"
+        place = f"h => [h.getBoundingClientRect().x, h.getBoundingClientRect().y - {above}]"
         return page.ask(f"[...document.querySelectorAll('#cases thead th')].map({place})")
 
     def change(script: str) -> list[str]:
@@ -344,9 +346,9 @@ def test_the_head_of_the_table_hides_no_row(page: Page, tmp_path: Path, width: i
     page.open(write(tmp_path, SMALL))
     page.ask("document.documentElement.style.scrollBehavior = 'auto'")
     page.ask("document.getElementById('all').scrollIntoView()")
-    head = page.ask("document.querySelector('#cases thead').getBoundingClientRect().bottom")
-    first = page.ask("document.querySelector('#cases tbody').getBoundingClientRect().top")
-    assert first == pytest.approx(head, abs=1)
+    head = "document.querySelector('#cases thead').getBoundingClientRect().bottom"
+    first = "document.querySelector('#cases tbody').getBoundingClientRect().top"
+    assert page.ask(f"{first} - {head}") == pytest.approx(0, abs=1)
 
 
 @pytest.mark.parametrize("width", [360, 700, 900, 1100, 1285, 1360])
