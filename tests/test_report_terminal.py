@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
+from typing import Any
 
 import pytest
 from _pytest._io import TerminalWriter
@@ -471,6 +472,31 @@ def test_a_file_is_not_recorded_again_while_something_in_it_fails() -> None:
 
 def test_more_processes_than_were_used_are_asked_for() -> None:
     lines = text(make(case("a.py::t", Verdict.INCONCLUSIVE, SLOWER, processes=12)))
+    assert lines[-1] == "hint: use more processes: pytest --benchmark-compare --perf-processes=24 a.py::t"
+
+
+@pytest.mark.parametrize(
+    ("other", "hint"),
+    [
+        ({}, "compare with the baseline's commit, both in turn: pytest --perf-ab=0a1b2c3 a.py::t a.py::u"),
+        (
+            {"baseline_commit": "4d5e6f7"},
+            "use more processes: pytest --benchmark-compare --perf-processes=24 a.py::t a.py::u",
+        ),
+        ({"key": "nvidia-h200"}, "use more processes: pytest --benchmark-compare --perf-processes=24 a.py::t a.py::u"),
+        ({"processes": 8}, "use more processes: pytest --benchmark-compare --perf-processes=24 a.py::t a.py::u"),
+    ],
+    ids=["one commit", "two commits", "a GPU", "some were not repeated to the end"],
+)
+def test_what_a_noisy_cpu_leaves_open_is_compared_with_the_commit(other: dict[str, Any], hint: str) -> None:
+    first = case("a.py::t", Verdict.INCONCLUSIVE, SLOWER, processes=12, key="cpu-a", baseline_commit="0a1b2c3")
+    second = dataclasses.replace(first, **{"case": "a.py::u"} | other)
+    assert text(make(first, second))[-1] == f"hint: {hint}"
+
+
+def test_a_tree_that_was_never_committed_cannot_be_compared_with() -> None:
+    changed = {"key": "cpu-a", "baseline_commit": "0a1b2c3+changes"}
+    lines = text(make(case("a.py::t", Verdict.INCONCLUSIVE, SLOWER, processes=12, **changed)))
     assert lines[-1] == "hint: use more processes: pytest --benchmark-compare --perf-processes=24 a.py::t"
 
 

@@ -138,6 +138,8 @@ def _step(verdict: Verdict, group: Sequence[CaseResult], everything: Sequence[Ca
         case Verdict.CORRUPT:
             return "restore the baseline file named above: git restore FILE"
         case Verdict.INCONCLUSIVE:
+            if commit := _commit_to_take_turns_with(group):
+                return f"compare with the baseline's commit, both in turn: pytest --perf-ab={commit}{where}"
             return f"use more processes: pytest --benchmark-compare --perf-processes={_more(group)}{where}"
         case Verdict.THROTTLED:
             return f"compare again when the device is cool and idle: pytest --benchmark-compare{where}"
@@ -165,6 +167,18 @@ def _once_clean(group: Sequence[CaseResult], everything: Sequence[CaseResult]) -
     if len(ids) > _MANY and any(other.verdict in FAILING and module(other.case) in files for other in everything):
         return ", once nothing in these files regresses"
     return ""
+
+
+def _commit_to_take_turns_with(group: Sequence[CaseResult]) -> str:
+    """Give the commit that all of these were recorded at, "" where more processes are the better advice.
+
+    After a whole confirmation on a CPU what is unclear is the machine, now and at recording. Two commits that run in
+    turn share one machine.
+    """
+    commits = {result.baseline_commit for result in group}
+    commit = commits.pop() if len(commits) == 1 else ""
+    confirmed = all(result.key.startswith("cpu-") and result.processes >= _USUAL_PROCESSES for result in group)
+    return commit if confirmed and "+" not in commit else ""
 
 
 def _more(group: Sequence[CaseResult]) -> int:
