@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from perfgate.calibrate import analysis, report, rivals, splits
+from perfgate.calibrate import analysis, report, rivals, splits, tables
 from perfgate.calibrate.deciding import Player
 from perfgate.calibrate.intervals import clopper_pearson, rate
 from perfgate.calibrate.pool import Pool, PooledCase, Process, Row, Series
@@ -96,7 +96,7 @@ def test_a_share_of_nothing_is_not_shown() -> None:
     def shown(**cases: PooledCase) -> list[str]:
         (power,) = (
             table
-            for table in report.tables(analysis.analyse(replace(made, cases=cases), most=2))
+            for table in tables.tables(analysis.analyse(replace(made, cases=cases), most=2))
             if table.title.startswith("Slow-downs")
         )
         return [row[3] for row in power.rows if row[1] == "memory 2MiB"]
@@ -107,11 +107,13 @@ def test_a_share_of_nothing_is_not_shown() -> None:
 
 def test_a_pool_too_small_for_a_whole_confirmation_says_so() -> None:
     said = list(report.heading(analysis.analyse(pool(cases=1, processes=9), most=2)))
-    assert said[2:] == [
+    assert said[3:] == [
         "careful: a confirmation had at most 4 of its 12 processes, and finds less than the gate's; "
-        "the pool is to have 17"
+        "the pool is to have 17",
+        "careful: in pairs, comparisons had 4 of their 12 pairs, and find less than the gate's; the pool is to have 24 "
+        "processes on one device, all with extra work",
     ]
-    assert len(list(report.heading(analysis.analyse(pool(cases=1, processes=9), most=2, total=4)))) == 2
+    assert len(list(report.heading(analysis.analyse(pool(cases=1, processes=9), most=2, total=4)))) == 3
 
 
 def test_a_limit_replaces_those_of_all_cases() -> None:

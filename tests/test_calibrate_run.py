@@ -365,14 +365,17 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_calibration_measures_stores_and_goes_on(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["calibrate", "test_cases.py", "--steps", "0.5", "--memory-steps", "8MiB", "--injected", "1"]
-    assert cli.main([*asked, "--runs", "1"]) == 0
+    assert cli.main([*asked, "--runs", "1", "--measure-only"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "calibrating 1 case in 1 fresh process; this machine cannot run 1 more"
     assert out[1].startswith("process 1 of 1: ")
     assert out[1].endswith(" s, with 50%, memory 8MiB")
     (path,) = repository.glob("baselines/*/calibration/suite.json")
     assert out[2] == f"stored in {path.relative_to(repository)}"
-    assert out[4].endswith("1 process is too few to compare: a baseline takes 5, and a run at least one more")
+    assert cli.main(["calibrate", "--from", str(path)]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == (
+        f"{path.parts[-3]}: 1 process is too few to compare: a baseline takes 5, and a run at least one more"
+    )
     assert cli.main([*asked, "--runs", "2", "--measure-only"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == (
         "calibrating 1 case in 1 fresh process, beside 1 in the pool; this machine cannot run 1 more"
@@ -405,9 +408,9 @@ def test_interrupting_keeps_what_was_measured(
     monkeypatch.setattr(
         "perfgate.calibrate.selecting.select", lambda arguments: replace(SELECTED, isolated=frozenset())
     )
-    assert cli.main(["calibrate", "--runs", "3", "--baselines", "b"]) == 1
+    assert cli.main(["calibrate", "--runs", "6", "--baselines", "b"]) == 1
     assert capsys.readouterr().err == (
-        "perfgate: interrupted: 1 of 3 processes measured\n"
+        "perfgate: interrupted: 1 of 6 processes measured\n"
         "What they measured is stored.\n"
         "hint: go on with the same command\n"
     )
@@ -447,7 +450,7 @@ def test_other_cases_under_the_same_name_are_measured_too(
 
 
 def test_a_selection_without_cases_is_refused(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["calibrate", "test_cases.py", "--runs", "1", "--", "-k", "skipped"]) == 1
+    assert cli.main(["calibrate", "test_cases.py", "--runs", "6", "--", "-k", "skipped"]) == 1
     assert capsys.readouterr().err == (
         "perfgate: pytest --collect-only -q test_cases.py -k skipped found no case to calibrate; "
         "this machine cannot run 1\n"
@@ -471,6 +474,13 @@ def test_devices_are_gpus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     ("arguments", "message"),
     [
         (["--runs", "0"], "--runs: 0 is not a number of processes\nhint: --runs 30"),
+        (
+            ["--runs", "4"],
+            "--runs 4: too few processes to compare\n"
+            "A baseline takes 5, and a run at least one more. A whole confirmation takes 17, and 24 in pairs of base "
+            "and head.\n"
+            "hint: --runs 30, or --measure-only to add to the pool and compare later",
+        ),
         (["--injected", "-1"], "--injected: -1 is not a number of processes\nhint: --injected 30"),
         (["--processes", "0"], "--processes: 0 is not a number of processes\nhint: --processes 12"),
         (["--limit", "1us"], "--limit: '1us' is not a share\nhint: --limit 0.5%"),
@@ -485,6 +495,7 @@ def test_options_that_cannot_be_used(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("perfgate.calibrate.selecting.select", lambda arguments: pytest.fail("refused too late"))
     assert cli.main(["calibrate", *arguments]) == 4
     assert capsys.readouterr().err == f"perfgate: {message}\n"
 

@@ -77,14 +77,20 @@ def limited(measurement: Measurement, plan: Plan) -> Measurement:
         measurement: of the head.
         plan: what the test's ``perf`` marker asks for.
     """
-    metrics = tuple(_limited(metric, plan) for metric in measurement.metrics)
+    metrics = tuple(in_one_run(metric, plan.time) for metric in measurement.metrics)
     return replace(measurement, metrics=metrics)
 
 
-def _limited(metric: Metric, plan: Plan) -> Metric:
+def in_one_run(metric: Metric, named: Limit | None) -> Metric:
+    """Give a metric the limit and the noise of a comparison in one run.
+
+    Args:
+        metric: of the head.
+        named: the limit of time that the test itself names, if it names one.
+    """
     if metric.name != _WALL:
         return metric
-    return replace(metric, limit=plan.time or WALL_LIMIT, noise=WALL_NOISE)
+    return replace(metric, limit=named or WALL_LIMIT, noise=WALL_NOISE)
 
 
 def compare(
@@ -112,9 +118,21 @@ def compare(
     if head[0].outcome is Outcome.FAILED:
         # The test's own failure, whatever the base does.
         baseline = None
-    result = judge(baseline, head, last=last, by=functools.partial(settle, alarm=level))
+    result = by_rule(baseline, head, level=level, last=last)
     result = causes.explained(result, baseline, head)
     return _as_told(result, baseline, head[0])
+
+
+def by_rule(baseline: Baseline | None, head: Sequence[Measurement], *, level: float, last: bool) -> CaseResult:
+    """Apply the rule, without the words that :func:`compare` adds.
+
+    Args:
+        baseline: the base's processes brought together; None when it has nothing to compare with.
+        head: one a process, of the same pairs.
+        level: see :func:`alarm`.
+        last: no further pair will come.
+    """
+    return judge(baseline, head, last=last, by=functools.partial(settle, alarm=level))
 
 
 def settle(stored: StoredMetric, current: Sequence[Metric], *, last: bool, alarm: float) -> MetricVerdict:

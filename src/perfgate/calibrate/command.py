@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import math
+import shutil
 import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -33,13 +34,17 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "calibrate",
         help=about,
-        description=f"{about}. Runs the selection in fresh processes, unchanged and with real extra work.",
+        description=f"{about}. Runs the selection in fresh processes, unchanged and with real extra work. Then it "
+        "plays the gate's own rules on them: those of stored baselines, and those of --perf-ab, where processes that "
+        "followed each other are pairs of base and head.",
         usage="perfgate calibrate [SELECTION ...] [OPTIONS] [-- PYTEST_ARGUMENT ...]",
     )
     parser.add_argument("selection", metavar="SELECTION", nargs="*", help="paths and node ids of cases, as for pytest")
     about = f"fresh processes that there are to be in the pool, earlier ones included (default: {RUNS})"
     parser.add_argument("--runs", metavar="N", type=int, help=about)
-    about = "how many of them also measure with extra work (default: all)"
+    about = (
+        "how many of them also measure with extra work (default: all; fewer leave fewer pairs of base and slowed head)"
+    )
     parser.add_argument("--injected", metavar="N", type=int, help=about)
     about = "slow-downs to add, e.g. 0.01,0.05, or none (default: 0.01,0.02,0.03,0.05,0.1)"
     parser.add_argument("--steps", metavar="SHARES", type=str, help=about)
@@ -59,7 +64,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--baselines", metavar="DIR", type=Path, help=about)
     about = "measure nothing; compute from stored pools"
     parser.add_argument("--from", metavar="FILE", dest="files", nargs="+", type=Path, help=about)
-    about = f"processes that confirm a suspicion, as --perf-processes (default: {PROCESSES})"
+    about = f"processes, or pairs of them, that confirm a suspicion, as --perf-processes (default: {PROCESSES})"
     parser.add_argument("--processes", metavar="N", type=int, default=PROCESSES, help=about)
     about = "judge all times with this limit, e.g. 0.5%% (default: each case's own)"
     parser.add_argument("--limit", metavar="SHARE", help=about)
@@ -69,7 +74,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--markdown", action="store_true", help=about)
     about = "write everything that was found out to FILE as JSON"
     parser.add_argument("--json", metavar="FILE", type=Path, help=about)
-    parser.add_argument("-v", "--verbose", action="store_true", help="every case, not the noisy ones only")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="every case, not the noisy ones only, and each of them in pairs"
+    )
     about = "only measure; compute later with --from"
     parser.add_argument("--measure-only", action="store_true", help=about)
 
@@ -124,7 +131,11 @@ def _analyse(options: argparse.Namespace, paths: Sequence[Path], limit: float | 
             continue
         suite = analysis.analyse(pool, limit=limit, most=options.comparisons, total=options.processes)
         suites.append(suite)
-        yield from (report.markdown if options.markdown else report.lines)(suite, every=options.verbose)
+        if options.markdown:
+            yield from report.markdown(suite, every=options.verbose)
+        else:
+            width = shutil.get_terminal_size((report.WIDEST, 0)).columns
+            yield from report.lines(suite, every=options.verbose, width=width)
     if options.json is not None:
         text = json.dumps([_plain(asdict(suite)) for suite in suites], indent=1)
         try:
@@ -148,12 +159,20 @@ def _measure(options: argparse.Namespace) -> Generator[str, None, list[Path]]:
     from perfgate.book import _commit
     from perfgate.calibrate import measuring, selecting, store
     from perfgate.calibrate.pool import Pool, having
+    from perfgate.options import RECORDED_PROCESSES
 
     runs = RUNS if options.runs is None else options.runs
     injected = runs if options.injected is None else options.injected
     for flag, number, least in (("--runs", runs, 1), ("--injected", injected, 0)):
         if number < least:
             raise SettingError(f"{flag}: {number} is not a number of processes", hint=f"{flag} {max(least, RUNS)}")
+    if runs <= RECORDED_PROCESSES and not options.measure_only:
+        raise SettingError(
+            f"--runs {runs}: too few processes to compare",
+            f"A baseline takes {RECORDED_PROCESSES}, and a run at least one more. A whole confirmation takes "
+            f"{RECORDED_PROCESSES + options.processes}, and {2 * options.processes} in pairs of base and head.",
+            f"--runs {RUNS}, or --measure-only to add to the pool and compare later",
+        )
     machine = hardware.detect()
     time_steps = extra.TIME if options.steps is None else extra.read_time(options.steps)
     default = extra.MEMORY if machine.accelerator is not None else extra.MEMORY_CPU

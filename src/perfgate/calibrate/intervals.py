@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
@@ -47,6 +48,12 @@ def rate(events: int, drawn: int, distinct: float) -> Rate:
         return Rate(events, drawn, distinct, 0.0, 1.0)
     worth = min(distinct, drawn)
     return Rate(events, drawn, worth, *clopper_pearson(events / drawn * worth, worth))
+
+
+def together(rates: Sequence[Rate]) -> Rate:
+    """Bring the rates of several cases together; each is worth its own independent comparisons."""
+    events, drawn = sum(each.events for each in rates), sum(each.drawn for each in rates)
+    return rate(events, drawn, sum(each.distinct for each in rates if each.drawn))
 
 
 def clopper_pearson(events: float, number: float, confidence: float = CONFIDENCE) -> tuple[float, float]:

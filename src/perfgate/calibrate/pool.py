@@ -59,6 +59,15 @@ class PooledCase:
     method: Mapping[str, str]
     series: Mapping[str, Series]
 
+    @property
+    def steps(self) -> dict[str, Series]:
+        """Give the steps that there are rows of, each with the first metric that has it."""
+        found: dict[str, Series] = {}
+        for series in self.series.values():
+            for step in series.steps:
+                found.setdefault(step, series)
+        return found
+
 
 @dataclass(frozen=True)
 class Process:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from perfgate.errors import SettingError
+from perfgate.model import Limit
 from perfgate.units import parse_limit
 
 #: Slow-downs, as shares of the time of a call.
@@ -15,6 +16,8 @@ TIME = (0.01, 0.02, 0.03, 0.05, 0.10)
 #: Memory, as an amount or a share of the peak of a call: the page of CUDA's allocator, and something for small calls.
 MEMORY = ("4KiB", "2MiB", "1%")
 MEMORY_CPU = ("2MiB", "8MiB", "10%")
+#: The limit that a slow-down is also judged with, as a share of it.
+HALF = 0.5
 #: The step of a measurement without extra work.
 NONE = ""
 
@@ -59,6 +62,12 @@ def memory_label(amount: str) -> str:
 def share_of(name: str) -> float | None:
     """Give the share that the name of a slow-down says; None for memory."""
     return float(name.removesuffix("%")) / 100 if name[:1].isdigit() and name.endswith("%") else None
+
+
+def half_of(name: str) -> Limit | None:
+    """Give a limit of half a slow-down, which a step is also judged with; None for memory."""
+    share = share_of(name)
+    return None if share is None else Limit(share * HALF)
 
 
 def read_time(text: str) -> tuple[float, ...]:
