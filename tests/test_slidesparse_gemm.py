@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
-from perf_workloads.slidesparse import MODELS, SCHEMES, TOKENS, Layer, cases, products  # noqa: E402
+from perf_workloads.slidesparse import MODELS, SCHEMES, TO_BF16, TOKENS, Layer, Scheme, cases, products  # noqa: E402
 from perf_workloads.slidesparse.linear import linear, quantize_activations, slid_width  # noqa: E402
 from perf_workloads.slidesparse.products import Algorithm, shape_class  # noqa: E402
 from perf_workloads.slidesparse.schemes import find  # noqa: E402
@@ -43,7 +43,21 @@ def test_schemes() -> None:
     assert SCHEMES["fp8-2_8"].dense == SCHEMES["fp8-dense"] == find("fp8-dense")
     with pytest.raises(ValueError) as raised:
         find("int4")
-    assert str(raised.value) == f"unknown scheme 'int4': the known ones are {', '.join(SCHEMES)}"
+    assert str(raised.value) == f"unknown scheme 'int4': the known ones are {', '.join([*SCHEMES, *TO_BF16])}"
+
+
+def test_forms_of_sparse_int8() -> None:
+    """The same codes, whose product writes something else; no other scheme has two forms."""
+    assert list(TO_BF16) == [f"int8-2_{group}-bf16" for group in (4, 6, 8, 10)]
+    scheme = find("int8-2_8-bf16")
+    assert (scheme.codes, scheme.group, scheme.epilogue) == ("int8", 8, "bf16")
+    assert (scheme.exact, scheme.dense) == (SCHEMES["int8-2_8"], SCHEMES["int8-dense"])
+    assert scheme.ceiling == SCHEMES["int8-2_8"].ceiling
+    assert {each.epilogue for each in SCHEMES.values()} == {"int32"}
+    for codes, group, name in (("int8", None, "int8-dense"), ("fp8", 8, "fp8-2_8")):
+        with pytest.raises(ValueError) as raised:
+            Scheme(codes, group, "bf16")  # type: ignore[arg-type]
+        assert str(raised.value) == f"{name} has no form that writes bf16: only sparse INT8 has"
 
 
 def test_plausible_speedups() -> None:
@@ -75,9 +89,16 @@ def test_classes_of_algorithms() -> None:
     classes = tuning.TUNABLE.classes()
     assert shape_class(8192, 37888, 5376, True) == "int8-37888x5376-8192"
     assert shape_class(8193, 37888, 5376, True) == shape_class(65536, 37888, 5376, True) == "int8-37888x5376-16384"
+    assert shape_class(8192, 37888, 5376, True, True) == "int8-to-bf16-37888x5376-8192"
     wanted = {
-        shape_class(tokens, layer.outputs, slid_width(layer.inputs, scheme), scheme.codes == "int8")
-        for scheme in SCHEMES.values()
+        shape_class(
+            tokens,
+            layer.outputs,
+            slid_width(layer.inputs, scheme),
+            scheme.codes == "int8",
+            scheme.epilogue == "bf16",
+        )
+        for scheme in (*SCHEMES.values(), *TO_BF16.values())
         if scheme.group is not None
         for layers in MODELS.values()
         for layer in layers.values()
@@ -92,15 +113,22 @@ class Cusparselt:
     def __init__(self, *, transposes: bool = True) -> None:
         self.transposes = transposes
         self.calls: list[dict[str, Any]] = []
+        self.searches: list[tuple[Any, Any]] = []
 
     def mm_search(self, compressed: Any, q: Any, bias: Any, alpha: Any, dtype: Any, transposed: bool) -> Any:
+        self.searches.append((alpha, dtype))
         if transposed and not self.transposes:
             raise RuntimeError("CUSPARSE_STATUS_NOT_SUPPORTED")
         return (7 if transposed else 5), 2, 1, 30
 
     def sparse_mm(self, compressed: Any, q: Any, *, transpose_result: bool, **more: Any) -> Any:
         self.calls.append({"transpose_result": transpose_result, **more})
-        sums = (compressed.double() @ q.double()).to(more["out_dtype"])
+        sums = compressed.double() @ q.double()
+        if more["alpha"] is not None:
+            # One for each row of the weights: the library reads that many.
+            assert more["alpha"].shape == (len(compressed),)
+            sums = sums.float() * more["alpha"][:, None]
+        sums = sums.to(more["out_dtype"])
         return sums.t().contiguous() if transpose_result else sums
 
 
@@ -114,11 +142,29 @@ def cusparselt(monkeypatch: pytest.MonkeyPatch) -> Cusparselt:
 
 def test_search_offers_what_the_library_found(cusparselt: Cusparselt, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cusparselt, "is_available", lambda: True)
-    monkeypatch.setattr(tuning, "_inputs", lambda *shape: (torch.ones(16, 32, dtype=torch.int8), torch.ones(32, 32)))
+    scale = torch.ones(32)
+    inputs = (torch.ones(16, 32, dtype=torch.int8), torch.ones(32, 32))
+    monkeypatch.setattr(tuning, "_inputs", lambda *shape: (*inputs, scale if shape[-1] else None))
     found = [Algorithm(transposed=True), Algorithm(5, 2, 1, False), Algorithm(7, 2, 1, True)]
-    assert list(tuning.TUNABLE.candidates(16, 32, 32, True)) == found
+    assert list(tuning.TUNABLE.candidates(16, 32, 32, True, False)) == found
+    assert cusparselt.searches == [(None, torch.int32)] * 2
     cusparselt.transposes = False
-    assert list(tuning.TUNABLE.candidates(16, 32, 32, True)) == found[:2]
+    assert list(tuning.TUNABLE.candidates(16, 32, 32, True, True)) == found[:2]
+    assert cusparselt.searches[2:] == [(scale, torch.bfloat16)] * 2
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_checks_of_tuning_see_wrong_scales(cusparselt: Cusparselt, transposed: bool) -> None:
+    """What the library gives in either order passes; scales of the wrong outputs do not."""
+    q = torch.randint(-99, 99, (16, 32), dtype=torch.int8, generator=torch.Generator().manual_seed(0))
+    weight = torch.randint(-99, 99, (64, 32), dtype=torch.int8, generator=torch.Generator().manual_seed(1))
+    scale = torch.linspace(0.0005, 0.002, 64)
+    right = tuning.TUNABLE.launch(Algorithm(), q, weight, scale)
+    got = tuning.TUNABLE.launch(Algorithm(7, 2, 1, transposed), q, weight, scale)
+    assert (right.shape, right.dtype) == ((16, 64), torch.bfloat16)
+    assert tuning.TUNABLE.check(right, got) == ""
+    wrong = tuning.TUNABLE.launch(Algorithm(), q, weight, scale.flip(0))
+    assert "of the largest value, 0.00391 is allowed" in tuning.TUNABLE.check(right, wrong)
 
 
 def test_without_the_library_nothing_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +181,7 @@ def test_algorithm_is_what_the_library_is_told(cusparselt: Cusparselt, algorithm
     assert torch.equal(sums[:10].double(), q.double() @ weight.double().t())
     assert cusparselt.calls == [
         {
+            "alpha": None,
             "out_dtype": torch.int32,
             "transpose_result": algorithm.transposed,
             "alg_id": algorithm.alg_id,
@@ -144,22 +191,41 @@ def test_algorithm_is_what_the_library_is_told(cusparselt: Cusparselt, algorithm
     ]
 
 
+@pytest.mark.parametrize("algorithm", [Algorithm(), Algorithm(7, 2, 1, True)], ids=["default", "found"])
+@pytest.mark.parametrize("outputs", [64, 50], ids=["whole", "padded"])
+def test_scales_are_what_the_library_is_told(cusparselt: Cusparselt, algorithm: Algorithm, outputs: int) -> None:
+    """Rows that were added to the weights have a scale as well; results are those that a CPU gives."""
+    q = torch.randint(-99, 99, (10, 32), dtype=torch.int8)
+    weight = torch.zeros(64, 32, dtype=torch.int8)
+    weight[:outputs] = torch.randint(-99, 99, (outputs, 32), dtype=torch.int8)
+    scale = torch.rand(outputs) + 0.5
+    product = products.multiply_sparse(q, weight, algorithm, scale=scale)
+    assert (product.shape, product.dtype) == ((16, 64), torch.bfloat16)
+    scheme = find("int8-2_4-bf16")
+    assert torch.equal(product[:10, :outputs], products.multiply_scaled(q, weight[:outputs], scale, scheme))
+    (call,) = cusparselt.calls
+    assert call["out_dtype"] is torch.bfloat16
+    assert call["alpha"].tolist() == scale.tolist() + [0.0] * (64 - outputs)
+    assert (call["alpha"] is scale) == (outputs == 64)
+
+
 def test_stored_algorithm_is_looked_up_by_class(cusparselt: Cusparselt, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(products, "choose", lambda *shape: asked.append(shape) or Algorithm(3))
     products.multiply_sparse(torch.ones(100, 32).to(torch.float8_e4m3fn), torch.ones(64, 32))
-    assert asked == [(128, 64, 32, False)]
     assert (cusparselt.calls[0]["alg_id"], cusparselt.calls[0]["out_dtype"]) == (3, torch.float32)
+    products.multiply_sparse(torch.ones(100, 32, dtype=torch.int8), torch.ones(64, 32), scale=torch.ones(64))
+    assert asked == [(128, 64, 32, False, False), (128, 64, 32, True, True)]
 
 
-@pytest.mark.parametrize("name", ["int8-dense", "int8-2_8", "fp8-dense", "fp8-2_6"])
+@pytest.mark.parametrize("name", ["int8-dense", "int8-2_8", "int8-2_8-bf16", "fp8-dense", "fp8-2_6"])
 def test_checks_of_cases_see_one_wrong_row(name: str) -> None:
-    scheme = SCHEMES[name]
+    scheme = find(name)
     weights = cases.draw_weights(LAYER, scheme, "cpu")
     x = cases.draw_tokens(20, LAYER, "cpu")
     q, _ = quantize_activations(x, scheme)
     plain, _ = quantize_activations(x, scheme.dense)
-    sums = products.multiply(q, weights.packed, scheme)
+    sums = products.multiply(q, weights.packed, scheme.exact)
     y = linear(x, weights.packed, weights.scale, weights.bias, scheme)
     limit = 0.0 if scheme.codes == "int8" else 1e-6
     assert cases.sums_error(sums, plain, weights) <= limit
@@ -167,6 +233,22 @@ def test_checks_of_cases_see_one_wrong_row(name: str) -> None:
     sums[3], y[3] = sums[4].clone(), y[4].clone()
     assert cases.sums_error(sums, plain, weights) > 0.1
     assert cases.layer_error(y, x, weights) > 0.1
+
+
+def test_checks_of_scaled_products_compare_every_element() -> None:
+    scheme = find("int8-2_4-bf16")
+    weights = cases.draw_weights(Layer(64, 512), scheme, "cpu")
+    x = cases.draw_tokens(20, Layer(64, 512), "cpu")
+    q, _ = quantize_activations(x, scheme)
+    plain, _ = quantize_activations(x, scheme.dense)
+    product = products.multiply_scaled(q, weights.packed, weights.scale, scheme)
+    assert 0.9 < cases.scaled_error(product, plain, weights) <= cases.SCALED_ERROR
+    right = product[11, 333].clone()
+    assert right != 0
+    product[11, 333] = right * (1 + 2**-7)
+    assert cases.scaled_error(product, plain, weights) > cases.SCALED_ERROR
+    product[11, 333] = float("nan")
+    assert cases.scaled_error(product, plain, weights) == float("inf")
 
 
 def test_sparse_checks_compare_every_element() -> None:

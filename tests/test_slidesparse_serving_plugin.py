@@ -20,7 +20,7 @@ from vllm.config import LoadConfig, VllmConfig, set_current_vllm_config
 
 from perf_workloads.slidesparse import schemes
 from perf_workloads.slidesparse.linear import linear, pack_weight, quantize_weight
-from perf_workloads.slidesparse.serving import plugin
+from perf_workloads.slidesparse.serving import engine, plugin
 from perf_workloads.slidesparse.serving.quantization import SlideSparseConfig, SlideSparseLinearMethod
 
 LAYER, OUTPUTS, INPUTS = "model.layers.0.mlp.gate_up_proj", 16, 24
@@ -37,10 +37,12 @@ def load(parameter: Any, part: torch.Tensor, shard: int) -> None:
     parameter.data[shard * OUTPUTS // 2 :][: len(part)].copy_(part)
 
 
-def created(name: str = "int8-2_8", *, stored: bool = False, prune: bool = True) -> tuple[Any, Any]:
+def created(
+    name: str = "int8-2_8", *, stored: bool = False, prune: bool = True, dtype: torch.dtype = torch.float32
+) -> tuple[Any, Any]:
     method = SlideSparseLinearMethod(SlideSparseConfig(schemes.find(name), stored, prune), LAYER)
     layer = torch.nn.Module()
-    method.create_weights(layer, INPUTS, [OUTPUTS // 2] * 2, INPUTS, OUTPUTS, torch.float32, weight_loader=load)
+    method.create_weights(layer, INPUTS, [OUTPUTS // 2] * 2, INPUTS, OUTPUTS, dtype, weight_loader=load)
     return method, layer
 
 
@@ -69,6 +71,36 @@ def test_a_layer_multiplies_as_ours(name: str, stored: bool) -> None:
     method.process_weights_after_loading(layer)
     x, bias = torch.randn(5, INPUTS), torch.randn(OUTPUTS)
     assert torch.equal(method.apply(layer, x, bias), linear(x, pack_weight(codes, scheme), scale, bias, scheme))
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("name", ["int8-2_8", "int8-2_8-bf16"])
+def test_both_forms_have_the_same_codes(name: str, stored: bool) -> None:
+    """A bf16 layer multiplies in the form that is asked for, whichever its checkpoint was converted for."""
+    weight = drawn().bfloat16()
+    codes, scale = quantize_weight(weight, schemes.find("int8-2_8"))
+    method, layer = created(name, stored=stored, dtype=torch.bfloat16)
+    read(layer.weight, codes if stored else weight)
+    if stored:
+        read(layer.weight_scale, scale)
+    method.process_weights_after_loading(layer)
+    assert torch.equal(layer.weight, codes)
+    x = torch.randn(5, INPUTS, dtype=torch.bfloat16)
+    assert torch.equal(method.apply(layer, x), linear(x, codes, scale, None, schemes.find(name)))
+
+
+def test_layers_tell_what_their_products_write() -> None:
+    """As the facts of an engine do, which are stored with its results."""
+    model = torch.nn.Module()
+    wanted = {"int8-2_8": "int32", "int8-2_8-bf16": "bf16", "int8-dense": None, "fp8-2_8": None}
+    for name, epilogue in wanted.items():
+        method, _ = created(name, dtype=torch.bfloat16)
+        assert method.epilogue == epilogue
+        model.add_module(name, torch.nn.Linear(2, 2))
+        model.get_submodule(name).quant_method = method  # type: ignore[assignment]
+    assert engine.epilogues(model) == ["bf16", "int32"]
+    assert engine.epilogues(torch.nn.Linear(2, 2)) == []
+    assert created("int8-2_8-bf16", dtype=torch.float16)[0].epilogue == "int32"
 
 
 def test_a_checkpoint_of_another_scheme() -> None:
@@ -148,7 +180,7 @@ def test_stored_codes_are_not_cut() -> None:
         ),
         (
             {"scheme": "int8-3_8"},
-            f"unknown scheme 'int8-3_8': the known ones are {', '.join(schemes.SCHEMES)}",
+            f"unknown scheme 'int8-3_8': the known ones are {', '.join([*schemes.SCHEMES, *schemes.TO_BF16])}",
         ),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,7 @@ REPORT = """\
 - engine: vllm 0.20.2
 - backend: FLASH_ATTN
 - graph_mode: FULL
+- epilogue: int32
 - passes of a prefill: 128 to 128, published were 128; M was read from each
 
 ## Totals
@@ -140,6 +142,42 @@ def test_markdown() -> None:
     assert report.markdown(table(), published, "perfgate-slidesparse serve --results FILE --failed") == REPORT
 
 
+def test_both_forms_of_a_scheme_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside each other, with what their products wrote, where a device has results of the other one."""
+    names = ["bf16", "int8-2_4", "int8-2_8"]
+    assert report.in_every_form(names, "h200", RECORDS) == names
+    other = dataclasses.replace(
+        record("int8-2_4-bf16", "prefill", 8192, 90000.0), facts={"epilogue": "bf16", "product": "cuSPARSELt"}
+    )
+    records = [*RECORDS, other]
+    assert report.in_every_form(names, "a100", records) == names
+    shown = report.in_every_form(names, "h200", records)
+    assert shown == ["bf16", "int8-2_4", "int8-2_4-bf16", "int8-2_8"]
+    assert report.in_every_form(["int8-2_4-bf16"], "h200", records) == ["int8-2_4-bf16", "int8-2_4"]
+
+    store = tmp_path / "serving.jsonl"
+    for each in records:
+        results.append(store, each)
+    arguments = ["report", "--results", str(store), "--device", "h200", "--models", MODEL, "--prefill", "8192"]
+    assert command.main([*arguments, "--published", str(REFERENCE), "--decode"]) == 0
+    text = capsys.readouterr().out
+    assert "- epilogue: bf16 | int32\n" in text
+    assert (
+        "\nProducts of sparse INT8 weights write int32, which `dequantize_bias` scales back; those of `-bf16` apply "
+        "the weights' scales, and write bf16 (`epilogue`).\n"
+    ) in text
+    for row in (
+        f"| {MODEL} | int8-2_4 | 80,000 |",
+        f"| {MODEL} | int8-2_4-bf16 | 90,000 |",
+        "| int8-2_4 | 35,858 | 1.72 | 80,000 | 1.60 |",
+        "| int8-2_4-bf16 | 35,858 | 1.72 | 90,000 | 1.80 |",
+    ):
+        assert f"\n{row}\n" in text
+    rows = csv.DictReader(report.to_csv(report.Table("h200", [MODEL], shown, records, TOKENS), {}).splitlines())
+    written = {row["scheme"]: row["epilogue"] for row in rows if row["tokens"] == "8192"}
+    assert (written["int8-2_4"], written["int8-2_4-bf16"], written["bf16"]) == ("int32", "bf16", "")
+
+
 def test_csv() -> None:
     rows = list(csv.DictReader(report.to_csv(table(), comparison.published_status(REFERENCE)).splitlines()))
     assert len(rows) == 9
@@ -162,6 +200,7 @@ def test_csv() -> None:
         "engine": "vllm 0.20.2",
         "backend": "FLASH_ATTN",
         "graph_mode": "FULL",
+        "epilogue": "int32",
         "when": "2026-01-01",
     }
     assert by["int8-dense", "prefill", "65536"]["cause"] == "CUDA out of memory"

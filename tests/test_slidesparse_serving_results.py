@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 from pathlib import Path
 
@@ -112,7 +113,7 @@ def test_speedups_are_over_the_dense_scheme_of_the_same_codes() -> None:
     pairs = {name: comparison.dense_of(name) for name in models.SERVED}
     assert pairs["bf16"] is None
     assert pairs["int8-dense"] == pairs["fp8-dense"] == pairs["vllm-int8"] == "bf16"
-    assert pairs["int8-2_8"] == "int8-dense"
+    assert pairs["int8-2_8"] == pairs["int8-2_8-bf16"] == "int8-dense"
     assert pairs["fp8-2_8"] == "fp8-dense"
 
 
@@ -131,4 +132,41 @@ def test_an_outlier_is_no_result() -> None:
     assert comparison.implausible("int8-2_4", 2.21)
     assert not comparison.implausible("int8-2_4", 2.19)
     assert not comparison.implausible("int8-dense", 11.74)
-    assert all(comparison.implausible(name, 5) for name, each in schemes.SCHEMES.items() if each.group)
+    assert not comparison.implausible("vllm-int8", 11.74)
+    sparse = [name for name in models.SERVED if "-2_" in name]
+    assert len(sparse) == 12
+    assert all(comparison.implausible(name, 5) for name in sparse)
+
+
+def test_what_products_wrote_is_known_of_old_results() -> None:
+    """Lines from before there was a choice do not say: sparse INT8 products wrote int32 then."""
+    old = {
+        name: passed(KEY._replace(scheme=name)).fact("epilogue")
+        for name in models.SERVED
+        if name not in schemes.TO_BF16
+    }
+    assert {name for name, epilogue in old.items() if epilogue} == {"int8-2_4", "int8-2_6", "int8-2_8", "int8-2_10"}
+    assert {*old.values()} == {"int32", ""}
+    assert failed().fact("epilogue") == ""
+    new = dataclasses.replace(passed(KEY._replace(scheme="int8-2_8-bf16")), facts={"epilogue": "bf16"})
+    assert (new.fact("epilogue"), new.fact("engine")) == ("bf16", "")
+
+
+def test_lines_of_today_are_read(tmp_path: Path) -> None:
+    """As they were written before results said what products wrote."""
+    path = tmp_path / "serving.jsonl"
+    path.write_text(
+        '{"version": 1, "device": "h200", "model": "Qwen2.5-7B", "scheme": "int8-2_8", "stage": "prefill", '
+        '"tokens": 8192, "when": "2026-01-01", "outcome": "passed", "cause": "", "figures": {"prompt_tokens_per_s": '
+        '100.0, "output_tokens_per_s": 50.0, "elapsed_s": 1.0}, "facts": {"engine": "vllm 1"}}\n'
+    )
+    assert results.read(path) == [passed()]
+    assert [each.fact("epilogue") for each in results.read(path)] == ["int32"]
+
+
+def test_forms_of_a_scheme_do_not_replace_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "serving.jsonl"
+    other = KEY._replace(scheme="int8-2_8-bf16")
+    for record in (passed(), passed(other, 120.0)):
+        results.append(path, record)
+    assert results.standing(results.read(path)) == {KEY: passed(), other: passed(other, 120.0)}

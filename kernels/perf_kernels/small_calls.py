@@ -47,8 +47,10 @@ def _rows(
 
 
 def _dequantize(dtype: torch.dtype, column_major: bool, device: str) -> None:
-    acc, *others = random_products(37, 131, dtype, device=device)
-    dequantize_bias(acc.T.contiguous().T if column_major else acc, *others)
+    acc, row_scale, column_scale, bias = random_products(37, 131, dtype, device=device)
+    if dtype == torch.bfloat16:
+        column_scale = None
+    dequantize_bias(acc.T.contiguous().T if column_major else acc, row_scale, column_scale, bias)
 
 
 def _decode(tokens: int, device: str) -> None:
@@ -109,7 +111,7 @@ CALLS: Mapping[str, tuple[Callable[..., None], ...]] = {
     ),
     "dequantize_bias": tuple(
         partial(_dequantize, dtype, column_major)
-        for dtype in (torch.int32, torch.float32)
+        for dtype in (torch.int32, torch.float32, torch.bfloat16)
         for column_major in (False, True)
     ),
     "ternary_matmul": (partial(_ternary, 1), partial(_ternary, 5)),

@@ -38,10 +38,10 @@ def slidesparse(torch: ModuleType) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def require_cusparselt(torch: ModuleType) -> Callable[[str], None]:
     """Give ``require_cusparselt(scheme)``: it skips a sparse scheme where torch was built without cuSPARSELt."""
-    from perf_workloads.slidesparse import SCHEMES
+    from perf_workloads.slidesparse.schemes import find
 
     def require(scheme: str) -> None:
-        if SCHEMES[scheme].group is not None and not torch.backends.cusparselt.is_available():
+        if find(scheme).group is not None and not torch.backends.cusparselt.is_available():
             pytest.skip("this torch has no cuSPARSELt: pip install a build for CUDA")
 
     return require

@@ -1,6 +1,7 @@
 """Accumulators scaled back to bf16 for the projections of four served models, 128 to 65536 tokens.
 
-fp16 and fp32 results and fp32 accumulators are timed at one width.
+fp16 and fp32 results and fp32 accumulators are timed at one width. Products that cuSPARSELt wrote as bf16, with the
+weights' scales applied, are timed at the widths of Qwen2.5-7B, in both orders of memory.
 """
 
 from __future__ import annotations
@@ -34,6 +35,13 @@ CASES = [
     for columns in COLUMNS
     for acc, result in (("int32", "bfloat16"), ("int32", "float16"), ("int32", "float32"), ("float32", "bfloat16"))
     if (acc, result) == ("int32", "bfloat16") or (columns == 3584 and tokens in (128, 8192, 65536))
+]
+#: Of products that are bf16 and scaled: written row by row, or column by column.
+SCALED = [
+    pytest.param(tokens, columns, order, id=f"{order}-{columns}-{tokens}")
+    for tokens in TOKENS
+    for columns in (3584, 4608, 37888)
+    for order in ("rows", "columns")
 ]
 #: At least 6 bytes a result.
 LARGE = [case for case in CASES if 6 * case.values[0] * case.values[1] > LARGE_BYTES]
@@ -77,6 +85,33 @@ def test_dequantize_bias(
     y = benchmark(dequantize_bias, *inputs, dtype)
 
     assert_scaled_back(torch, inputs, dtype, y)
+
+
+@pytest.mark.sm80
+@pytest.mark.cuda
+@pytest.mark.perf(time="2% or 0.25us", memory="0", clock="device")
+@pytest.mark.parametrize(("tokens", "columns", "order"), SCALED)
+def test_scale_rows(
+    benchmark: Any,
+    torch: ModuleType,
+    products: Callable[[int, int, str], Any],
+    tokens: int,
+    columns: int,
+    order: str,
+) -> None:
+    """Not in place, so that each round has the same products; in place as many bytes are moved."""
+    from perf_kernels.dequantize_bias import bytes_moved, dequantize_bias, dequantize_bias_reference
+
+    scaled, row_scale, _, bias = products(tokens, columns, "bfloat16")
+    if order == "columns":
+        scaled = scaled.t().contiguous().t()
+    benchmark.work(bytes=bytes_moved(tokens, columns, 2, bias.element_size(), scaled.element_size()))
+
+    y = benchmark(dequantize_bias, scaled, row_scale, None, bias)
+
+    rows = sampled_rows(torch, scaled)
+    assert torch.equal(y[rows], dequantize_bias_reference(scaled[rows], row_scale[rows], None, bias))
+    assert_of_its_size(torch, y, row_scale)
 
 
 @pytest.mark.sm80
@@ -130,10 +165,19 @@ def assert_scaled_back(torch: ModuleType, inputs: Any, dtype: Any, y: Any) -> No
 
     acc, row_scale, column_scale, bias = inputs
     assert (y.shape, y.dtype) == (acc.shape, dtype)
-    drawn = torch.randint(len(acc), (CHECKED_ROWS - 2,), generator=torch.Generator().manual_seed(SEED)).tolist()
-    rows = torch.tensor(sorted({0, len(acc) - 1, *drawn}), device=acc.device)
+    rows = sampled_rows(torch, acc)
     expected = dequantize_bias_reference(acc[rows], row_scale[rows], column_scale, bias, dtype)
     assert torch.equal(y[rows], expected)
-    # A row that was not written, or written from elsewhere, does not have the size that its scale gives.
+    assert_of_its_size(torch, y, row_scale)
+
+
+def sampled_rows(torch: ModuleType, acc: Any) -> Any:
+    """Give the numbers of some rows, the first and the last among them."""
+    drawn = torch.randint(len(acc), (CHECKED_ROWS - 2,), generator=torch.Generator().manual_seed(SEED)).tolist()
+    return torch.tensor(sorted({0, len(acc) - 1, *drawn}), device=acc.device)
+
+
+def assert_of_its_size(torch: ModuleType, y: Any, row_scale: Any) -> None:
+    """Check that each row has the size that its scale gives: one not written, or written from elsewhere, has not."""
     size = torch.linalg.vector_norm(y, dim=1, dtype=torch.float32) / row_scale
     assert ((size / size.mean() - 1).abs() <= 0.5).all()

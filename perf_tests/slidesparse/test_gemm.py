@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from perf_workloads.slidesparse import MODELS, SCHEMES, TOKENS
+from perf_workloads.slidesparse import MODELS, SCHEMES, TO_BF16, TOKENS
 
 MODEL, LAYERS = "Qwen2.5-7B", ("gate_up", "down")
 #: What runs by default: numbers of tokens of those layers in FP8, and of all others in some schemes.
@@ -44,6 +44,14 @@ GRID = [
     for scheme in SCHEMES
     for tokens in TOKENS
 ]
+#: Of products that write scaled bf16: all layers of that model, where the exact form of the same is timed as well.
+SCALED_SCHEMES, SCALED_TOKENS = ("int8-2_4-bf16", "int8-2_8-bf16"), (64, 8192, 16384)
+SCALED = [
+    pytest.param(MODEL, layer, scheme, tokens, id=f"{scheme}-{MODEL}-{layer}-{tokens}")
+    for layer in MODELS[MODEL]
+    for scheme in SCALED_SCHEMES
+    for tokens in SCALED_TOKENS
+]
 CPU = [
     pytest.param("Llama3.2-1B", "o", scheme, 64, id=f"{scheme}-Llama3.2-1B-o-64")
     for scheme in ("int8-dense", "int8-2_4", "int8-2_8")
@@ -72,6 +80,39 @@ def test_gemm(
         dense = weights.scheme.dense
         arguments = (q, weights.dense, dense)
         report_speedup(weights.scheme, dense_seconds((model, layer, dense, tokens), multiply, arguments))
+
+
+@pytest.mark.sm80
+@pytest.mark.perf(time="2% or 0.25us", memory="0", clock="device", budget=0.05)
+@pytest.mark.parametrize(("model", "layer", "scheme", "tokens"), SCALED)
+def test_scaled_gemm(
+    benchmark: Any,
+    require_cusparselt: Callable[[str], None],
+    slidesparse: Any,
+    model: str,
+    layer: str,
+    scheme: str,
+    tokens: int,
+) -> None:
+    """The form of a sparse INT8 product that applies the weights' scales and writes bf16."""
+    require_cusparselt(scheme)
+    from perf_workloads.slidesparse.cases import SCALED_ERROR, measured, scaled_error
+    from perf_workloads.slidesparse.linear import quantize_activations
+    from perf_workloads.slidesparse.products import multiply_scaled, product_name
+
+    weights = slidesparse.weights(model, layer, TO_BF16[scheme], "cuda")
+    x = slidesparse.tokens(tokens, model, layer, "cuda")
+    q, _ = quantize_activations(x, weights.scheme)
+    outputs, inputs = weights.dense.shape
+    benchmark.work(flops=2 * tokens * inputs * outputs, bytes=weights.nbytes + q.nbytes + 2 * tokens * outputs)
+
+    product, name = measured(benchmark, multiply_scaled, q, weights.packed, weights.scale, weights.scheme)
+
+    assert name == product_name(weights.scheme, "cuda")
+    benchmark.record("weight_memory", weights.nbytes, unit="B", limit="0")
+    error = scaled_error(product, quantize_activations(x, weights.scheme.dense)[0], weights)
+    benchmark.report("rounding_error", error)
+    assert error <= SCALED_ERROR
 
 
 @pytest.mark.cpu

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from perf_workloads.slidesparse import MODELS, SCHEMES
+from perf_workloads.slidesparse.schemes import find
 
 MODEL, LAYERS = "Qwen2.5-7B", ("gate_up", "down")
 #: The smallest and largest decode, a usual and the largest prefill.
@@ -20,15 +21,15 @@ TELLING_TOKENS = (64, 512, 8192, 65536)
 ERRORS = {"int8": 0.02, "fp8": 0.1}
 #: Goals of the project, from so many tokens on: how much faster than dense INT8 a layer is.
 GOAL_TOKENS = (8192, 16384, 32768, 65536)
-GOALS = {"int8-2_4": 1.6, "int8-2_8": 1.15}
+GOALS = {"int8-2_4": 1.6, "int8-2_8": 1.15, "int8-2_4-bf16": 1.6, "int8-2_8-bf16": 1.15}
 #: Both are timed so often in turns.
 TURNS = 3
 
 
-def case(model: str, layer: str, scheme: str, tokens: int) -> Any:
+def case(model: str, layer: str, scheme: str, tokens: int, *, always: bool = False) -> Any:
     """Give one case of the grid."""
     marks = [pytest.mark.fp8] if scheme.startswith("fp8") else []
-    if not (model == MODEL and layer in LAYERS):
+    if not always and not (model == MODEL and layer in LAYERS):
         marks.append(pytest.mark.slow)
     if tokens * MODELS[model][layer].outputs > 2**30:
         marks.append(pytest.mark.vram(70))
@@ -42,9 +43,17 @@ GRID = [
     for scheme in SCHEMES
     for tokens in TELLING_TOKENS
 ]
+#: Layers whose products write scaled bf16: all of that model.
+SCALED_SCHEMES, SCALED_TOKENS = ("int8-2_4-bf16", "int8-2_8-bf16"), (64, 512, 8192, 16384, 65536)
+SCALED = [
+    case(MODEL, layer, scheme, tokens, always=True)
+    for layer in MODELS[MODEL]
+    for scheme in SCALED_SCHEMES
+    for tokens in SCALED_TOKENS
+]
 CPU = [
     pytest.param("Llama3.2-1B", "o", scheme, 64, id=f"{scheme}-Llama3.2-1B-o-64")
-    for scheme in ("int8-dense", "int8-2_8", "fp8-2_8")
+    for scheme in ("int8-dense", "int8-2_8", "int8-2_8-bf16", "fp8-2_8")
 ]
 
 
@@ -70,6 +79,30 @@ def test_linear_layer(
         dense = weights.scheme.dense
         arguments = (x, weights.dense, weights.scale, weights.bias, dense)
         report_speedup(weights.scheme, dense_seconds((model, layer, dense, tokens), linear, arguments))
+
+
+@pytest.mark.sm80
+@pytest.mark.perf(time="2% or 0.25us", memory="0", clock="device", budget=0.05)
+@pytest.mark.parametrize(("model", "layer", "scheme", "tokens"), SCALED)
+def test_scaled_linear_layer(
+    benchmark: Any,
+    require_cusparselt: Callable[[str], None],
+    slidesparse: Any,
+    model: str,
+    layer: str,
+    scheme: str,
+    tokens: int,
+) -> None:
+    """The form that is rounded twice; beside the exact form of the same layer, timed in the same process."""
+    require_cusparselt(scheme)
+    from perf_workloads.slidesparse.linear import linear
+    from perfgate.measure.device import time_device
+
+    x, weights = measure(benchmark, slidesparse, model, layer, scheme, tokens, "cuda")
+    own = [metric.value for metric in benchmark.metrics if metric.name == "device_time"]
+    if own:
+        exact = (x, weights.packed, weights.scale, weights.bias, weights.scheme.exact)
+        benchmark.report("speedup_over_int32", time_device(linear, exact, budget_s=0.05).median_s / own[0])
 
 
 # What the references allocate for a moment differs from process to process.
@@ -99,7 +132,7 @@ def test_faster_than_dense(
     from perf_workloads.slidesparse.speedup import speedup
     from perfgate.measure.device import time_device
 
-    weights = slidesparse.weights(MODEL, layer, SCHEMES[scheme], "cuda")
+    weights = slidesparse.weights(MODEL, layer, find(scheme), "cuda")
     x = slidesparse.tokens(tokens, MODEL, layer, "cuda")
     tail = (weights.scale, weights.bias)
 
@@ -126,7 +159,7 @@ def measure(
     from perf_workloads.slidesparse.linear import linear
     from perf_workloads.slidesparse.products import product_name
 
-    weights = slidesparse.weights(model, layer, SCHEMES[scheme], device)
+    weights = slidesparse.weights(model, layer, find(scheme), device)
     x = slidesparse.tokens(tokens, model, layer, device)
     outputs, inputs = weights.dense.shape
     benchmark.work(

@@ -33,6 +33,8 @@ TINY_SCHEMES = (*models.COMPARED, "fp8-2_8")
 #: Largest difference of a log-probability: fp32 in another order, and a few codes that a difference of that size flips.
 #: The nearest two schemes are 0.08 apart in INT8, and 0.32 in FP8.
 SAME, ROUNDED = 1e-4, {"int8": 0.02, "fp8": 0.06}
+#: The same of an engine in bf16 whose products are rounded once more.
+TWICE_ROUNDED = 0.15
 START_S, POINT_S = 900, 900
 #: For keys and values of a tiny model.
 CACHE_BYTES = 2**26
@@ -146,6 +148,32 @@ def test_a_slid_engine_equals_a_dense_one_on_pruned_weights(torch: ModuleType, t
     assert tiny.score() == slid
 
 
+@pytest.mark.cpu
+@pytest.mark.parametrize("tiny", models.TINY, indirect=True)
+def test_the_form_that_writes_bf16(torch: ModuleType, tiny: Tiny) -> None:
+    """A bf16 engine computes what it does with exact sums, but for a rounding, and says which form it ran.
+
+    A checkpoint is converted for both.
+    """
+    from perf_workloads.slidesparse.conversion import convert
+
+    stored = tiny.model == "tiny-qwen2"
+    folder = tiny.source
+    if stored:
+        folder = convert(tiny.source, tiny.folder / "both-forms", schemes.find("int8-2_8"), prune=True)
+    scored, facts = {}, {}
+    for name in ("int8-2_8", "int8-2_8-bf16"):
+        config = models.quantization_config(name, stored=stored)
+        tiny.load(folder, dtype="bfloat16", hf_overrides={"quantization_config": config})
+        tiny.process.ask("run", POINT_S, stage="prefill", tokens=64, passes=1, new_tokens=1)
+        scored[name], facts[name] = tiny.score(), tiny.process.ask("facts", POINT_S)
+
+    assert [each["epilogue"] for each in facts.values()] == ["int32", "bf16"]
+    assert [each["product"] for each in facts.values()] == ["torch._int_mm", "torch._int_mm, scaled to bf16"]
+    first = [torch.tensor([each["logprobs"][0] for each in scored[name]]) for name in scored]
+    assert 0 < float((first[0] - first[1]).abs().max()) <= TWICE_ROUNDED
+
+
 @pytest.fixture(scope="module")
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[campaign.Bench]:
     """Give one model in one scheme on a GPU, in an engine that runs all its points."""
@@ -167,7 +195,7 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def served_models() -> Iterator[Any]:
     """Pair the published models with the schemes, FP8 under its marker."""
     for model in models.PUBLISHED:
-        for scheme in (*models.COMPARED, models.VLLM_INT8):
+        for scheme in dict.fromkeys((*models.COMPARED, *schemes.TO_BF16, models.VLLM_INT8)):
             marks = [pytest.mark.fp8] if scheme.startswith("fp8") else [pytest.mark.sm80]
             yield pytest.param((model, scheme), id=f"{model}-{scheme}", marks=marks)
 
@@ -198,7 +226,7 @@ def note_facts(benchmark: Any, facts: dict[str, str]) -> None:
 
 
 #: Least speed-up over dense INT8 of prefill at M >= 8192, and the models that must have it.
-GOALS = {"int8-2_4": 1.4, "int8-2_8": 1.1}
+GOALS = {"int8-2_4": 1.4, "int8-2_8": 1.1, "int8-2_4-bf16": 1.4, "int8-2_8-bf16": 1.1}
 GOAL_POINTS = tuple(point for point in workloads.POINTS if point.stage == "prefill" and point.tokens >= 8192)
 
 
@@ -216,7 +244,9 @@ def test_goal_of_sparse_prefill(scheme: str, point: Point) -> None:
     key = results.Key(device, "Qwen2.5-7B", scheme, *point)
     factor = comparison.speedup(stored(device), key)
     if factor is None:
-        pytest.skip(f"not measured yet: perfgate-slidesparse serve --results {STORED} --models Qwen2.5-7B")
+        pytest.skip(
+            f"not measured yet: perfgate-slidesparse serve --results {STORED} --models Qwen2.5-7B --schemes {scheme}"
+        )
     assert not comparison.implausible(scheme, factor)
     assert factor >= GOALS[scheme]
 

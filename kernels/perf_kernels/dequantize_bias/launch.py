@@ -53,7 +53,7 @@ def launch_config(rows: int, columns: int, column_major: bool = False) -> Launch
     return next((config for config in configs if config.tiles(rows, columns) >= FILLING_PROGRAMS), configs[-1])
 
 
-def shape_class(rows: int, columns: int, column_major: bool, itemsize: int) -> str:
+def shape_class(rows: int, columns: int, column_major: bool, itemsize: int, acc_itemsize: int = 4) -> str:
     """Name the shapes that share a tuned configuration, e.g. ``row-major-16bit-3584-128``: one width, and some rows.
 
     Args:
@@ -61,10 +61,21 @@ def shape_class(rows: int, columns: int, column_major: bool, itemsize: int) -> s
         columns: number of columns.
         column_major: neighbours in memory are in a column of the accumulators, not in a row.
         itemsize: bytes of a result.
+        acc_itemsize: bytes of an accumulator; those of 2 are named, ``row-major-16bit-from-16bit-…``.
     """
-    return f"{'column' if column_major else 'row'}-major-{8 * itemsize}bit-{columns}-{rows_class(rows)}"
+    types = f"{8 * itemsize}bit" if acc_itemsize == 4 else f"{8 * itemsize}bit-from-{8 * acc_itemsize}bit"
+    return f"{'column' if column_major else 'row'}-major-{types}-{columns}-{rows_class(rows)}"
 
 
-def bytes_moved(rows: int, columns: int, itemsize: int, bias_itemsize: int = 0) -> int:
-    """Count the bytes that must be moved: 4 an accumulator, ``itemsize`` a result, each scale and the bias once."""
-    return rows * columns * (4 + itemsize) + rows * 4 + columns * (4 + bias_itemsize)
+def bytes_moved(rows: int, columns: int, itemsize: int, bias_itemsize: int = 0, acc_itemsize: int = 4) -> int:
+    """Count the bytes that must be moved: accumulators, results, each scale and the bias once.
+
+    Args:
+        rows: number of rows.
+        columns: number of columns.
+        itemsize: bytes of a result.
+        bias_itemsize: bytes of a bias, 0 for none.
+        acc_itemsize: bytes of an accumulator; those of 2 have no column scale.
+    """
+    column_scale = 4 if acc_itemsize == 4 else 0
+    return rows * columns * (acc_itemsize + itemsize) + rows * 4 + columns * (column_scale + bias_itemsize)

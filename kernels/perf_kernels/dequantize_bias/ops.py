@@ -10,13 +10,13 @@ from perf_kernels.dequantize_bias.launch import LaunchConfig, launch_config, sha
 from perf_kernels.target import launch_beside
 from perf_kernels.tuned import Chooser
 
-_ACCUMULATORS = (torch.int32, torch.float32)
+_ACCUMULATORS = (torch.int32, torch.float32, torch.bfloat16)
 
 
 def dequantize_bias(
     acc: torch.Tensor,
     row_scale: torch.Tensor,
-    column_scale: torch.Tensor,
+    column_scale: torch.Tensor | None,
     bias: torch.Tensor | None = None,
     dtype: torch.dtype = torch.bfloat16,
     *,
@@ -26,20 +26,21 @@ def dequantize_bias(
     """Scale accumulators back: ``y[m, n] = acc[m, n] row_scale[m] column_scale[n] + bias[n]``.
 
     In fp32, rounded once to the type of the result. An INT32 accumulator past 2**24 is rounded to fp32 first. Equals
-    :func:`dequantize_bias_reference` bit for bit.
+    :func:`dequantize_bias_reference` bit for bit. Without ``column_scale`` accumulators are what the multiplication
+    applied it to already; bf16 ones may then be scaled in place, ``out=acc``.
 
     Under ``torch.compile`` this is the operator ``perf_kernels::dequantize_bias``.
 
     Args:
-        acc: [M', N'] int32 or fp32, any strides, M' >= M and N' >= N: padding rows and columns are not read. Unit
+        acc: [M', N'] int32, fp32 or bf16, any strides, M' >= M and N' >= N: padding rows and columns are not read. Unit
             column stride and rows that start at multiples of 16 elements are fast, and so is the transpose of that
             (what cuSPARSELt gives); other strides are correct.
         row_scale: [M] fp32, contiguous: s_a, of the activations.
-        column_scale: [N] fp32, contiguous: s_b, of the weights.
+        column_scale: [N] fp32, contiguous: s_b, of the weights; None where it was applied, and then N = N'.
         bias: [N] bf16, fp16 or fp32, contiguous.
         dtype: of the result, bf16, fp16 or fp32.
         config: how to launch; by default what was tuned for this GPU, else what :func:`launch_config` chooses.
-        out: tensor to write to, [M, N] of ``dtype`` with unit column stride.
+        out: tensor to write to, [M, N] of ``dtype`` with unit column stride; its memory is its own, or that of ``acc``.
 
     Returns:
         ``y``: [M, N] ``dtype``.
@@ -52,7 +53,7 @@ def dequantize_bias(
         return torch.ops.perf_kernels.dequantize_bias(acc, row_scale, column_scale, bias, dtype)
     _check(acc, row_scale, column_scale, bias, dtype)
     check_device("dequantize_bias", "acc", acc)
-    rows, columns = len(row_scale), len(column_scale)
+    rows, columns = _shape(acc, row_scale, column_scale)
     if out is None:
         y = torch.empty((rows, columns), dtype=dtype, device=acc.device)
     else:
@@ -67,12 +68,12 @@ def dequantize_bias(
 @torch.library.custom_op(
     "perf_kernels::dequantize_bias",
     mutates_args=(),
-    schema="(Tensor acc, Tensor row_scale, Tensor column_scale, Tensor? bias, ScalarType dtype) -> Tensor",
+    schema="(Tensor acc, Tensor row_scale, Tensor? column_scale, Tensor? bias, ScalarType dtype) -> Tensor",
 )
 def _operator(
     acc: torch.Tensor,
     row_scale: torch.Tensor,
-    column_scale: torch.Tensor,
+    column_scale: torch.Tensor | None,
     bias: torch.Tensor | None,
     dtype: torch.dtype,
 ) -> torch.Tensor:
@@ -83,32 +84,39 @@ def _operator(
 def _(
     acc: torch.Tensor,
     row_scale: torch.Tensor,
-    column_scale: torch.Tensor,
+    column_scale: torch.Tensor | None,
     bias: torch.Tensor | None,
     dtype: torch.dtype,
 ) -> torch.Tensor:
     _check(acc, row_scale, column_scale, bias, dtype)
-    return torch.empty((row_scale.shape[0], column_scale.shape[0]), dtype=dtype, device=acc.device)
+    return torch.empty(_shape(acc, row_scale, column_scale), dtype=dtype, device=acc.device)
+
+
+def _shape(acc: torch.Tensor, row_scale: torch.Tensor, column_scale: torch.Tensor | None) -> tuple[int, int]:
+    return row_scale.shape[0], acc.shape[1] if column_scale is None else column_scale.shape[0]
 
 
 def _check(
     acc: torch.Tensor,
     row_scale: torch.Tensor,
-    column_scale: torch.Tensor,
+    column_scale: torch.Tensor | None,
     bias: torch.Tensor | None,
     dtype: torch.dtype,
 ) -> None:
     check_values("dequantize_bias", "acc", acc, _ACCUMULATORS)
     check_type("dequantize_bias", "dtype", dtype, FLOATS)
     for name, scale, limit in (("row_scale", row_scale, acc.shape[0]), ("column_scale", column_scale, acc.shape[1])):
+        if scale is None:
+            continue
         if scale.ndim != 1 or scale.shape[0] > limit or not _fits(scale, acc, (torch.float32,)):
             raise ValueError(
                 f"dequantize_bias: {name} must be torch.float32 on {acc.device}, contiguous, one dimension of at most "
                 f"{limit}; it is {described(scale)}"
             )
-    if bias is not None and (bias.shape != column_scale.shape or not _fits(bias, acc, FLOATS)):
+    columns = _shape(acc, row_scale, column_scale)[1]
+    if bias is not None and (bias.shape != (columns,) or not _fits(bias, acc, FLOATS)):
         raise ValueError(
-            f"dequantize_bias: bias must be {list(column_scale.shape)} torch.bfloat16, torch.float16 or torch.float32 "
+            f"dequantize_bias: bias must be {[columns]} torch.bfloat16, torch.float16 or torch.float32 "
             f"on {acc.device}, contiguous; it is {described(bias)}"
         )
 
@@ -117,7 +125,7 @@ def _fits(vector: torch.Tensor, acc: torch.Tensor, dtypes: tuple[torch.dtype, ..
     return vector.dtype in dtypes and vector.device == acc.device and vector.is_contiguous()
 
 
-def _fallback(rows: int, columns: int, column_major: bool, itemsize: int) -> LaunchConfig:
+def _fallback(rows: int, columns: int, column_major: bool, itemsize: int, acc_itemsize: int = 4) -> LaunchConfig:
     return launch_config(rows, columns, column_major)
 
 
@@ -127,7 +135,7 @@ choose = Chooser("dequantize_bias", _fallback, shape_class)
 def _launch(
     acc: torch.Tensor,
     row_scale: torch.Tensor,
-    column_scale: torch.Tensor,
+    column_scale: torch.Tensor | None,
     bias: torch.Tensor | None,
     y: torch.Tensor,
     config: LaunchConfig | None,
@@ -135,12 +143,13 @@ def _launch(
     rows, columns = y.shape
     row_stride, column_stride = acc.stride()
     if config is None:
-        config = choose(rows, columns, row_stride == 1 and column_stride != 1, y.element_size())
+        column_major = row_stride == 1 and column_stride != 1
+        config = choose(rows, columns, column_major, y.element_size(), acc.element_size())
     _kernel[(config.tiles(rows, columns),)](
         acc,
         row_scale,
-        column_scale,
-        column_scale if bias is None else bias,
+        row_scale if column_scale is None else column_scale,
+        row_scale if bias is None else bias,
         y,
         rows,
         columns,
@@ -148,6 +157,7 @@ def _launch(
         row_stride,
         column_stride,
         y.stride(0),
+        column_scale is not None,
         bias is not None,
         config.block_rows,
         config.block_columns,

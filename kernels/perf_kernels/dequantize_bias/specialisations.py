@@ -18,12 +18,17 @@ def _launch(
     dtype: torch.dtype = torch.bfloat16,
     bias_dtype: torch.dtype | None = None,
     transposed: bool = False,
+    scaled: bool = False,
 ) -> object:
     acc = torch.empty((columns, rows) if transposed else (rows, columns), dtype=acc_dtype, device="cuda")
     row_scale = torch.empty((rows,), dtype=torch.float32, device="cuda")
-    column_scale = torch.empty((columns,), dtype=torch.float32, device="cuda")
+    column_scale = None if scaled else torch.empty((columns,), dtype=torch.float32, device="cuda")
     bias = None if bias_dtype is None else torch.empty((columns,), dtype=bias_dtype, device="cuda")
     return dequantize_bias(acc.t() if transposed else acc, row_scale, column_scale, bias, dtype)
+
+
+#: Of products that are bf16, and scaled.
+_launch_scaled = functools.partial(_launch, acc_dtype=torch.bfloat16, scaled=True)
 
 
 def _launch_twin(rows: int, columns: int) -> object:
@@ -33,7 +38,7 @@ def _launch_twin(rows: int, columns: int) -> object:
     return naive_dequantize(acc, row_scale, column_scale, torch.empty_like(acc, dtype=torch.bfloat16))
 
 
-#: Both accumulators and all three results; the gate and up projection of Qwen2.5-7B is the widest.
+#: All accumulators and all three results; the gate and up projection of Qwen2.5-7B is the widest.
 LAUNCHES: dict[str, Callable[[], object]] = {
     "int32-bf16-37888": functools.partial(_launch, 65536, 37888),
     "int32-bf16-bias-4608": functools.partial(_launch, 65536, 4608, bias_dtype=torch.bfloat16),
@@ -44,6 +49,10 @@ LAUNCHES: dict[str, Callable[[], object]] = {
     "fp32-bf16-bias-4608": functools.partial(_launch, 65536, 4608, torch.float32, bias_dtype=torch.bfloat16),
     "int32-bf16-transposed-37888": functools.partial(_launch, 65536, 37888, transposed=True),
     "int32-bf16-odd-3585": functools.partial(_launch, 65536, 3585),
+    "bf16-bf16-37888": functools.partial(_launch_scaled, 65536, 37888),
+    "bf16-bf16-bias-4608": functools.partial(_launch_scaled, 65536, 4608, bias_dtype=torch.bfloat16),
+    "bf16-bf16-bias-4608-128-rows": functools.partial(_launch_scaled, 128, 4608, bias_dtype=torch.bfloat16),
+    "bf16-bf16-transposed-37888": functools.partial(_launch_scaled, 65536, 37888, transposed=True),
 }
 TWIN_LAUNCHES: dict[str, Callable[[], object]] = {
     "int32-bf16-37888": functools.partial(_launch_twin, 65536, 37888),

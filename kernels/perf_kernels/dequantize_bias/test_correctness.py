@@ -19,7 +19,7 @@ from perf_kernels.undeclared_tests import any_layout_of_products, any_type_of_pr
 
 pytestmark = few_products
 
-ACCUMULATORS = [torch.int32, torch.float32]
+ACCUMULATORS = [torch.int32, torch.float32, torch.bfloat16]
 RESULTS = [torch.bfloat16, torch.float16, torch.float32]
 
 configs = st.one_of(
@@ -61,6 +61,7 @@ def assert_same_bits(y: torch.Tensor, expected: torch.Tensor) -> None:
 @examples
 @given(
     st.sampled_from(ACCUMULATORS),
+    st.booleans(),
     st.sampled_from(RESULTS),
     st.sampled_from([None, *RESULTS]),
     st.integers(1, 40),
@@ -71,6 +72,7 @@ def assert_same_bits(y: torch.Tensor, expected: torch.Tensor) -> None:
 )
 def test_equals_reference(
     acc_dtype: torch.dtype,
+    scaled: bool,
     dtype: torch.dtype,
     bias_dtype: torch.dtype | None,
     rows: int,
@@ -82,6 +84,9 @@ def test_equals_reference(
     acc, row_scale, column_scale, bias = random_products(rows, columns, acc_dtype, "cpu", seed)
     acc = laid_out(acc.to(DEVICE), layout)
     row_scale, column_scale = row_scale.to(DEVICE), column_scale.to(DEVICE)
+    if scaled:
+        # Columns of padding cannot be told from others.
+        acc, column_scale = acc[:, :columns], None
     bias = None if bias_dtype is None else bias.to(DEVICE, bias_dtype)
     y = dequantize_bias(acc, row_scale, column_scale, bias, dtype, config=config)
     assert y.is_contiguous()
@@ -91,15 +96,52 @@ def test_equals_reference(
 @any_type_of_products
 @pytest.mark.parametrize("dtype", RESULTS, ids=str)
 @pytest.mark.parametrize("acc_dtype", ACCUMULATORS, ids=str)
-def test_error_against_fp64(acc_dtype: torch.dtype, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("scaled", [False, True])
+def test_error_against_fp64(acc_dtype: torch.dtype, dtype: torch.dtype, scaled: bool) -> None:
     """At most twice the error of the same in plain torch, operation by operation in fp32."""
     acc, row_scale, column_scale, bias = random_products(32, 500, acc_dtype, DEVICE, seed=3)
+    if scaled:
+        acc, column_scale = (acc * column_scale).to(acc_dtype), None
     oracle = dequantize_bias_oracle(acc, row_scale, column_scale, bias)
-    plain = (acc.float() * row_scale[:, None] * column_scale + bias.float()).to(dtype)
+    plain = (acc.float() * row_scale[:, None] * (1 if scaled else column_scale) + bias.float()).to(dtype)
     y = dequantize_bias(acc, row_scale, column_scale, bias, dtype)
     error, allowed = (y.double() - oracle).abs(), (plain.double() - oracle).abs()
     assert error.max() <= 2 * allowed.max()
     assert error.mean() <= 2 * allowed.mean()
+
+
+@any_layout_of_products
+@any_type_of_products
+@examples
+@given(
+    st.sampled_from([torch.bfloat16, torch.float32]),
+    st.integers(1, 40),
+    st.integers(1, 300),
+    st.booleans(),
+    st.booleans(),
+    configs,
+    seeds,
+)
+def test_in_place(
+    dtype: torch.dtype,
+    rows: int,
+    columns: int,
+    padded: bool,
+    with_bias: bool,
+    config: LaunchConfig | None,
+    seed: int,
+) -> None:
+    """Results take the place of what the column scales were applied to; what lies around them stays as it was."""
+    drawn, row_scale, _, bias = random_products(rows, columns, dtype, seed=seed)
+    room = torch.full((rows + 3, columns + (16 if padded else 0)), 7.0, dtype=drawn.dtype, device=DEVICE)
+    acc = room[:rows, :columns]
+    acc.copy_(drawn)
+    row_scale, bias = row_scale.to(DEVICE), bias.to(DEVICE) if with_bias else None
+    expected = dequantize_bias_reference(acc, row_scale, None, bias, dtype)
+    assert dequantize_bias(acc, row_scale, None, bias, dtype, config=config, out=acc) is acc
+    assert_same_bits(acc.contiguous(), expected)
+    assert (room[rows:] == 7).all()
+    assert (room[:, columns:] == 7).all()
 
 
 @examples
@@ -126,12 +168,13 @@ def test_small_scales_do_not_vanish() -> None:
     assert y.tolist() == [[2.0**-125] * 4]
 
 
+@pytest.mark.parametrize("acc_dtype", [torch.int32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("scale", [float("nan"), float("inf")])
-def test_damage_stays_visible(scale: float) -> None:
+def test_damage_stays_visible(scale: float, acc_dtype: torch.dtype) -> None:
     """A row that could not be quantised has codes 0 and a scale that is not finite."""
-    acc = torch.zeros((2, 5), dtype=torch.int32, device=DEVICE)
+    acc = torch.zeros((2, 5), dtype=acc_dtype, device=DEVICE)
     row_scale = torch.tensor([scale, 1.0], device=DEVICE)
-    y = dequantize_bias(acc, row_scale, torch.ones(5, device=DEVICE))
+    y = dequantize_bias(acc, row_scale, None if acc_dtype is torch.bfloat16 else torch.ones(5, device=DEVICE))
     assert y[0].isnan().all()
     assert (y[1] == 0).all()
 
@@ -168,6 +211,10 @@ def test_writes_every_result_and_nothing_else(dtype: torch.dtype, columns: int) 
 def test_reference_of_a_known_row() -> None:
     acc = torch.tensor([[2, -3, 99], [10, 0, 99], [99, 99, 99]], dtype=torch.int32)
     row_scale, column_scale, bias = torch.tensor([0.5, 2.0]), torch.tensor([4.0, 0.25]), torch.tensor([1.0, -1.0])
+    assert dequantize_bias_reference(acc[:, :2], row_scale, None, bias, torch.float32).tolist() == [
+        [2.0, -2.5],
+        [21.0, -1.0],
+    ]
     expected = [[5.0, -1.375], [81.0, -1.0]]
     assert dequantize_bias_reference(acc, row_scale, column_scale, bias, torch.float32).tolist() == expected
     assert dequantize_bias_oracle(acc, row_scale, column_scale, bias).tolist() == expected

@@ -33,6 +33,12 @@ if which == "kernel":
     grid = config.tiles(rows, columns)
     with interpreted(range(grid - -(-columns // 1024), grid), grid=grid):
         dequantize_bias(acc, row_scale, column_scale, config=config, out=y)
+    # In place, as what the column scales were applied to is scaled.
+    scaled = torch.empty(rows, columns, dtype=torch.bfloat16)
+    scaled[last] = acc[last].bfloat16()
+    with interpreted(range(grid - -(-columns // 1024), grid), grid=grid):
+        dequantize_bias(scaled, row_scale, None, config=config, out=scaled)
+    assert torch.equal(scaled[last], dequantize_bias_reference(acc[last].bfloat16(), row_scale[last], None))
 else:
     with interpreted(range(rows - 4, rows), grid=rows):
         naive_dequantize(acc, row_scale, column_scale, y)
@@ -46,7 +52,7 @@ class TestDequantizeBias(IndexWidthTests):
     twin = "int32-bf16-37888"
     twin_operations = ("arith.muli", "tt.addptr", "tt.addptr")
     everywhere = "int32-bf16-bias-4608"
-    kernels_compiled = 15
+    kernels_compiled = 19
     program = INTERPRET
     real = wrapping = (ROWS, WIDTH)
     small = (6, 512)
@@ -57,6 +63,10 @@ class TestDequantizeBias(IndexWidthTests):
             found = kernels[f"{name} sm90"].code
             assert found.loads[16] >= 8
             assert found.stores == ({16: 8, 8: 0, 4: 0, 2: 0} if "fp32" in name else {16: 0, 8: 8, 4: 0, 2: 0})
+        for name in ("bf16-bf16-37888", "bf16-bf16-bias-4608"):
+            found = kernels[f"{name} sm90"].code
+            assert found.loads[16] >= 4
+            assert found.stores == {16: 4, 8: 0, 4: 0, 2: 0}
         # Every other row of an odd width is misaligned for anything wider than an element.
         assert kernels["int32-bf16-odd-3585 sm90"].code.stores[8] == 0
 
@@ -74,6 +84,26 @@ class TestDequantizeBias(IndexWidthTests):
         for start in range(0, rows, 2048):
             part = slice(start, start + 2048)
             assert torch.equal(y[part], dequantize_bias_reference(acc[part], row_scale[part], column_scale, bias))
+        assert room[[0, -1]].isnan().all()
+
+    @around_int32
+    @pytest.mark.cuda
+    @pytest.mark.vram(16)
+    @pytest.mark.isolate
+    @pytest.mark.parametrize("rows", ROWS_AROUND)
+    def test_real_shape_in_place(self, rows: int) -> None:
+        """The same of bf16 that the column scales were applied to, in every row the same but for its scale."""
+        acc, row_scale, _, bias = random_products(1, WIDTH, torch.bfloat16, "cuda", seed=7)
+        row_scale = torch.linspace(0.02, 0.04, rows, device="cuda")
+        room = torch.full((rows + 2, WIDTH), torch.nan, dtype=torch.bfloat16, device="cuda")
+        y = room[1:-1]
+        y.copy_(acc.expand(rows, WIDTH))
+        dequantize_bias(y, row_scale, None, bias, out=y)
+        torch.cuda.synchronize()
+        for start in range(0, rows, 2048):
+            part = slice(start, start + 2048)
+            expected = dequantize_bias_reference(acc.expand(len(row_scale[part]), WIDTH), row_scale[part], None, bias)
+            assert torch.equal(y[part], expected)
         assert room[[0, -1]].isnan().all()
 
     @around_int32

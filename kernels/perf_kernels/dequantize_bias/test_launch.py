@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from perf_kernels.dequantize_bias import bytes_moved, launch_config
+from perf_kernels.dequantize_bias.launch import shape_class
 
 
 @pytest.mark.parametrize("column_major", [False, True])
@@ -19,3 +20,10 @@ def test_launch_covers_the_matrix(rows: int, columns: int, column_major: bool) -
 
 def test_bytes_moved() -> None:
     assert bytes_moved(rows=100, columns=30, itemsize=2, bias_itemsize=2) == 100 * 30 * 6 + 400 + 180
+    assert bytes_moved(rows=100, columns=30, itemsize=2, bias_itemsize=2, acc_itemsize=2) == 100 * 30 * 4 + 400 + 60
+
+
+def test_classes_of_launches() -> None:
+    """Accumulators of 2 bytes have classes of their own, and those of 4 the names that they always had."""
+    assert shape_class(100, 3584, False, 2) == shape_class(100, 3584, False, 2, 4) == "row-major-16bit-3584-128"
+    assert shape_class(100, 3584, True, 2, 2) == "column-major-16bit-from-16bit-3584-128"

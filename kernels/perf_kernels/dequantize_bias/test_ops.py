@@ -20,12 +20,13 @@ def test_empty(rows: int, columns: int) -> None:
     assert (y.shape, y.dtype) == ((rows, columns), torch.bfloat16)
 
 
+@pytest.mark.parametrize("scaled", [True, False])
 @pytest.mark.parametrize("with_bias", [True, False])
-def test_operator(with_bias: bool) -> None:
-    acc, row_scale, column_scale, bias = random_products(3, 50, torch.int32, DEVICE)
+def test_operator(with_bias: bool, scaled: bool) -> None:
+    acc, row_scale, column_scale, bias = random_products(3, 50, torch.bfloat16 if scaled else torch.int32, DEVICE)
     torch.library.opcheck(
         torch.ops.perf_kernels.dequantize_bias.default,
-        (acc, row_scale, column_scale, bias if with_bias else None, torch.bfloat16),
+        (acc, row_scale, None if scaled else column_scale, bias if with_bias else None, torch.bfloat16),
         test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
     )
 
@@ -46,7 +47,7 @@ def vectors(rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_wrong_accumulator_type() -> None:
     assert (
         refusal(TypeError, dequantize_bias, torch.zeros(2, 3, dtype=torch.int8, device=DEVICE), *vectors(2, 3))
-        == "dequantize_bias: acc is torch.int8; it must be torch.int32 or torch.float32"
+        == "dequantize_bias: acc is torch.int8; it must be torch.int32, torch.float32 or torch.bfloat16"
     )
 
 
@@ -76,6 +77,10 @@ def test_wrong_scales() -> None:
         f"it is [3] torch.float64 on {where} with strides [1]"
     )
     assert refusal(ValueError, dequantize_bias, acc, rows, columns, columns[:2]) == (
+        f"dequantize_bias: bias must be [3] torch.bfloat16, torch.float16 or torch.float32 on {where}, contiguous; "
+        f"it is [2] torch.float32 on {where} with strides [1]"
+    )
+    assert refusal(ValueError, dequantize_bias, acc, rows, None, columns[:2]) == (
         f"dequantize_bias: bias must be [3] torch.bfloat16, torch.float16 or torch.float32 on {where}, contiguous; "
         f"it is [2] torch.float32 on {where} with strides [1]"
     )

@@ -20,21 +20,26 @@ _QUERY_KEY_VALUE = {3072, 4608, 5120, 7168}
 #: Results that a thread may make: fewer are too few loads in flight, more do not fit into its registers.
 _RESULTS = range(4, 65)
 _ITEMSIZE = 2
+#: Of accumulators: sums of int32, and bf16 that the column scales were applied to.
+_ACC_ITEMSIZES = (4, 2)
 
-Shape = tuple[int, int, bool, int]
-Arguments = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+Shape = tuple[int, int, bool, int, int]
+Arguments = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor]
 
 
 def _shapes() -> Iterator[Shape]:
     """Give the widths of the served models' projections to bf16, row-major and as cuSPARSELt gives them."""
     widths = {columns for model in MODELS for columns in (model.hidden, 2 * model.intermediate)}
-    for column_major in (False, True):
-        for columns in sorted(widths | _QUERY_KEY_VALUE):
-            for rows in ROWS:
-                yield rows, columns, column_major, _ITEMSIZE
+    for acc_itemsize in _ACC_ITEMSIZES:
+        for column_major in (False, True):
+            for columns in sorted(widths | _QUERY_KEY_VALUE):
+                for rows in ROWS:
+                    yield rows, columns, column_major, _ITEMSIZE, acc_itemsize
 
 
-def _candidates(rows: int, columns: int, column_major: bool, itemsize: int) -> Iterator[LaunchConfig]:
+def _candidates(
+    rows: int, columns: int, column_major: bool, itemsize: int, acc_itemsize: int = 4
+) -> Iterator[LaunchConfig]:
     """Give tiles of 4 warps, wide or square as the accumulators lie."""
     heights, widths = ((16, 32, 64), (32, 64, 128)) if column_major else ((2, 4, 8, 16, 32), (256, 512, 1024))
     for block_rows in heights:
@@ -44,7 +49,7 @@ def _candidates(rows: int, columns: int, column_major: bool, itemsize: int) -> I
 
 
 def _neighbours(
-    config: LaunchConfig, rows: int, columns: int, column_major: bool, itemsize: int
+    config: LaunchConfig, rows: int, columns: int, column_major: bool, itemsize: int, acc_itemsize: int = 4
 ) -> Iterator[LaunchConfig]:
     """Give half and twice of each."""
     for name in ("block_rows", "block_columns", "num_warps"):
@@ -59,13 +64,19 @@ def _fits(config: LaunchConfig) -> bool:
     return threads <= 1024 and config.block_rows * config.block_columns // threads in _RESULTS
 
 
-def _inputs(rows: int, columns: int, column_major: bool, itemsize: int) -> Arguments:
-    acc, *scales = random_products(rows, columns, torch.int32, DEVICE_TYPE)
-    return acc.T.contiguous().T if column_major else acc, *scales
+def _inputs(rows: int, columns: int, column_major: bool, itemsize: int, acc_itemsize: int = 4) -> Arguments:
+    acc_dtype = torch.int32 if acc_itemsize == 4 else torch.bfloat16
+    acc, row_scale, column_scale, bias = random_products(rows, columns, acc_dtype, DEVICE_TYPE)
+    acc = acc.T.contiguous().T if column_major else acc
+    return acc, row_scale, column_scale if acc_itemsize == 4 else None, bias
 
 
 def _launch(
-    config: LaunchConfig, acc: torch.Tensor, row_scale: torch.Tensor, column_scale: torch.Tensor, bias: torch.Tensor
+    config: LaunchConfig,
+    acc: torch.Tensor,
+    row_scale: torch.Tensor,
+    column_scale: torch.Tensor | None,
+    bias: torch.Tensor,
 ) -> torch.Tensor:
     return dequantize_bias(acc, row_scale, column_scale, bias, torch.bfloat16, config=config)
 

@@ -7,7 +7,7 @@ import torch and triton.
 
 from __future__ import annotations
 
-from perf_workloads.slidesparse.schemes import SCHEMES, Scheme
+from perf_workloads.slidesparse.schemes import SCHEMES, TO_BF16, Scheme
 from perf_workloads.slidesparse.shapes import MODELS, TOKENS, Layer
 
-__all__ = ["MODELS", "SCHEMES", "TOKENS", "Layer", "Scheme"]
+__all__ = ["MODELS", "SCHEMES", "TOKENS", "TO_BF16", "Layer", "Scheme"]

@@ -19,10 +19,14 @@ from perfgate.measure import notes
 
 #: Rows that are compared at a time, so that sums of 65536 tokens do not need their memory twice.
 _CHECKED_AT_ONCE = 8192
+#: Rows of scaled products, which are compared in fp64.
+_SCALED_AT_ONCE = 1024
 #: Columns of FP8 sums, and of dense INT8 sums, that are computed in fp64.
 _CHECKED_COLUMNS = 64
 #: Error of FP8 sums over their size: tensor cores add up with some 14 bits, and cut off what is below.
 FP8_ERROR = 0.05
+#: Largest error of a scaled product, see :func:`scaled_error`.
+SCALED_ERROR = 1.001
 
 Tensor = Any
 
@@ -102,6 +106,31 @@ def sums_error(sums: Tensor, q: Tensor, weights: Weights) -> float:
         wrong += (got - expected).square().sum().item()
         size += expected.square().sum().item()
     return float((wrong / size) ** 0.5)
+
+
+def scaled_error(product: Tensor, q: Tensor, weights: Weights) -> float:
+    """Compare scaled products with exact sums times scales, in all rows and columns.
+
+    Args:
+        product: [M'', N'] of the case, bf16.
+        q: [M, K] int8 codes of the same tokens, not slid.
+        weights: the layer's.
+
+    Returns:
+        The largest error, in halves of the distance between neighbours in bf16. One rounding gives at most 1, and that
+        of sums and products to fp32 before it a 16000th.
+    """
+    rows, outputs, worst = len(q), len(weights.dense), 0.0
+    for start in range(0, rows, _SCALED_AT_ONCE):
+        part = q[start : start + _SCALED_AT_ONCE]
+        sums = products.multiply(part, weights.dense, weights.scheme.dense)[: len(part), :outputs]
+        expected = sums.double() * weights.scale.double()
+        got = product[start : start + len(part), :outputs].double()
+        half = torch.exp2(torch.frexp(expected).exponent.double() - 9)
+        found = torch.where(expected != 0, (got - expected).abs() / half, torch.where(got == 0, 0.0, torch.inf))
+        found = found.nan_to_num(nan=torch.inf)
+        worst = max(worst, found.max().item())
+    return worst
 
 
 def layer_error(y: Tensor, x: Tensor, weights: Weights) -> float:

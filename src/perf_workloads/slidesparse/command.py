@@ -89,7 +89,7 @@ def _parser() -> _Parser:
     shown.add_argument(
         "--published", type=Path, metavar="FILE", help="slidesparse_a100_status.csv, to show beside ours"
     )
-    shown.set_defaults(run=_report)
+    shown.set_defaults(run=_report, schemes=None)
 
     merge = commands.add_parser("merge", help="put results of several runs together; none is lost")
     merge.add_argument("sources", type=Path, nargs="+", metavar="FILE")
@@ -155,7 +155,9 @@ def _serve(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     device = options.device or campaign.this_device()
     tokens = {stage: getattr(options, stage) for stage in workloads.STAGES}
-    table = report.Table(device, options.models, options.schemes, results.read(options.results), tokens)
+    records = results.read(options.results)
+    names = options.schemes or report.in_every_form(models.COMPARED, device, records)
+    table = report.Table(device, options.models, names, records, tokens)
     published = {} if options.published is None else comparison.published_status(options.published)
     text = report.markdown(table, published, f"perfgate-slidesparse serve --results {options.results} --failed")
     if options.out is None:

@@ -6,6 +6,9 @@ From weights of any float type to results, in three steps; the first two are don
     packed = pack_weight(codes, scheme)              # what this device multiplies: compressed by cuSPARSELt on a GPU
     y = linear(x, packed, scale, bias, scheme)       # quantise or slide, multiply, dequantise and add the bias
 
+Which part of dequantising the product of sparse INT8 weights does is the scheme's epilogue, in bf16 models: others keep
+exact sums, because fp16 does not hold sums that only one scale was applied to.
+
 ``SlideLinear`` holds the three tensors as buffers. Under ``torch.compile`` ``linear`` is the one operator
 ``perf_workloads::quantized_linear``. GPU: our kernels, and the products of :mod:`perf_workloads.slidesparse.products`.
 CPU: the kernels' references in torch, and slid weights that stay uncompressed; INT8 sums are exact on both.
@@ -39,7 +42,7 @@ from perf_kernels.sparse_weights import (
     slide_weight,
 )
 from perf_workloads.slidesparse import products, schemes
-from perf_workloads.slidesparse.schemes import Scheme
+from perf_workloads.slidesparse.schemes import Epilogue, Scheme
 from perfgate.measure.notes import note
 
 #: The type of codes, by its name in a scheme.
@@ -121,11 +124,24 @@ def quantize_activations(x: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
     return slide(q.view(torch.uint8), scheme.group).view(q.dtype), scale
 
 
+def epilogue(scheme: Scheme, dtype: Any) -> Epilogue | None:
+    """Give what the product of sparse INT8 weights writes for tokens of a type; None for all other weights.
+
+    fp16 ends at 65504, which a sum times the weights' scale alone can pass where the result does not, and fp32 results
+    are not rounded to bf16: both have sums of int32, whatever the scheme says.
+    """
+    if scheme.group is None or scheme.codes != "int8":
+        return None
+    return scheme.epilogue if dtype is torch.bfloat16 else "int32"
+
+
 def linear(x: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | None, scheme: Scheme) -> Tensor:
     """Multiply tokens by a layer's weights.
 
     Dense weights on a GPU are scaled back, and the bias added, inside the product: FP8 in ``torch._scaled_mm``, which
-    gives bf16, and INT8 in a serving engine's own product.
+    gives bf16, and INT8 in a serving engine's own product. A sparse INT8 product with the epilogue "bf16" is rounded to
+    bf16 before the tokens' scale is applied, and again after it: an error of at most 2**-8 of the result without its
+    bias, and 2**-8 of the result, where the epilogue "int32" has the latter alone.
 
     Args:
         x: [..., K] bf16, fp16 or fp32.
@@ -152,9 +168,11 @@ def linear(x: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | None, scheme
         y = engine.call(
             q, packed.t(), row_scale[:, None], scale[:, None], x.dtype, None if bias is None else bias.to(x.dtype)
         )
+    elif epilogue(scheme, x.dtype) == "bf16":
+        y = _scale_rows(products.multiply_scaled(q, packed, scale, scheme)[:, : len(scale)], row_scale, bias)
     else:
         dequantize = dequantize_bias_reference if x.device.type == "cpu" else dequantize_bias
-        y = dequantize(products.multiply(q, packed, scheme), row_scale, scale, bias, x.dtype)
+        y = dequantize(products.multiply(q, packed, scheme.exact), row_scale, scale, bias, x.dtype)
     return y.view(shape)
 
 
@@ -216,6 +234,17 @@ def _quantize(x: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
     note("quantization", "reference in torch")
     parts = [quantize_rows_reference(part, dtype) for part in x.split(_REFERENCE_ROWS)]
     return torch.cat([q for q, _ in parts]), torch.cat([scale for _, scale in parts])
+
+
+def _scale_rows(scaled: Tensor, row_scale: Tensor, bias: Tensor | None) -> Tensor:
+    """Apply the tokens' scales and the bias to ``scaled: [M', N]`` bf16, M' >= M: [M, N], in place where that can be.
+
+    What was written column by column, or has columns that were added, needs a result of its own.
+    """
+    if scaled.device.type == "cpu":
+        return dequantize_bias_reference(scaled, row_scale, None, bias, scaled.dtype)
+    own = scaled[: len(row_scale)]
+    return dequantize_bias(own, row_scale, None, bias, own.dtype, out=own if own.is_contiguous() else None)
 
 
 def _engine_product(x: Tensor, scheme: Scheme) -> products.EngineProduct | None:

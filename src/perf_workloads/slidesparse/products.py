@@ -7,6 +7,9 @@ otherwise (``torch._int_mm`` gives half of its tokens/s on an H200). On a CPU sl
 kept uncompressed, and everything goes through ``torch._int_mm``, or for FP8 through a product of fp32. Nothing falls
 back to another product: what a product needs and does not get is an error. Which one ran is noted as ``product``.
 
+Products give sums, ``multiply``, or for a scheme whose epilogue is "bf16" sums that the weights' scales are applied to,
+``multiply_scaled``: cuSPARSELt does that to its accumulators, as fp32, before it rounds and writes them.
+
 Imports torch and triton: import it where it is used.
 """
 
@@ -77,12 +80,12 @@ class Algorithm:
     transposed: bool = False
 
 
-def default_algorithm(rows: int, outputs: int, columns: int, integer: bool) -> Algorithm:
+def default_algorithm(rows: int, outputs: int, columns: int, integer: bool, scaled: bool = False) -> Algorithm:
     """Give the algorithm for a shape that none was searched for."""
     return Algorithm()
 
 
-def shape_class(rows: int, outputs: int, columns: int, integer: bool) -> str:
+def shape_class(rows: int, outputs: int, columns: int, integer: bool, scaled: bool = False) -> str:
     """Name the shapes that share an algorithm, e.g. ``int8-37888x5376-8192``: one matrix of weights, and some rows.
 
     Args:
@@ -90,8 +93,11 @@ def shape_class(rows: int, outputs: int, columns: int, integer: bool) -> str:
         outputs: rows of weights, N.
         columns: columns of slid weights, K'.
         integer: whether codes are INT8; else they are FP8.
+        scaled: whether results are scaled and bf16, ``int8-to-bf16-…``: the library numbers its algorithms for each
+            type of results anew.
     """
-    return f"{'int8' if integer else 'fp8'}-{outputs}x{columns}-{rows_class(rows, CLASSES)}"
+    codes = "int8" if integer else "fp8"
+    return f"{codes}{'-to-bf16' if scaled else ''}-{outputs}x{columns}-{rows_class(rows, CLASSES)}"
 
 
 choose: Any = Chooser("sparse_matmul", default_algorithm, shape_class)
@@ -99,6 +105,8 @@ choose: Any = Chooser("sparse_matmul", default_algorithm, shape_class)
 
 def product_name(scheme: Scheme, device_type: str) -> str:
     """Name the product that a scheme's weights go through on a device, as it is noted."""
+    if scheme.epilogue == "bf16":
+        return f"{product_name(scheme.exact, device_type)}, scaled to bf16"
     if device_type == "cpu":
         return "torch._int_mm" if scheme.codes == "int8" else "fp32 product of fp8 codes"
     if scheme.group is not None:
@@ -112,7 +120,7 @@ def multiply(q: Tensor, packed: Tensor, scheme: Scheme) -> Tensor:
     Args:
         q: [M, K'] codes: quantised, and slid for a sparse scheme.
         packed: the weights, as :func:`perf_workloads.slidesparse.linear.pack_weight` gives them.
-        scheme: how they are kept.
+        scheme: how they are kept, with the epilogue "int32".
 
     Returns:
         [M'', N'], M'' >= M and N' >= N, int32 (exact) for INT8 and fp32 for FP8; maybe column by column.
@@ -128,32 +136,68 @@ def multiply(q: Tensor, packed: Tensor, scheme: Scheme) -> Tensor:
     return torch._scaled_mm(q, packed.t(), one, one, out_dtype=torch.float32, use_fast_accum=True)
 
 
-def multiply_sparse(q: Tensor, compressed: Tensor, algorithm: Algorithm | None = None) -> Tensor:
+def multiply_scaled(q: Tensor, packed: Tensor, scale: Tensor, scheme: Scheme) -> Tensor:
+    """Multiply codes of activations by packed sparse INT8 weights, and apply the weights' scales.
+
+    Args:
+        q: [M, K'] int8 codes, quantised and slid.
+        packed: the weights, as :func:`perf_workloads.slidesparse.linear.pack_weight` gives them.
+        scale: [N] fp32, of the weights.
+        scheme: how they are kept, with the epilogue "bf16".
+
+    Returns:
+        [M'', N'], M'' >= M and N' >= N, bf16: sums times scales as fp32, rounded once; maybe column by column.
+    """
+    note("product", product_name(scheme, q.device.type))
+    if q.device.type == "cpu":
+        return (torch._int_mm(q, packed.t()).float() * scale).bfloat16()
+    return multiply_sparse(q, packed, scale=scale)
+
+
+def multiply_sparse(
+    q: Tensor, compressed: Tensor, algorithm: Algorithm | None = None, *, scale: Tensor | None = None
+) -> Tensor:
     """Multiply codes by weights that cuSPARSELt compressed.
 
     Args:
         q: [M, K'] int8 or fp8 e4m3fn on an NVIDIA GPU; rows are padded to a multiple of 16.
         compressed: of [N', K'] weights.
         algorithm: how; by default what was tuned for this GPU and shape.
+        scale: [N] fp32, of INT8 weights: to apply it and write bf16.
 
     Returns:
-        [M', N'] int32 or fp32.
+        [M', N'] int32 or fp32, or bf16 where there is a scale.
     """
     note("cusparselt", str(torch.backends.cusparselt.version()))
     q = with_rows(q, multiple=ROW_MULTIPLE)
-    integer = q.dtype is torch.int8
+    integer, outputs = q.dtype is torch.int8, compressed.shape[0]
     if algorithm is None:
-        algorithm = choose(rows_class(len(q), CLASSES), compressed.shape[0], q.shape[1], integer)
-    sums = torch._cslt_sparse_mm(
+        algorithm = choose(rows_class(len(q), CLASSES), outputs, q.shape[1], integer, scale is not None)
+    product = torch._cslt_sparse_mm(
         compressed,
         q.t(),
-        out_dtype=torch.int32 if integer else torch.float32,
+        alpha=None if scale is None else _scale_of_all(scale, outputs),
+        out_dtype=sums_type(integer) if scale is None else torch.bfloat16,
         transpose_result=algorithm.transposed,
         alg_id=algorithm.alg_id,
         split_k=algorithm.split_k,
         split_k_mode=algorithm.split_k_mode,
     )
-    return sums if algorithm.transposed else sums.t()
+    return product if algorithm.transposed else product.t()
+
+
+def sums_type(integer: bool) -> Any:
+    """Give the type of sums of INT8 or FP8 products."""
+    return torch.int32 if integer else torch.float32
+
+
+def _scale_of_all(scale: Tensor, outputs: int) -> Tensor:
+    """Give a scale for each row of the weights, those that were added among them: the library reads that many.
+
+    It would take a single one for a number, and wait for the GPU to read it; but ``outputs`` is a multiple of 32.
+    """
+    missing = outputs - len(scale)
+    return scale if missing == 0 else torch.nn.functional.pad(scale, (0, missing))
 
 
 def with_rows(q: Tensor, *, at_least: int = 1, multiple: int = 1) -> Tensor:

@@ -42,6 +42,11 @@ def published_status(path: Path) -> dict[tuple[str, str, Point], str]:
         }
 
 
+def published_as(scheme: str) -> str:
+    """Give the scheme that stands for a form of it in what was published; any other as it is."""
+    return schemes.TO_BF16[scheme].exact.name if scheme in schemes.TO_BF16 else scheme
+
+
 def rate(record: Record) -> float | None:
     """Give what a stage is judged by: prompt tokens/s of a prefill, output tokens/s of a decode; None for a failure."""
     if not record.ok:
@@ -70,9 +75,10 @@ def speedup(stands: Mapping[Key, Record], key: Key, over: str | None = None) -> 
 
 def implausible(scheme: str, factor: float) -> bool:
     """Whether a speed-up over dense weights is larger than the hardware can give: a fault, not a result."""
-    return (
-        scheme in schemes.SCHEMES and schemes.find(scheme).group is not None and factor > schemes.find(scheme).ceiling
-    )
+    if scheme in (models.UNQUANTISED, models.VLLM_INT8):
+        return False
+    found = schemes.find(scheme)
+    return found.group is not None and factor > found.ceiling
 
 
 def _stage(name: str) -> Stage:

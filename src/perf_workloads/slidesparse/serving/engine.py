@@ -85,6 +85,8 @@ class Engine:
         on_gpu = torch.cuda.is_available()
         if on_gpu and options.get("load_format") == "dummy":
             self._llm.apply_model(draw_codes)
+        # Told by the layers, because what is replayed from a graph notes nothing.
+        self._epilogues = {each for found in self._llm.apply_model(epilogues) for each in found}
         self._memory = {"weight_bytes": sum(self._llm.apply_model(_weight_bytes))} if on_gpu else {}
 
     def run(self, load: Workload) -> dict[str, Any]:
@@ -153,6 +155,7 @@ class Engine:
             "graph_mode": getattr(graphs, "name", str(graphs)),
             "compilation": getattr(mode, "name", str(mode)),
             "scheduler": type(self._scheduler).__name__,
+            **({"epilogue": " | ".join(sorted(self._epilogues))} if self._epilogues else {}),
             **notes.texts(self._notes),
         }
 
@@ -213,6 +216,12 @@ def draw_codes(model: Any) -> int:
         scale.data.fill_(_DRAWN / _LARGEST_CODE)
         drawn += 1
     return drawn
+
+
+def epilogues(model: Any) -> list[str]:
+    """List what the products of a model's sparse INT8 layers write, "int32" or "bf16"; nothing without such layers."""
+    methods = [getattr(layer, "quant_method", None) for layer in model.modules()]
+    return sorted({found for each in methods if (found := getattr(each, "epilogue", None)) is not None})
 
 
 def _weight_bytes(model: Any) -> int:

@@ -11,15 +11,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from perf_workloads.slidesparse.schemes import SCHEMES
+from perf_workloads.slidesparse.schemes import DEFAULT_EPILOGUE, GROUPS, SCHEMES, TO_BF16, Scheme
 
 #: What vLLM calls our method of quantisation.
 METHOD = "slidesparse"
 #: Ways to serve a model: as it is, in every scheme of ours, and by vLLM's own INT8 layers.
 UNQUANTISED, VLLM_INT8 = "bf16", "vllm-int8"
-SERVED = (UNQUANTISED, *SCHEMES, VLLM_INT8)
-#: Of those the ones of the published run, and dense FP8.
-COMPARED = (UNQUANTISED, "int8-dense", "fp8-dense", "int8-2_4", "int8-2_6", "int8-2_8", "int8-2_10")
+SERVED = (UNQUANTISED, *SCHEMES, *TO_BF16, VLLM_INT8)
+#: Of those the ones of the published run, sparse ones in the form that is the default, and dense FP8.
+COMPARED = (
+    UNQUANTISED,
+    "int8-dense",
+    "fp8-dense",
+    *(Scheme("int8", group, DEFAULT_EPILOGUE).name for group in GROUPS),
+)
 
 _LLAMA = {
     "architectures": ["LlamaForCausalLM"],

@@ -1,7 +1,8 @@
 """How do vLLM's linear layers keep their weights as a scheme does, and multiply by them?
 
 Weights are read as floats (or drawn, with ``load_format="dummy"``) and converted once they are loaded, or read as
-codes from a checkpoint that ``perfgate-slidesparse convert`` wrote. Embeddings and the head stay as they are.
+codes from a checkpoint that ``perfgate-slidesparse convert`` wrote. Embeddings and the head stay as they are. Both
+forms of a sparse INT8 scheme have the same codes: a checkpoint is served in the one that ``scheme`` names.
 
 Imports vLLM, torch and triton: only :func:`perf_workloads.slidesparse.serving.plugin.register` imports it.
 """
@@ -19,8 +20,8 @@ from vllm.model_executor.utils import set_weight_attrs
 from vllm.platforms import current_platform
 
 from perf_workloads.slidesparse import products, schemes
-from perf_workloads.slidesparse.linear import TYPES, linear, pack_weight, quantize_weight, slid_width
-from perf_workloads.slidesparse.schemes import Scheme
+from perf_workloads.slidesparse.linear import TYPES, epilogue, linear, pack_weight, quantize_weight, slid_width
+from perf_workloads.slidesparse.schemes import Epilogue, Scheme
 from perf_workloads.slidesparse.serving.models import METHOD
 
 #: Layers with these names are converted, in an engine as in a checkpoint.
@@ -98,6 +99,8 @@ class SlideSparseLinearMethod(LinearMethodBase):  # type: ignore[misc]
 
     #: The method whose layers these are.
     quantization = METHOD
+    #: What the product of sparse INT8 weights writes; None for others.
+    epilogue: Epilogue | None = None
 
     def __init__(self, config: SlideSparseConfig, prefix: str) -> None:
         self.scheme, self.prune, self.prefix = config.scheme, config.prune, prefix
@@ -123,6 +126,7 @@ class SlideSparseLinearMethod(LinearMethodBase):  # type: ignore[misc]
                 f"{self.prefix}: stored codes cannot be cut along their inputs; serve the model on one device, or "
                 "convert its float weights when they are loaded"
             )
+        self.epilogue = epilogue(self.scheme, params_dtype)
         outputs = sum(output_partition_sizes)
         columns = slid_width(input_size_per_partition, self.scheme) if self.stored else input_size_per_partition
         self.columns = columns if self.stored else input_size

@@ -9,6 +9,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from perf_workloads.slidesparse import schemes
 from perf_workloads.slidesparse.serving import comparison, results
 from perf_workloads.slidesparse.serving.results import Key, Record
 from perf_workloads.slidesparse.serving.workloads import PASSES, STAGES, TOKENS, Point, Stage
@@ -25,7 +26,13 @@ _FIGURES = (
     "output_tokens",
     "weight_bytes",
 )
-_FACTS = ("engine", "torch", "backend", "graph_mode", "compilation", "product", "options")
+_FACTS = ("engine", "torch", "backend", "graph_mode", "compilation", "product", "epilogue", "options")
+
+#: What the rows of two forms of a scheme differ in.
+_FORMS = (
+    "Products of sparse INT8 weights write int32, which `dequantize_bias` scales back; those of `-bf16` apply the "
+    "weights' scales, and write bf16 (`epilogue`)."
+)
 
 Status = Mapping[tuple[str, str, Point], str]
 
@@ -69,6 +76,16 @@ class Table:
         return "ok" if record.ok else record.outcome.value.replace("_", " ")
 
 
+def in_every_form(names: Sequence[str], device: str, records: Iterable[Record]) -> list[str]:
+    """Put the other forms of schemes beside them that a device has results of."""
+    run = {record.key.scheme for record in records if record.key.device == device}
+    shown: list[str] = []
+    for name in names:
+        others = [other for other in (*schemes.SCHEMES, *schemes.TO_BF16) if other != name and other in run]
+        shown += [name, *(other for other in others if comparison.published_as(other) == comparison.published_as(name))]
+    return shown
+
+
 def markdown(table: Table, published: Status, rerun: str) -> str:
     """Write the report.
 
@@ -79,7 +96,10 @@ def markdown(table: Table, published: Status, rerun: str) -> str:
     """
     lines = [f"# Serving with SlideSparse on {table.device}", ""]
     lines += [f"- {name}: {' | '.join(found)}" for name in _FACTS if (found := _found(table, name))]
-    lines += [*_passes(table), "", "## Totals", "", *_totals(table), "", "## How runs ended", ""]
+    lines += [*_passes(table)]
+    if any(name in schemes.TO_BF16 for name in table.schemes):
+        lines += ["", _FORMS]
+    lines += ["", "## Totals", "", *_totals(table), "", "## How runs ended", ""]
     lines += ["The A100's published runs stand behind a slash where they did not end alike.", ""]
     for stage in STAGES:
         lines += [f"### {stage}", "", *_matrix(table, stage, _status_beside(table, published)), ""]
@@ -107,10 +127,10 @@ def to_csv(table: Table, published: Status) -> str:
                 (
                     *key,
                     table.status(key) if key in table.stands else "absent",
-                    published.get((key.model, key.scheme, key.point), ""),
+                    published.get((key.model, comparison.published_as(key.scheme), key.point), ""),
                     "" if factor is None else f"{factor:.4f}",
                     *(_number(record.figures.get(name)) for name in _FIGURES),
-                    *(record.facts.get(name, "") for name in _FACTS),
+                    *(record.fact(name) for name in _FACTS),
                     record.cause,
                     record.when,
                 )
@@ -145,7 +165,7 @@ def _matrix(table: Table, stage: Stage, cell: Callable[[Key], str]) -> Iterator[
 
 def _status_beside(table: Table, published: Status) -> Callable[[Key], str]:
     def cell(key: Key) -> str:
-        own, theirs = table.status(key), published.get((key.model, key.scheme, key.point))
+        own, theirs = table.status(key), published.get((key.model, comparison.published_as(key.scheme), key.point))
         return own if theirs is None or theirs == own or (own == ABSENT and theirs == "ok") else f"{own} / {theirs}"
 
     return cell
@@ -178,10 +198,12 @@ def _beside_published(table: Table) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     dense = comparison.PUBLISHED_RATES["int8-dense"]
     for scheme, theirs in comparison.PUBLISHED_RATES.items():
-        key = Key(table.device, comparison.PUBLISHED_MODEL, scheme, *point)
-        own = comparison.speedup(table.stands, key, "int8-dense")
-        shown = ABSENT if own is None else f"{own:.2f}"
-        yield f"| {scheme} | {theirs:,.0f} | {theirs / dense:.2f} | {_rate_shown(table)(key)} | {shown} |"
+        forms = [name for name in table.schemes if comparison.published_as(name) == scheme]
+        for name in forms or [scheme]:
+            key = Key(table.device, comparison.PUBLISHED_MODEL, name, *point)
+            own = comparison.speedup(table.stands, key, "int8-dense")
+            shown = ABSENT if own is None else f"{own:.2f}"
+            yield f"| {name} | {theirs:,.0f} | {theirs / dense:.2f} | {_rate_shown(table)(key)} | {shown} |"
 
 
 def _failures(table: Table, rerun: str) -> Iterator[str]:
@@ -197,7 +219,7 @@ def _failures(table: Table, rerun: str) -> Iterator[str]:
 
 
 def _found(table: Table, name: str) -> list[str]:
-    return sorted({record.facts[name] for record in table.stands.values() if name in record.facts})
+    return sorted({fact for record in table.stands.values() if (fact := record.fact(name))})
 
 
 def _rate_name(stage: Stage) -> str:

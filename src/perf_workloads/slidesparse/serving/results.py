@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from perf_workloads.slidesparse import schemes
 from perf_workloads.slidesparse.serving.workloads import Point, Stage
 from perfgate.errors import RunFileError
 from perfgate.model import Outcome
@@ -49,7 +50,7 @@ class Record:
         outcome: "passed", or how it failed.
         cause: why it failed, in one line.
         figures: by name, in base units; empty for a failure.
-        facts: engine, backend, graph mode and what else decided.
+        facts: engine, backend, graph mode, what sparse INT8 products write and what else decided.
     """
 
     key: Key
@@ -63,6 +64,11 @@ class Record:
     def ok(self) -> bool:
         """Whether it succeeded."""
         return self.outcome is Outcome.PASSED
+
+    def fact(self, name: str) -> str:
+        """Give a fact, "" if it is not known. Sparse INT8 products wrote int32 before there was an ``epilogue``."""
+        old = "int32" if name == "epilogue" and self.ok and _is_sparse_int8(self.key.scheme) else ""
+        return self.facts.get(name, old)
 
 
 def append(path: Path, record: Record) -> None:
@@ -125,6 +131,10 @@ def merge(sources: Iterable[Path], target: Path) -> int:
     partial.write_text("".join(f"{line}\n" for line in ordered), encoding="utf-8")
     os.replace(partial, target)
     return len(ordered)
+
+
+def _is_sparse_int8(name: str) -> bool:
+    return name in schemes.SCHEMES and schemes.find(name).codes == "int8" and schemes.find(name).group is not None
 
 
 def _line(record: Record) -> str:
