@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -57,6 +59,22 @@ def torch() -> ModuleType:
 def transformers(torch: ModuleType) -> ModuleType:
     """Give Hugging Face transformers, or skip."""
     return require("transformers")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def resting_heap() -> Iterator[None]:
+    """Set what is loaded aside once a module: each case on a CPU would look through all of it for garbage.
+
+    Not beside a GPU: the memory of a model that was set aside would not come back when the model is let go.
+    """
+    from perfgate.measure import cpu_memory
+
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        yield
+        return
+    with cpu_memory.resting_heap():
+        yield
 
 
 @pytest.fixture

@@ -244,11 +244,15 @@ def collected() -> Callable[..., frozenset[str]]:
 
 
 @pytest.fixture(scope="session")
-def cases_of(collected: Callable[..., frozenset[str]]) -> Callable[..., set[str]]:
-    """Give ``cases_of(*paths)``: the cases in files and folders of ``perf_tests``, without the names of files.
+def collected_of_systems(collected: Callable[..., frozenset[str]]) -> frozenset[str]:
+    """Give the ids of all cases in ``perf_tests`` but the static ones.
 
-    All but the static ones are collected together, once: importing what they import takes the longest.
+    They are collected together, once: importing what they import takes the longest.
     """
-    folders = sorted(path.parent.name for path in (ROOT / "perf_tests").glob("*/README.md"))
-    systems = [f"perf_tests/{name}" for name in folders]
-    return lambda *paths: {case.split("::")[1] for case in collected(*systems) if case.startswith(paths)}
+    return collected(*sorted(f"perf_tests/{path.parent.name}" for path in (ROOT / "perf_tests").glob("*/README.md")))
+
+
+@pytest.fixture(scope="session")
+def cases_of(collected_of_systems: frozenset[str]) -> Callable[..., set[str]]:
+    """Give ``cases_of(*paths)``: the cases in files and folders of ``perf_tests``, without the names of files."""
+    return lambda *paths: {case.split("::")[1] for case in collected_of_systems if case.startswith(paths)}

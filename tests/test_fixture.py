@@ -184,17 +184,19 @@ def test_pytest_benchmarks_own_comparison_stays_where_it_has_files(steady):
 def test_pedantic_rounds_are_judged_by_their_median(pytester):
     pytester.makepyfile(
         """
-        import time
+        import statistics, time
         def test_it(benchmark):
             assert benchmark.pedantic(time.sleep, args=(0.002,), rounds=5, iterations=2) is None
             assert len(benchmark.stats.stats.data) == 5
+            benchmark.report("median", statistics.median(benchmark.stats.stats.data), unit="s")
         """
     )
     pytester.runpytest_subprocess("--benchmark-compare", "--perf-json=run.json").assert_outcomes(passed=1)
     case = json.loads((pytester.path / "run.json").read_text())["cases"][0]
     assert case["method"]["clock"] == "pedantic"
     assert [metric["name"] for metric in case["metrics"]] == ["wall_time"]
-    assert 0.002 <= case["metrics"][0]["value"] < 0.02
+    # On a busy machine a sleep may take any time longer than it was asked for.
+    assert case["metrics"][0]["value"] == case["reported"][0]["value"] >= 0.002
 
 
 def test_a_case_that_times_nothing_is_not_a_pass(steady):

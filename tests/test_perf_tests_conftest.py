@@ -1,11 +1,16 @@
-"""Are long cases left alone until somebody gives them time, and are the options of the cases checked?"""
+"""What do all cases share? Long ones wait for time, options are checked, and what is loaded is set aside."""
 
 from __future__ import annotations
 
+import gc
 import shutil
+import sys
+import types
 from pathlib import Path
 
 import pytest
+
+from perfgate.measure import cpu_memory
 
 CONFTEST = Path(__file__).resolve().parents[1] / "perf_tests" / "conftest.py"
 CASES = """
@@ -17,6 +22,15 @@ def test_long(slow_budget_s):
 
 def test_weights(model_path):
     print(f"path: {model_path}")
+"""
+SET_ASIDE = """
+import gc
+import pytest
+from perfgate.measure.cpu_memory import IMMORTAL
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_case(number):
+    print(f"case {number}: {gc.get_freeze_count() > IMMORTAL}")
 """
 
 
@@ -50,3 +64,18 @@ def test_weights_come_from_a_folder_that_is_there(cases: pytest.Pytester) -> Non
     ran.stderr.fnmatch_lines(["ERROR: --model-path=gone: not a folder; give the one that holds config.json"])
     (cases.path / "here").mkdir()
     cases.runpytest("--model-path=here", "-s").stdout.fnmatch_lines(["*path: here*"])
+
+
+@pytest.mark.parametrize(("gpu", "aside"), [(False, True), (True, False)])
+def test_what_is_loaded_is_set_aside_for_a_module_but_not_beside_a_gpu(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, gpu: bool, aside: bool
+) -> None:
+    torch = types.SimpleNamespace(cuda=types.SimpleNamespace(is_available=lambda: gpu))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    shutil.copy(CONFTEST, pytester.path)
+    pytester.makepyfile(SET_ASIDE)
+    gc.unfreeze()
+    ran = pytester.runpytest("-s")
+    ran.assert_outcomes(passed=2)
+    ran.stdout.fnmatch_lines([f"*case 1: {aside}*", f"*case 2: {aside}*"])
+    assert gc.get_freeze_count() <= cpu_memory.IMMORTAL

@@ -127,7 +127,7 @@ def run_all(
     said: list[str] = []
     store = folder / "results.jsonl"
     ok = campaign.run(
-        [Job(model, "bf16", points, points)], "cpu", store, Settings(run_timeout_s=2), said.append, start, folder
+        [Job(model, "bf16", points, points)], "cpu", store, Settings(run_timeout_s=60), said.append, start, folder
     )
     return ok, said, results.read(store), (folder / f"{model}-bf16.log").read_text()
 
