@@ -475,28 +475,46 @@ def test_more_processes_than_were_used_are_asked_for() -> None:
     assert lines[-1] == "hint: use more processes: pytest --benchmark-compare --perf-processes=24 a.py::t"
 
 
+UNCLEAR = MetricVerdict("wall_time", "s", 1.1e-3, Verdict.INCONCLUSIVE, baseline=1e-3, change=0.1, limit=0.1)
+MORE = "use more processes: pytest --benchmark-compare --perf-processes=24 a.py::t a.py::u"
+
+
 @pytest.mark.parametrize(
-    ("other", "hint"),
+    ("now", "other", "hint"),
     [
-        ({}, "compare with the baseline's commit, both in turn: pytest --perf-ab=0a1b2c3 a.py::t a.py::u"),
+        ("9f8e7d6", {}, "compare with the baseline's commit, both in turn: pytest --perf-ab=0a1b2c3 a.py::t a.py::u"),
         (
-            {"baseline_commit": "4d5e6f7"},
-            "use more processes: pytest --benchmark-compare --perf-processes=24 a.py::t a.py::u",
+            "0a1b2c3+changes",
+            {},
+            "compare with the baseline's commit, both in turn: pytest --perf-ab=0a1b2c3 a.py::t a.py::u",
         ),
-        ({"key": "nvidia-h200"}, "use more processes: pytest --benchmark-compare --perf-processes=24 a.py::t a.py::u"),
-        ({"processes": 8}, "use more processes: pytest --benchmark-compare --perf-processes=24 a.py::t a.py::u"),
+        ("0a1b2c3", {}, MORE),
+        ("", {}, MORE),
+        ("9f8e7d6", {"baseline_commit": "4d5e6f7"}, MORE),
+        ("9f8e7d6", {"key": "nvidia-h200"}, MORE),
+        ("9f8e7d6", {"processes": 8}, MORE),
+        ("9f8e7d6", {"metrics": (UNCLEAR, dataclasses.replace(UNCLEAR, name="memory"))}, MORE),
     ],
-    ids=["one commit", "two commits", "a GPU", "some were not repeated to the end"],
+    ids=[
+        "another commit",
+        "changes",
+        "the same",
+        "no git",
+        "two baselines",
+        "a GPU",
+        "not repeated to the end",
+        "memory",
+    ],
 )
-def test_what_a_noisy_cpu_leaves_open_is_compared_with_the_commit(other: dict[str, Any], hint: str) -> None:
-    first = case("a.py::t", Verdict.INCONCLUSIVE, SLOWER, processes=12, key="cpu-a", baseline_commit="0a1b2c3")
+def test_what_a_noisy_cpu_leaves_open_is_compared_with_the_commit(now: str, other: dict[str, Any], hint: str) -> None:
+    first = case("a.py::t", Verdict.INCONCLUSIVE, UNCLEAR, processes=12, key="cpu-a", baseline_commit="0a1b2c3")
     second = dataclasses.replace(first, **{"case": "a.py::u"} | other)
-    assert text(make(first, second))[-1] == f"hint: {hint}"
+    assert text(make(first, second, commit=now))[-1] == f"hint: {hint}"
 
 
 def test_a_tree_that_was_never_committed_cannot_be_compared_with() -> None:
     changed = {"key": "cpu-a", "baseline_commit": "0a1b2c3+changes"}
-    lines = text(make(case("a.py::t", Verdict.INCONCLUSIVE, SLOWER, processes=12, **changed)))
+    lines = text(make(case("a.py::t", Verdict.INCONCLUSIVE, UNCLEAR, processes=12, **changed), commit="9f8e7d6"))
     assert lines[-1] == "hint: use more processes: pytest --benchmark-compare --perf-processes=24 a.py::t"
 
 

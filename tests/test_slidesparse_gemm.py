@@ -164,7 +164,17 @@ def test_checks_of_tuning_see_wrong_scales(cusparselt: Cusparselt, transposed: b
     assert (right.shape, right.dtype) == ((16, 64), torch.bfloat16)
     assert tuning.TUNABLE.check(right, got) == ""
     wrong = tuning.TUNABLE.launch(Algorithm(), q, weight, scale.flip(0))
-    assert "of the largest value, 0.00391 is allowed" in tuning.TUNABLE.check(right, wrong)
+    assert "elements differ from the default's by more than bf16 rounds" in tuning.TUNABLE.check(right, wrong)
+    # The smallest by itself: it would pass beside the largest.
+    place = divmod(int(right.abs().argmin()), right.shape[1])
+    got = right.clone()
+    got[place] = got[place] * 1.01 + 2.0**-133
+    assert tuning.TUNABLE.check(right, got) == (
+        f"1 of {right.numel()} elements differ from the default's by more than bf16 rounds"
+    )
+    got[place] = float("nan")
+    assert tuning.TUNABLE.check(right, got) != ""
+    assert "instead of" in tuning.TUNABLE.check(right, right[1:])
 
 
 def test_without_the_library_nothing_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,6 +217,26 @@ def test_scales_are_what_the_library_is_told(cusparselt: Cusparselt, algorithm: 
     assert call["out_dtype"] is torch.bfloat16
     assert call["alpha"].tolist() == scale.tolist() + [0.0] * (64 - outputs)
     assert (call["alpha"] is scale) == (outputs == 64)
+
+
+@pytest.mark.parametrize(
+    ("scale", "what"),
+    [
+        (torch.ones(64, dtype=torch.bfloat16), "[64] torch.bfloat16 on cpu with strides [1]"),
+        (torch.ones(65), "[65] torch.float32 on cpu with strides [1]"),
+        (torch.ones(128)[::2], "[64] torch.float32 on cpu with strides [2]"),
+        (torch.ones(64, 1), "[64, 1] torch.float32 on cpu with strides [1, 1]"),
+        (torch.ones(64, device="meta"), "[64] torch.float32 on meta with strides [1]"),
+    ],
+)
+def test_a_scale_that_the_library_would_misread_is_refused(scale: Any, what: str) -> None:
+    codes = torch.ones(64, 32, dtype=torch.int8)
+    with pytest.raises(ValueError) as raised:
+        products.multiply_scaled(codes[:16], codes, scale, find("int8-2_4-bf16"))
+    assert str(raised.value) == (
+        f"multiply_scaled: scale must be torch.float32 on cpu, contiguous, one dimension of at most 64; it is {what}. "
+        "A model that is cast to another type as a whole casts its scales, too: cast it before its layers are converted"
+    )
 
 
 def test_stored_algorithm_is_looked_up_by_class(cusparselt: Cusparselt, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ matters: s_a s_b alone can be below the smallest fp32 where the product of all t
 has applied s_b, ``y[m, n] = fma(acc[m, n], s_a[m], bias[n])``. A tile's row and column numbers are 64 bits wide: a
 prompt of 65536 tokens passes 2**31 elements at 37888 columns.
 
-A program reads all of its tile before it writes any, and nothing else: ``y`` may lie where ``acc`` does.
+An element is read before it is written, and by no other program: ``y`` may be ``acc`` itself.
 """
 
 from __future__ import annotations

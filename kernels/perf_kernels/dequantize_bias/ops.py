@@ -40,7 +40,8 @@ def dequantize_bias(
         bias: [N] bf16, fp16 or fp32, contiguous.
         dtype: of the result, bf16, fp16 or fp32.
         config: how to launch; by default what was tuned for this GPU, else what :func:`launch_config` chooses.
-        out: tensor to write to, [M, N] of ``dtype`` with unit column stride; its memory is its own, or that of ``acc``.
+        out: tensor to write to, [M, N] of ``dtype`` with unit column stride; its memory is its own, or its elements
+            are those of ``acc`` at the same addresses.
 
     Returns:
         ``y``: [M, N] ``dtype``.
@@ -59,6 +60,7 @@ def dequantize_bias(
     else:
         y = out
         check_out("dequantize_bias", "out", y, (rows, columns), dtype, acc.device)
+        _check_in_place(acc, y)
     if rows == 0 or columns == 0:
         return y
     launch_beside(acc, _launch, acc, row_scale, column_scale, bias, y, config)
@@ -119,6 +121,25 @@ def _check(
             f"dequantize_bias: bias must be {[columns]} torch.bfloat16, torch.float16 or torch.float32 "
             f"on {acc.device}, contiguous; it is {described(bias)}"
         )
+
+
+def _check_in_place(acc: torch.Tensor, y: torch.Tensor) -> None:
+    """Check that no accumulator is overwritten before it is read."""
+    if not acc.numel() or not y.numel():
+        return
+    (start, end), (other_start, other_end) = _span(acc), _span(y)
+    same = start == other_start and acc.stride() == y.stride() and acc.element_size() == y.element_size()
+    if start < other_end and other_start < end and not same:
+        raise ValueError(
+            f"dequantize_bias: out must have memory of its own, or the elements of acc at the same addresses; it is "
+            f"{described(y)} over {described(acc)}"
+        )
+
+
+def _span(tensor: torch.Tensor) -> tuple[int, int]:
+    """Give the addresses of a tensor's first byte and of the one after its last."""
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()
 
 
 def _fits(vector: torch.Tensor, acc: torch.Tensor, dtypes: tuple[torch.dtype, ...]) -> bool:

@@ -102,3 +102,31 @@ def test_wrong_out() -> None:
         f"dequantize_bias: out must be [2, 3] torch.bfloat16 on {where} with unit column stride; "
         f"it is [2, 3] torch.bfloat16 on {where} with strides [1, 2]"
     )
+
+
+def test_a_result_over_other_accumulators() -> None:
+    row_scale, _ = vectors(4, 8)
+    memory = torch.zeros(5 * 8, dtype=torch.bfloat16, device=DEVICE)
+    acc = memory[:32].view(4, 8)
+    where = str(torch.empty(0, device=DEVICE).device)
+    described = f"[4, 8] torch.bfloat16 on {where} with strides [8, 1]"
+    for start in (1, 8):
+        out = memory[start : start + 32].view(4, 8)
+        assert refusal(ValueError, dequantize_bias, acc, row_scale, None, out=out) == (
+            "dequantize_bias: out must have memory of its own, or the elements of acc at the same addresses; it is "
+            f"{described} over {described}"
+        )
+    wide = torch.zeros(4, 8, dtype=torch.int32, device=DEVICE)
+    narrow = wide.view(torch.bfloat16)[:, :8]
+    assert "over [4, 8] torch.int32" in refusal(
+        ValueError, dequantize_bias, wide, row_scale, torch.ones(8, device=DEVICE), out=narrow
+    )
+
+
+@pytest.mark.parametrize("start", [0, 32])
+def test_a_result_in_place_or_beside(start: int) -> None:
+    memory = torch.ones(64, dtype=torch.bfloat16, device=DEVICE)
+    out = memory[start : start + 32].view(4, 8)
+    scale = torch.tensor([1.0, 2.0, 3.0, 4.0], device=DEVICE)
+    assert dequantize_bias(memory[:32].view(4, 8), scale, None, out=out) is out
+    assert out.tolist() == [[each] * 8 for each in (1.0, 2.0, 3.0, 4.0)]

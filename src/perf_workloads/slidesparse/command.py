@@ -205,6 +205,9 @@ def _option(text: str) -> tuple[str, Any]:
 def _scheme(text: str) -> str:
     """Take ``2:8`` for ``2_8``, and the full name of a scheme as it is."""
     name = text.replace(":", "_")
+    if name in schemes.TO_BF16:
+        # Both forms have the same codes; which one multiplies is said when they are loaded.
+        raise argparse.ArgumentTypeError(f"convert weights of {text} as {schemes.find(name).exact.name}")
     if name not in schemes.SCHEMES and f"int8-{name}" not in schemes.SCHEMES:
         raise argparse.ArgumentTypeError(f"unknown scheme {text!r}")
     return name

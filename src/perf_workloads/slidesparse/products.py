@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from perf_kernels.arguments import described
 from perf_kernels.tuned import Chooser, rows_class
 from perf_workloads.slidesparse.schemes import Scheme
 from perf_workloads.slidesparse.shapes import TOKENS
@@ -147,7 +148,22 @@ def multiply_scaled(q: Tensor, packed: Tensor, scale: Tensor, scheme: Scheme) ->
 
     Returns:
         [M'', N'], M'' >= M and N' >= N, bf16: sums times scales as fp32, rounded once; maybe column by column.
+
+    Raises:
+        ValueError: the scale is not what the library reads, which asks for neither its type nor its size.
     """
+    if (
+        scale.dtype is not torch.float32
+        or scale.device != q.device
+        or scale.ndim != 1
+        or len(scale) > packed.shape[0]
+        or not scale.is_contiguous()
+    ):
+        raise ValueError(
+            f"multiply_scaled: scale must be torch.float32 on {q.device}, contiguous, one dimension of at most "
+            f"{packed.shape[0]}; it is {described(scale)}. A model that is cast to another type as a whole casts its "
+            f"scales, too: cast it before its layers are converted"
+        )
     note("product", product_name(scheme, q.device.type))
     if q.device.type == "cpu":
         return (torch._int_mm(q, packed.t()).float() * scale).bfloat16()

@@ -40,7 +40,7 @@ def for_run(run: Run, folder: str = ".") -> list[str]:
     for verdict in SEVERITY if run.compared else (Verdict.CORRUPT, Verdict.OUTCOME_CHANGED):
         group = [result for result in open_cases if result.verdict is verdict]
         if group:
-            hints += for_cases(verdict, group, open_cases, folder)
+            hints += for_cases(verdict, group, open_cases, folder, run.commit)
     if run.unused and _REMOVE not in hints:
         hints.append(_REMOVE)
     return list(dict.fromkeys(hints))
@@ -77,7 +77,11 @@ def for_sides(verdict: Verdict, group: Sequence[CaseResult], base: str, folder: 
 
 
 def for_cases(
-    verdict: Verdict, group: Sequence[CaseResult], everything: Sequence[CaseResult] = (), folder: str = "."
+    verdict: Verdict,
+    group: Sequence[CaseResult],
+    everything: Sequence[CaseResult] = (),
+    folder: str = ".",
+    commit: str = "",
 ) -> list[str]:
     """Give the next steps for cases of one verdict.
 
@@ -86,7 +90,11 @@ def for_cases(
         group: the cases.
         everything: all cases of the run; a file that is recorded again takes the others in it along.
         folder: path of pytest's root from where the user will type.
+        commit: that the cases ran at, "" if unknown.
     """
+    if verdict is Verdict.INCONCLUSIVE and (base := _commit_to_take_turns_with(group, commit)):
+        where = _selection(group, folder)
+        return [f"compare with the baseline's commit, both in turn: pytest --perf-ab={base}{where}"]
     if verdict is Verdict.CORRUPT and (own := _own_hints(group)):
         return own
     broken = [result for result in group if verdict in _EXPECTED_TO_RUN and broke(result) and not _refused(result)]
@@ -138,8 +146,6 @@ def _step(verdict: Verdict, group: Sequence[CaseResult], everything: Sequence[Ca
         case Verdict.CORRUPT:
             return "restore the baseline file named above: git restore FILE"
         case Verdict.INCONCLUSIVE:
-            if commit := _commit_to_take_turns_with(group):
-                return f"compare with the baseline's commit, both in turn: pytest --perf-ab={commit}{where}"
             return f"use more processes: pytest --benchmark-compare --perf-processes={_more(group)}{where}"
         case Verdict.THROTTLED:
             return f"compare again when the device is cool and idle: pytest --benchmark-compare{where}"
@@ -169,16 +175,18 @@ def _once_clean(group: Sequence[CaseResult], everything: Sequence[CaseResult]) -
     return ""
 
 
-def _commit_to_take_turns_with(group: Sequence[CaseResult]) -> str:
+def _commit_to_take_turns_with(group: Sequence[CaseResult], now: str) -> str:
     """Give the commit that all of these were recorded at, "" where more processes are the better advice.
 
-    After a whole confirmation on a CPU what is unclear is the machine, now and at recording. Two commits that run in
-    turn share one machine.
+    After a whole confirmation of wall times what is unclear is the machine, now and at recording. Two commits that run
+    in turn share one machine.
     """
     commits = {result.baseline_commit for result in group}
     commit = commits.pop() if len(commits) == 1 else ""
     confirmed = all(result.key.startswith("cpu-") and result.processes >= _USUAL_PROCESSES for result in group)
-    return commit if confirmed and "+" not in commit else ""
+    unclear = {each.name for result in group for each in result.metrics if each.verdict is Verdict.INCONCLUSIVE}
+    differs = now not in ("", commit) and "+" not in commit
+    return commit if confirmed and differs and unclear == {"wall_time"} else ""
 
 
 def _more(group: Sequence[CaseResult]) -> int:
