@@ -226,11 +226,12 @@ def test_the_tables_say_what_was_found_in_pairs() -> None:
     for line in (
         "| in pairs: comparisons of one case | 24 | 0 % | 0 % to 45.9 % | 6 |",
         "| in pairs: runs of the suite | 12 | 0 % | 0 % to 70.8 % | 3 |",
-        "| wall clock | 10% | own | 12 | 100 % | 29.2 % to 100 % | 2 of 2 | 0 % |",
-        "| wall clock | 10% | half | 12 | 100 % | 29.2 % to 100 % | 2 of 2 | 0 % |",
+        "| wall clock | 10% | own | 12 | 100 % | 29.2 % to 100 % | 2 of 2 | 0 % | +10.0 % |",
+        "| wall clock | 10% | half | 12 | 100 % | 29.2 % to 100 % | 2 of 2 | 0 % |  |",
         "| perfgate in pairs | 0 % | 0 % | 100 % | 100 % |",
-        f"| {next(iter(pool().cases))} | unchanged | own | 12 | 0 % | 0 % to 70.8 % | 3 |",
-        f"| {next(iter(pool().cases))} | 10% | half | 12 | 100 % | 8.55 % to 100 % | 1.5 |",
+        f"| {next(iter(pool().cases))} | unchanged | - | own | 12 | 0 % | 0 % to 70.8 % | 3 |",
+        f"| {next(iter(pool().cases))} | 10% | +10.0 % | own | 12 | 100 % | 8.55 % to 100 % | 1.5 |",
+        f"| {next(iter(pool().cases))} | 10% | - | half | 12 | 100 % | 8.55 % to 100 % | 1.5 |",
     ):
         assert line in markdown
     assert "wall clock   10%    own     12  100 %  29.2 % to 100 %   2 of 2     0 %" in text
@@ -270,6 +271,10 @@ def test_everything_is_written_as_json_and_to_the_terminal(
     assert case["power"]["10%"]["own"] == {
         "events": 12, "drawn": 12, "distinct": 1.5, "low": pytest.approx(0.0855, abs=1e-3), "high": 1.0,
     }  # fmt: skip
+    assert case["power"]["10%"]["achieved"] == pytest.approx(0.1)
+    assert (case["power"]["10%"]["crossed"], suite["in_pairs"]["crossed"]) == (False, False)
     assert suite["in_pairs"]["runs"]["events"] == 0
     assert cli.main([*asked, "--processes", "4", "--markdown"]) == 0
-    assert "| wall clock | 10% | own | 4 | 100 % | 29.2 % to 100 % | 1 of 1 | 0 % |" in capsys.readouterr().out
+    assert (
+        "| wall clock | 10% | own | 4 | 100 % | 29.2 % to 100 % | 1 of 1 | 0 % | +10.0 % |" in capsys.readouterr().out
+    )

@@ -112,6 +112,8 @@ def test_a_pool_too_small_for_a_whole_confirmation_says_so() -> None:
         "the pool is to have 17",
         "careful: in pairs, comparisons had 4 of their 12 pairs, and find less than the gate's; the pool is to have 24 "
         "processes on one device, all with extra work",
+        "careful: in pairs, comparisons of memory had 4 of their 12 pairs: memory that does not repeat exactly needs 8 "
+        "to be REGRESSED, unless none can follow, as here; more processes give more pairs",
     ]
     assert len(list(report.heading(analysis.analyse(pool(cases=1, processes=9), most=2, total=4)))) == 3
 

@@ -36,7 +36,8 @@ def add_parser(commands: Any) -> None:
         help=about,
         description=f"{about}. Runs the selection in fresh processes, unchanged and with real extra work. Then it "
         "plays the gate's own rules on them: those of stored baselines, and those of --perf-ab, where processes that "
-        "followed each other are pairs of base and head.",
+        "followed each other are pairs of base and head. There, a limit of wall time of exactly 10 %, which stored "
+        "baselines have where a test names none, is taken for not named and becomes 5 %.",
         usage="perfgate calibrate [SELECTION ...] [OPTIONS] [-- PYTEST_ARGUMENT ...]",
     )
     parser.add_argument("selection", metavar="SELECTION", nargs="*", help="paths and node ids of cases, as for pytest")

@@ -19,7 +19,7 @@ from perfgate.calibrate.deciding import Played
 from perfgate.calibrate.deciding_pairs import PairPlayer
 from perfgate.calibrate.figures import InPairs, PairFigures, PairPower
 from perfgate.calibrate.intervals import Rate, rate, together
-from perfgate.calibrate.pairing import in_turn
+from perfgate.calibrate.pairing import Pairs, in_turn
 from perfgate.calibrate.pool import Pool, PooledCase
 from perfgate.calibrate.steps import NONE, half_of
 from perfgate.model import FAILING, Limit, Verdict
@@ -34,15 +34,23 @@ class _Counted:
     Attributes:
         played: by the process that the run begins with.
         room: pairs that the pool holds for one run.
+        crossed: whether any took pairs on more than one device.
     """
 
     played: Mapping[int, Played]
     room: int
+    crossed: bool
 
     @property
     def taken(self) -> float:
         """Give the pairs that a comparison took, the mean."""
         return statistics.fmean(each.processes for each in self.played.values()) if self.played else math.nan
+
+    @property
+    def achieved(self) -> float:
+        """Give the change that the gate reports, the median; not a number where it reports none."""
+        changes = [each.change for each in self.played.values() if each.change is not None]
+        return statistics.median(changes) if changes else math.nan
 
     def ending(self, verdicts: Collection[Verdict]) -> Rate:
         """Give how many end with one of some verdicts."""
@@ -63,7 +71,12 @@ class _Draw:
         runs = in_turn(self.pool.processes, *player.sides(step), self.total)
         drawn = splits.thin(list(runs.items()), self.most)
         played = {first: player.play(pairs, step, self.total) for first, pairs in drawn}
-        return _Counted(played, max(map(len, runs.values()), default=0))
+        crossed = any(self._devices(pairs, played[first].processes) > 1 for first, pairs in drawn)
+        return _Counted(played, max(map(len, runs.values()), default=0), crossed)
+
+    def _devices(self, pairs: Pairs, taken: int) -> int:
+        """Count the devices that the first pairs of a run are of; those of one pair are of one."""
+        return len({self.pool.processes[number].device for number in pairs.base[:taken]})
 
 
 def count(pool: Pool, limit: Limit | None, most: int, total: int) -> InPairs | None:
@@ -83,14 +96,14 @@ def count(pool: Pool, limit: Limit | None, most: int, total: int) -> InPairs | N
     verdicts: Counter[str] = Counter()
     longest: dict[int, int] = {}
     failing: set[int] = set()
-    cases, room = [], 0
+    cases, room, crossed = [], 0, False
     for name, case in sorted(pool.cases.items()):
         plain = draw.play(PairPlayer(case, level, limit))
         verdicts.update(each.verdict.value for each in plain.played.values())
         for first, played in plain.played.items():
             longest[first] = max(longest.get(first, 1), played.processes)
         failing.update(first for first, played in plain.played.items() if played.verdict in FAILING)
-        room = max(room, plain.room)
+        room, crossed = max(room, plain.room), crossed or plain.crossed
         power = _powers(draw, case, level, limit)
         cases.append(PairFigures(name, plain.ending(FAILING), plain.ending(_UNDECIDED), plain.taken, power))
     if not longest:
@@ -103,6 +116,7 @@ def count(pool: Pool, limit: Limit | None, most: int, total: int) -> InPairs | N
         verdicts=dict(verdicts),
         pairs=min(room, total),
         taken=taken,
+        crossed=crossed,
     )
 
 
@@ -115,5 +129,6 @@ def _powers(draw: _Draw, case: PooledCase, level: float, limit: Limit | None) ->
         if (strict := half_of(step)) is not None:
             stricter = PairPlayer(case, level, strict)
             half, alarms = draw.play(stricter, step).ending(FAILING), draw.play(stricter).ending(FAILING)
-        found[step] = PairPower(own.ending(FAILING), half, alarms, min(own.room, draw.total))
+        pairs = min(own.room, draw.total)
+        found[step] = PairPower(own.ending(FAILING), half, alarms, pairs, own.achieved, own.crossed)
     return found

@@ -22,10 +22,12 @@ class Played:
     Attributes:
         verdict: on the case.
         processes: of now, the screening one included, that it took.
+        change: that the gate reports of the metric with the step, as a share; None where nobody asks for it.
     """
 
     verdict: Verdict
     processes: int
+    change: float | None = None
 
 
 class Player:

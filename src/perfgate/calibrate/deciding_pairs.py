@@ -16,7 +16,7 @@ from perfgate.calibrate.pool import PooledCase
 from perfgate.calibrate.steps import NONE
 from perfgate.measure.case import DEVICE_WALL_LIMIT
 from perfgate.measure.wall import WALL_LIMIT_CPU
-from perfgate.model import Limit, Measurement, Verdict
+from perfgate.model import CaseResult, Limit, Measurement, Verdict
 from perfgate.verdict.case import totals
 
 _UNNAMED = (WALL_LIMIT_CPU, DEVICE_WALL_LIMIT)
@@ -35,6 +35,7 @@ class PairPlayer:
         self._material = Material(case, limit)
         self._level = level
         self._named = limit is not None
+        self._metrics = {step: series.name for step, series in case.steps.items()}
 
     def sides(self, step: str = NONE) -> tuple[frozenset[int], frozenset[int]]:
         """Give the processes that measured the case, and those of them that can be the head with a step."""
@@ -55,7 +56,12 @@ class PairPlayer:
             result = judge.by_rule(baseline, head[:total], level=self._level, last=total == allowed)
             if result.verdict is not Verdict.INCONCLUSIVE:
                 break
-        return Played(result.verdict, total)
+        return Played(result.verdict, total, self._change(result, step))
+
+    def _change(self, result: CaseResult, step: str) -> float | None:
+        """Give the change in the metric that has the step, in the view that its verdict rests on."""
+        metric = next((each for each in result.metrics if each.name == self._metrics.get(step)), None)
+        return metric.change if metric is not None and metric.relative else None
 
     def _head(self, process: int, step: str) -> Measurement:
         measured = self._material.measurement(process, step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from perfgate.calibrate.intervals import Rate
@@ -79,12 +79,17 @@ class PairPower:
         half: with a limit of half the step; None for memory.
         half_alarms: comparisons of unchanged code that fail with that limit.
         pairs: that a comparison could take.
+        achieved: the change that the gate reports of the metric with the step, the median over the comparisons with
+            the limit of such a run, as a share of the base's. Not a number where the base's is 0.
+        crossed: whether a comparison took pairs on more than one device.
     """
 
     own: Rate
     half: Rate | None
     half_alarms: Rate | None
     pairs: int
+    achieved: float
+    crossed: bool
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,7 @@ class InPairs:
         verdicts: how many comparisons of unchanged code ended how.
         pairs: that a comparison of unchanged code could take.
         taken: pairs that a run of the suite took, the mean.
+        crossed: whether a comparison of unchanged code took pairs on more than one device.
     """
 
     cases: tuple[PairFigures, ...]
@@ -125,6 +131,7 @@ class InPairs:
     verdicts: Mapping[str, int]
     pairs: int
     taken: float
+    crossed: bool
 
 
 @dataclass(frozen=True)
@@ -174,8 +181,18 @@ class Suite:
     @property
     def few_pairs(self) -> tuple[int, int] | None:
         """Give the fewest and the most pairs that comparisons had, where the pool had not all that they take."""
-        if self.in_pairs is None:
-            return None
-        slowed = [power.pairs for case in self.in_pairs.cases for step, power in case.power.items() if share_of(step)]
-        had = [self.in_pairs.pairs, *slowed]
-        return (min(had), max(had)) if min(had) < self.total else None
+        return None if self.in_pairs is None else self._fewer([self.in_pairs.pairs, *self._pairs(memory=False)])
+
+    @property
+    def few_memory_pairs(self) -> tuple[int, int] | None:
+        """Give the same of comparisons with more memory in the head."""
+        return self._fewer(self._pairs(memory=True))
+
+    def _pairs(self, *, memory: bool) -> list[int]:
+        """Give the pairs that comparisons with a step could take, those of memory or those of time."""
+        cases = self.in_pairs.cases if self.in_pairs is not None else ()
+        steps = [(step, power.pairs) for case in cases for step, power in case.power.items()]
+        return [pairs for step, pairs in steps if (share_of(step) is None) == memory]
+
+    def _fewer(self, had: Sequence[int]) -> tuple[int, int] | None:
+        return (min(had), max(had)) if had and min(had) < self.total else None

@@ -7,14 +7,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from perfgate import units
-from perfgate.calibrate import cells
+from perfgate.calibrate import achieving, cells
 from perfgate.calibrate.figures import Suite
+from perfgate.calibrate.steps import memory_label, share_of
 from perfgate.calibrate.tables import tables
 from perfgate.report.table import layout
 from perfgate.units import count
 
 #: Columns of a terminal that a calibration is written for: as many as there are, within these.
 NARROWEST, WIDEST = 80, 120
+#: Pairs from which on the rank test lets the gate say REGRESSED while more can follow.
+_RANKED = 8
 
 
 def lines(suite: Suite, *, every: bool = False, width: int = WIDEST) -> Iterator[str]:
@@ -54,7 +57,7 @@ def _columns(table: cells.Table, width: int) -> Iterator[str]:
     below: list[str] = [""] * len(rows)
     if not columns[-1].figures and len(columns) > 1:
         title = columns.pop().heading
-        below = [f"  {title}: {row.pop()}" for row in rows]
+        below = [f"  {title}: {words}" if (words := row.pop()) else "" for row in rows]
     made = layout(columns, rows)
     long = any(len(row[0]) > made.widths[0] for row in rows)
     above = long or any(len(line) > width for row in rows for line in (made.heading(), *made.row(row)))
@@ -80,9 +83,11 @@ def markdown(suite: Suite, *, every: bool = False) -> Iterator[str]:
         yield ""
         yield f"**{table.title}**"
         yield ""
-        yield _markdown_row([column.heading or " " for column in table.columns])
-        yield _markdown_row(["---:" if column.figures else "---" for column in table.columns])
-        yield from map(_markdown_row, table.rows)
+        kept = [place for place in range(len(table.columns)) if any(row[place] for row in table.rows)]
+        columns = [table.columns[place] for place in kept]
+        yield _markdown_row([column.heading or " " for column in columns])
+        yield _markdown_row(["---:" if column.figures else "---" for column in columns])
+        yield from (_markdown_row([row[place] for place in kept]) for row in table.rows)
         if table.note:
             yield ""
             yield table.note
@@ -105,13 +110,29 @@ def heading(suite: Suite) -> Iterator[str]:
             f"gate's; the pool is to have {suite.processes + suite.total - suite.few}"
         )
     if suite.few_pairs is not None:
-        had = " to ".join(str(pairs) for pairs in dict.fromkeys(suite.few_pairs))
         yield (
-            f"careful: in pairs, comparisons had {had} of their {suite.total} pairs, and find less than the gate's; "
-            f"the pool is to have {2 * suite.total} processes on one device, all with extra work"
+            f"careful: in pairs, comparisons had {_between(suite.few_pairs)} of their {suite.total} pairs, and find "
+            f"less than the gate's; the pool is to have {2 * suite.total} processes on one device, all with extra work"
         )
+    if suite.few_memory_pairs is not None:
+        least, _ = suite.few_memory_pairs
+        needed = (
+            f": memory that does not repeat exactly needs {_RANKED} to be REGRESSED, unless none can follow, as here"
+        )
+        needed = needed if least < _RANKED else ""
+        amounts = [step.removeprefix(memory_label("")) for step in cells.steps(suite.cases) if share_of(step) is None]
+        other = f", or one step alone (--memory-steps {amounts[0]})," if len(amounts) > 1 else ""
+        yield (
+            f"careful: in pairs, comparisons of memory had {_between(suite.few_memory_pairs)} of their {suite.total} "
+            f"pairs{needed}; more processes{other} give more pairs"
+        )
+    yield from achieving.careful(suite)
     if len(suite.commits) > 1:
         yield f"careful: measured at {len(suite.commits)} commits ({', '.join(suite.commits)})"
+
+
+def _between(pairs: tuple[int, int]) -> str:
+    return " to ".join(str(number) for number in dict.fromkeys(pairs))
 
 
 def _markdown_row(texts: Sequence[str]) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from perfgate import units
-from perfgate.calibrate import cells, pair_tables
+from perfgate.calibrate import achieving, cells, pair_tables
 from perfgate.calibrate.figures import CaseFigures, PairFigures, Suite
 from perfgate.calibrate.intervals import Rate
 from perfgate.calibrate.steps import share_of
@@ -49,10 +47,11 @@ def _alarms(suite: Suite) -> cells.Table:
     if suite.in_pairs is not None:
         pairs = suite.in_pairs
         rows.append(("in pairs: comparisons of one case", str(pairs.alarms.drawn), *cells.figures(pairs.alarms)))
+        crossed = pair_tables.CROSSED if pairs.crossed else ""
         rows.append(("in pairs: runs of the suite", str(pairs.runs.drawn), *cells.figures(pairs.runs)))
         note += (
             f" In pairs of base and head (--perf-ab): {_words(pairs.verdicts)}. A run took {pairs.taken:.1f} pairs on "
-            "average, and the pool is worth as many runs as have room in it one beside the other."
+            f"average, and the pool is worth as many runs as have room in it one beside the other.{crossed}"
         )
     return cells.Table(
         "False alarms on unchanged code",
@@ -76,7 +75,7 @@ def _power(suite: Suite, steps: Sequence[str]) -> cells.Table:
             if not found:
                 continue
             powers = [power for _, power in found]
-            achieved = [power.achieved for power in powers if not math.isnan(power.achieved)]
+            achieved = [power.achieved for power in powers]
             halves = [power.half for power in powers if power.half is not None]
             alarms = [case.half_alarms[step] for case, _ in found if step in case.half_alarms]
             rows.append(
@@ -84,12 +83,13 @@ def _power(suite: Suite, steps: Sequence[str]) -> cells.Table:
                     name,
                     step,
                     str(len(found)),
-                    units.percent(statistics.median(achieved)) if achieved else units.NOTHING,
+                    achieving.median(achieved),
                     cells.share([power.own for power in powers]),
                     cells.reached([power.own for power in powers]),
                     cells.share(halves),
                     cells.reached(halves),
                     cells.share(alarms),
+                    achieving.by_case(achieved),
                 )
             )
     return cells.Table(
@@ -104,12 +104,13 @@ def _power(suite: Suite, steps: Sequence[str]) -> cells.Table:
             Column("at half"),
             Column(f"in {units.share(cells.WANTED)}"),
             Column("alarms"),
+            Column("achieved by case", figures=False),
         ),
         tuple(rows),
         "found: share of comparisons that fail with each case's own limit, which forbids a verdict on a smaller step; "
         f"in {units.share(cells.WANTED)}: cases in which at least so many are found; at half: the same with a limit of "
         "half the step, and the false alarms that unchanged code raises then. achieved: what the extra work really "
-        "added, the median.",
+        "added, the median over the cases; by case, the least and the most.",
     )
 
 
