@@ -34,7 +34,8 @@ How small a slow-down is found on these 60 (limit 10 %, 1000 draws a case; in br
 all views leave it open): by 15 %, two Python functions 100 % (100 %), two matrix products 66 and 90 % (30 and 69 %),
 attention 81 % (59 %); by 10 %, which is the limit itself, 19 to 41 % (10 to 41 %). With base and head of one run
 (:mod:`perfgate.ab.judge`: limit 5 %, noise 2 %; both sides drawn from the 60, 12 each, 2000 times), 10 % is found in
-100 %, in 95 and 99 % (47 and 90 %) and in 97 % (86 %), and of unchanged code only the clone raises alarms, in 3.
+100 %, in 95 and 99 % (47 and 90 %) and in 97 % (86 %), and of unchanged code only the clone raises alarms, in 3. On a
+busier machine pairs find less: README, "How often is the gate wrong?".
 
 Why a stored baseline is not judged as strictly as that: with a limit of 5 % and a noise of 2 % it would find 43 to
 100 % of slow-downs by 10 %. But with the load of the 50 other processes 2 and 12 % of unchanged matrix products and 3 %
