@@ -188,21 +188,20 @@ def test_command_that_fails(source: Path, tmp_path: Path, capsys: pytest.Capture
     )
 
 
-def test_forms_of_a_scheme_share_a_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "why"),
+    [
+        ("3:8", "unknown scheme '3:8'"),
+        # Both forms share a checkpoint.
+        ("int8-2:8-bf16", "convert weights of int8-2:8-bf16 as int8-2_8"),
+    ],
+)
+def test_command_with_a_scheme_that_is_none_of_weights(
+    capsys: pytest.CaptureFixture[str], scheme: str, why: str
+) -> None:
     with pytest.raises(SystemExit) as caught:
-        command.main(["convert", "a", "b", "--scheme", "int8-2:8-bf16"])
+        command.main(["convert", "a", "b", "--scheme", scheme])
     assert caught.value.code == 4
     assert capsys.readouterr().err == (
-        "perfgate-slidesparse convert: argument --scheme: convert weights of int8-2:8-bf16 as int8-2_8\n"
-        "hint: perfgate-slidesparse convert --help\n"
-    )
-
-
-def test_command_with_a_scheme_that_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        command.main(["convert", "a", "b", "--scheme", "3:8"])
-    assert caught.value.code == 4
-    assert capsys.readouterr().err == (
-        "perfgate-slidesparse convert: argument --scheme: unknown scheme '3:8'\n"
-        "hint: perfgate-slidesparse convert --help\n"
+        f"perfgate-slidesparse convert: argument --scheme: {why}\nhint: perfgate-slidesparse convert --help\n"
     )
