@@ -205,6 +205,12 @@ class Project:
         self.baseline_file().write_text(json.dumps(data))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let what a test draws not depend on the tests before it."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.manual_seed(0)
+
+
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no pytest that a test starts take itself for an xdist worker of this run, or write as it does in CI."""
