@@ -25,6 +25,8 @@ METHODS = {
     "wall": [{"clock": "wall", "memory": "requested"}],
     "compiler": [{"clock": "compiler", "figures": "1"}],
 }
+#: Figures that a clock's method measures.
+OF_A_CLOCK = frozenset({"device_time", "wall_time", "memory", "registers"})
 
 
 def test_there_are_baselines() -> None:
@@ -36,6 +38,10 @@ def test_baselines_can_be_read_and_are_of_todays_method(key: str, module: str) -
     loaded = STORE.load(key, module)
     assert not loaded.damages
     for case, baseline in loaded.cases.items():
+        if not baseline.method:
+            # What a case records itself, or running out of memory, is no figure of a clock of ours.
+            assert OF_A_CLOCK.isdisjoint(metric.name for metric in baseline.metrics), case
+            continue
         known = [{**method, "version": METHOD_VERSION} for method in METHODS[baseline.method["clock"]]]
         assert baseline.method in known, case
 

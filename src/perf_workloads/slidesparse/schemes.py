@@ -21,7 +21,7 @@ GROUPS = (4, 6, 8, 10)
 #: one of the two figures, and no result.
 PLAUSIBLE = 1.1
 #: The form of sparse INT8 that campaigns serve and reports show where nobody names schemes.
-DEFAULT_EPILOGUE: Epilogue = "int32"
+DEFAULT_EPILOGUE: Epilogue = "bf16"
 
 
 @dataclass(frozen=True)
