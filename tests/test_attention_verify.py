@@ -158,8 +158,8 @@ def raises(error: Exception) -> Any:
     ("error", "refused"),
     [
         (RuntimeError("wrong on this GPU (see #640)"), "wrong on this GPU (see #640)"),
-        # It went on to its inputs, of which there are none.
-        (AttributeError("'NoneType' object has no attribute 'shape'"), ""),
+        # It went on to compute.
+        (AttributeError("'types.SimpleNamespace' object has no attribute 'device'"), ""),
     ],
 )
 def test_gradients_that_fla_refuses_are_a_reason_to_skip(
@@ -177,6 +177,27 @@ def test_gradients_that_fla_refuses_are_a_reason_to_skip(
     assert str(raised.value) == "fla refuses the gradients of fla_chunk: wrong on this GPU (see #640)"
     skip_unless_it_runs(config, gradients=False)
     skip_unless_it_runs(decoder("gated_deltanet_kda", "cuda", vocabulary=16, positions=8))
+
+
+@pytest.mark.parametrize("tilelang", [False, True], ids=["triton", "tilelang"])
+def test_fla_is_asked_about_gradients_with_what_it_chooses_kernels_by(
+    monkeypatch: pytest.MonkeyPatch, tilelang: bool
+) -> None:
+    """Where tilelang is installed fla computes what its Triton kernel refuses, if shapes and types suit it."""
+    chunk_o = pytest.importorskip("fla.ops.common.chunk_o", reason="fla is not installed: pip install fla-core einops")
+    from fla.ops.common.backends import CommonTileLangBackend
+
+    # Hopper with Triton 3.6.
+    for name, value in (("IS_NVIDIA_HOPPER", True), ("TRITON_ABOVE_3_4_0", True), ("TRITON_ABOVE_3_7_1", False)):
+        monkeypatch.setattr(chunk_o, name, value)
+    computed = []
+    monkeypatch.delenv("FLA_TILELANG", raising=False)
+    monkeypatch.setattr(CommonTileLangBackend, "is_available", staticmethod(lambda: tilelang))
+    monkeypatch.setattr(CommonTileLangBackend, "default_enable", True)
+    monkeypatch.setattr(CommonTileLangBackend, "chunk_bwd_dqkwg", lambda self, **tensors: computed.append(tensors))
+    refused = delta_net.gradients_refused("fla_chunk")
+    assert bool(computed) is tilelang
+    assert ("#640" in refused) is not tilelang
 
 
 KERNELS = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -115,18 +116,20 @@ def short_convolution(x: torch.Tensor, weight: torch.Tensor, *, fla: bool) -> to
 def gradients_refused(implementation: str) -> str:
     """Give why fla would refuse the gradients of an implementation on this machine; "" if it would not.
 
-    fla raises in the first backward pass, after minutes of tuning forward kernels. It does so before it looks at a
-    tensor, so it is asked without any.
+    fla raises in the first backward pass, after minutes of tuning forward kernels, so it is asked without tensors. Its
+    tilelang kernels, where they are installed, go before what it refuses; it chooses them by shapes and types, which
+    what it is given has.
     """
     if implementation != "fla_chunk":
         return ""
     backward = _fla(implementation, "fla.ops.common.chunk_o", "chunk_bwd_dqkwg")
+    heads = SimpleNamespace(shape=(1, 64, 1, 64), dtype=torch.bfloat16)
     try:
-        backward(q=None, k=None, v=None, do=None, h=None, dh=None, g=0)
+        backward(q=heads, k=heads, v=heads, do=heads, h=heads, dh=heads, g=heads)
     except RuntimeError as error:
         return str(error)
     except AttributeError:
-        # It went on to read the shape of a tensor.
+        # It went on to the device, which nothing here has: it would compute.
         return ""
     return ""
 
