@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
+from perf_kernels.dequantize_bias import dequantize_bias_reference  # noqa: E402
 from perf_workloads.slidesparse import MODELS, SCHEMES, TO_BF16, TOKENS, Layer, Scheme, cases, products  # noqa: E402
 from perf_workloads.slidesparse.linear import linear, quantize_activations, slid_width  # noqa: E402
 from perf_workloads.slidesparse.products import Algorithm, shape_class  # noqa: E402
@@ -289,6 +290,69 @@ def test_sparse_checks_compare_every_element() -> None:
     sums[11, 333] += 1
     plain, _ = quantize_activations(x, weights.scheme.dense)
     assert cases.sums_error(sums, plain, weights) == float("inf")
+
+
+def large_sums(name: str) -> Any:
+    """Give exact sums, fp64, many of them beyond what fp32 holds."""
+    scheme = find(name)
+    x, weights = cases.draw_large(64, Layer(18944, 32), scheme, "cpu")
+    q, scale = quantize_activations(x, scheme.dense)
+    assert torch.equal(scale, torch.ones(64))
+    assert torch.equal(weights.scale, torch.ones(32))
+    return q.double() @ weights.dense.double().t()
+
+
+@pytest.mark.parametrize("name", ["int8-2_4", "int8-2_8"])
+def test_large_sums_tell_ways_to_round_apart(name: str) -> None:
+    """Sums of both signs lie on both sides of 2**24, odd ones among them, and fp32 rounds them up and down."""
+    exact = large_sums(name)
+    assert torch.equal(exact, exact.int().double())
+    for sign in (1, -1):
+        large = sign * exact > 2**24
+        assert large.any()
+        assert ((sign * exact > 0) & ~large).any()
+        assert (large & (exact % 2 == 1)).any()
+    assert exact.abs().max() > 2**25
+    rounded = exact.float().double()
+    away = rounded.abs() > exact.abs()
+    assert away.any()
+    assert (~away & (rounded != exact)).any()
+
+
+def test_checks_of_large_sums_tell_what_is_wrong() -> None:
+    exact = large_sums("int8-2_4").int()
+    right = exact.float().int()
+    assert cases.large_sums_fault(right, exact) == ""
+    beyond = int((right != exact).sum())
+
+    fault = cases.large_sums_fault(exact, exact)
+    assert f"{beyond} of {exact.numel()} sums are not the exact ones rounded to fp32, 0 of them within 2**24" in fault
+    assert f"Of {beyond} sums that fp32 does not hold {beyond} are exact, 0 rounded to nearest even and" in fault
+    row, column = (int(each) for each in (right != exact).nonzero()[0])
+    first = f"first at [{row}, {column}]: {int(exact[row, column])} instead of {int(right[row, column])}, exactly"
+    assert first in fault
+
+    towards_zero = torch.nextafter(exact.float(), torch.zeros(())).double()
+    cut = torch.where(right.abs() > exact.abs(), towards_zero, right.double()).int()
+    assert f"and {beyond} what cutting off gives" in cases.large_sums_fault(cut, exact)
+
+    small = right.clone()
+    row, column = (int(each) for each in (exact.abs() < 2**24).nonzero()[-1])
+    small[row, column] += 1
+    assert cases.large_sums_fault(small, exact).startswith(
+        f"1 of {exact.numel()} sums are not the exact ones rounded to fp32, 1 of them within 2**24; first at "
+        f"[{row}, {column}]: {int(small[row, column])} instead of {int(right[row, column])}"
+    )
+
+
+def test_sums_that_are_rounded_to_fp32_give_the_same_layer() -> None:
+    """Dequantising begins with that rounding."""
+    exact = large_sums("int8-2_4").int()
+    rounded = exact.float().int()
+    assert not torch.equal(rounded, exact)
+    scales = torch.rand(64), torch.rand(32)
+    results = [dequantize_bias_reference(sums, *scales, dtype=torch.float32) for sums in (exact, rounded)]
+    assert torch.equal(*results)
 
 
 def test_dense_in_parts_is_the_same() -> None:

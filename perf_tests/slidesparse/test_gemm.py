@@ -1,17 +1,19 @@
 """Products of quantised tokens and weights, dense and 2:L sparse, for the layers of four served models.
 
-Sums alone: int32 of INT8, fp32 of FP8. A sparse INT8 product equals the dense one bit for bit. By default gate_up and
-down of Qwen2.5-7B at all numbers of tokens, the other layers at two; the rest of the grid with ``--slow-budget``.
+Sums alone: int32 of INT8, fp32 of FP8. A sparse INT8 product equals the dense one bit for bit; sums beyond 2**24, which
+no drawn tensors give, have a case of their own. By default gate_up and down of Qwen2.5-7B at all numbers of tokens, the
+other layers at two; the rest of the grid with ``--slow-budget``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from perf_workloads.slidesparse import MODELS, SCHEMES, TO_BF16, TOKENS
+from perf_workloads.slidesparse import MODELS, SCHEMES, TO_BF16, TOKENS, Layer
 
 MODEL, LAYERS = "Qwen2.5-7B", ("gate_up", "down")
 #: What runs by default: numbers of tokens of those layers in FP8, and of all others in some schemes.
@@ -52,6 +54,10 @@ SCALED = [
     for scheme in SCALED_SCHEMES
     for tokens in SCALED_TOKENS
 ]
+#: Of sums beyond 2**24: with the default algorithm and, of 8192 tokens, with one that was searched.
+LARGE_SCHEMES, LARGE_TOKENS = ("int8-2_4", "int8-2_8"), (64, 8192)
+#: Largest cosine of a token and a row of weights: those of 2048 numbers that are drawn apart reach some 0.12.
+COSINE = 0.2
 CPU = [
     pytest.param("Llama3.2-1B", "o", scheme, 64, id=f"{scheme}-Llama3.2-1B-o-64")
     for scheme in ("int8-dense", "int8-2_4", "int8-2_8")
@@ -139,6 +145,69 @@ def test_sparse_hardware_runs(require_cusparselt: Callable[[str], None], slidesp
 
     assert profile.calls("aten::_cslt_sparse_mm") == 1
     assert profile.calls("aten::_int_mm") == profile.calls("aten::_scaled_mm") == profile.calls("aten::mm") == 0
+
+
+@pytest.mark.sm80
+@pytest.mark.usefixtures("slidesparse")
+@pytest.mark.parametrize("tokens", LARGE_TOKENS)
+@pytest.mark.parametrize("scheme", LARGE_SCHEMES)
+def test_sums_beyond_fp32(require_cusparselt: Callable[[str], None], scheme: str, tokens: int) -> None:
+    """Sums of cuSPARSELt are exact up to 2**24 and rounded to fp32 beyond, which changes nothing that a layer gives."""
+    require_cusparselt(scheme)
+    from perf_kernels.dequantize_bias import dequantize_bias
+    from perf_workloads.slidesparse.cases import large_sums_fault
+    from perf_workloads.slidesparse.products import Algorithm, multiply_sparse
+
+    q, row_scale, weights, exact = large_sums(scheme, tokens, MODELS[MODEL]["down"], "cuda")
+
+    def scaled_back(sums: Any) -> Any:
+        return dequantize_bias(sums, row_scale, weights.scale, dtype=row_scale.dtype)
+
+    algorithms = {"stored": None, "default": Algorithm(), "default, row by row": Algorithm(transposed=True)}
+    for name, algorithm in algorithms.items():
+        sums = multiply_sparse(q, weights.packed, algorithm)
+        fault = large_sums_fault(sums, exact)
+        assert not fault, f"{name} algorithm: {fault}"
+        assert scaled_back(sums).equal(scaled_back(exact)), f"{name} algorithm: another layer"
+
+
+@pytest.mark.cpu
+@pytest.mark.usefixtures("slidesparse")
+@pytest.mark.parametrize("scheme", LARGE_SCHEMES)
+def test_cpu_sums_beyond_fp32(scheme: str) -> None:
+    """On a CPU all sums are exact."""
+    from perf_workloads.slidesparse.products import multiply
+
+    q, _, weights, exact = large_sums(scheme, 64, Layer(MODELS[MODEL]["down"].inputs, 64), "cpu")
+
+    assert multiply(q, weights.packed, weights.scheme).equal(exact)
+
+
+@pytest.mark.parametrize(
+    "device", [pytest.param("cpu", marks=pytest.mark.cpu), pytest.param("cuda", marks=pytest.mark.sm80)]
+)
+def test_tokens_are_not_weights(slidesparse: Any, device: str) -> None:
+    """No token is a row of the weights, or near one: sums of squares are larger than any that a layer has."""
+    model, layer = "Llama3.2-1B", "o"
+    weights = slidesparse.weights(model, layer, SCHEMES["int8-dense"], device).dense.float()
+    x = slidesparse.tokens(512, model, layer, device).float()
+
+    cosines = (x / x.norm(dim=1, keepdim=True)) @ (weights / weights.norm(dim=1, keepdim=True)).t()
+
+    assert cosines.abs().max().item() < COSINE
+
+
+def large_sums(scheme: str, tokens: int, layer: Layer, device: str) -> tuple[Any, Any, Any, Any]:
+    """Give tokens' codes with their scales, weights, and their exact sums on both sides of 2**24, as fp64 says."""
+    from perf_workloads.slidesparse.cases import draw_large, sums_error
+    from perf_workloads.slidesparse.linear import quantize_activations
+    from perf_workloads.slidesparse.products import multiply
+
+    x, weights = draw_large(tokens, layer, SCHEMES[scheme], device)
+    plain, row_scale = quantize_activations(x, weights.scheme.dense)
+    exact = multiply(plain, weights.dense, weights.scheme.dense)
+    assert sums_error(exact, plain, replace(weights, scheme=weights.scheme.dense)) == 0
+    return quantize_activations(x, weights.scheme)[0], row_scale, weights, exact
 
 
 def measure(

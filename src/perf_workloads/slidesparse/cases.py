@@ -25,6 +25,8 @@ _SCALED_AT_ONCE = 1024
 _CHECKED_COLUMNS = 64
 #: Error of FP8 sums over their size: tensor cores add up with some 14 bits, and cut off what is below.
 FP8_ERROR = 0.05
+#: Up to here fp32 holds every integer.
+_FP32_INTEGERS = 2**24
 #: Largest error of a scaled product, see :func:`scaled_error`.
 SCALED_ERROR = 1.001
 
@@ -59,6 +61,10 @@ def draw_weights(layer: Layer, scheme: Scheme, device: str, seed: int = 0) -> We
     """Draw a layer's weights, ~ N(0, 1 / K), pruned as the scheme asks for."""
     weight = random_weight(layer.outputs, layer.inputs, torch.bfloat16, device, seed) * layer.inputs**-0.5
     bias = random_rows(1, layer.outputs, torch.bfloat16, device, seed)[0] if layer.bias else None
+    return _kept(weight, bias, scheme)
+
+
+def _kept(weight: Tensor, bias: Tensor | None, scheme: Scheme) -> Weights:
     if scheme.group is not None:
         weight = prune_weight(weight, scheme.group)
     dense, scale = quantize_weight(weight, scheme.dense)
@@ -67,8 +73,25 @@ def draw_weights(layer: Layer, scheme: Scheme, device: str, seed: int = 0) -> We
 
 
 def draw_tokens(tokens: int, layer: Layer, device: str, seed: int = 1) -> Tensor:
-    """Draw activations [tokens, K] bf16 ~ N(0, 1)."""
+    """Draw activations [tokens, K] bf16 ~ N(0, 1); of another seed than the weights, whose rows they were otherwise."""
     return random_rows(tokens, layer.inputs, torch.bfloat16, device, seed)
+
+
+def draw_large(tokens: int, layer: Layer, scheme: Scheme, device: str, seed: int = 2) -> tuple[Tensor, Weights]:
+    """Draw tokens [tokens, K] bf16 and INT8 weights whose sums lie on both sides of 2**24 and of -2**24, even and odd.
+
+    Values are codes: from 64 to 127 in weights, the same sign in a row, and from 0 to a number that rises from token to
+    token in tokens. One of 127 in each row makes every scale 1.
+    """
+    generator = torch.Generator(device=device).manual_seed(seed)
+    drawn = functools.partial(torch.rand, device=device, generator=generator)
+    weight = 64 + (drawn(layer.outputs, layer.inputs) * 64).floor()
+    weight[:, 0] = 127
+    weight[1::2].neg_()
+    most = torch.linspace(2, 127, tokens, device=device)[:, None]
+    x = (drawn(tokens, layer.inputs) * (most + 1)).floor()
+    x[:, 0] = 127
+    return x.bfloat16(), _kept(weight.bfloat16(), None, scheme)
 
 
 def measured(benchmark: Any, call: Any, *arguments: Any) -> tuple[Tensor, str]:
@@ -87,7 +110,8 @@ def sums_error(sums: Tensor, q: Tensor, weights: Weights) -> float:
         q: [M, K] codes of the same tokens, not slid.
         weights: the layer's.
 
-    Sparse INT8 is compared with dense INT8 in full, everything else with fp64 in 64 columns.
+    Sparse INT8 is compared with dense INT8 in full, everything else with fp64 in 64 columns. Bit for bit holds up to
+    2**24, far above what drawn tensors give: for larger sums there is :func:`large_sums_fault`.
     """
     rows, outputs = len(q), len(weights.dense)
     if weights.scheme.group is not None and q.dtype is torch.int8:
@@ -106,6 +130,35 @@ def sums_error(sums: Tensor, q: Tensor, weights: Weights) -> float:
         wrong += (got - expected).square().sum().item()
         size += expected.square().sum().item()
     return float((wrong / size) ** 0.5)
+
+
+def large_sums_fault(sums: Tensor, exact: Tensor) -> str:
+    """Say how sparse INT8 sums of a GPU differ from the exact ones rounded to fp32, to nearest even; or nothing.
+
+    Up to 2**24 fp32 holds every integer, so that the sums must be exact there.
+
+    Args:
+        sums: [M, N] int32.
+        exact: the same of dense weights.
+    """
+    expected = exact.float().int()
+    differ = sums != expected
+    if not differ.any():
+        return ""
+    row, column = (int(each) for each in differ.nonzero()[0])
+    got, wanted, true = (int(each[row, column]) for each in (sums, expected, exact))
+    small = differ & (exact.abs() <= _FP32_INTEGERS)
+    rounded = expected != exact
+    # A step of fp32: 1 up to 2**24, then 2, 4 and so on.
+    step = torch.exp2(torch.frexp(exact.double()).exponent.double() - 24).clamp(min=1)
+    cut = ((exact.double() / step).trunc() * step).int()
+    as_exact, as_nearest, as_cut = (int((rounded & (sums == each)).sum()) for each in (exact, expected, cut))
+    return (
+        f"{int(differ.sum())} of {sums.numel()} sums are not the exact ones rounded to fp32, {int(small.sum())} of "
+        f"them within 2**24; first at [{row}, {column}]: {got} instead of {wanted}, exactly {true}. Of "
+        f"{int(rounded.sum())} sums that fp32 does not hold {as_exact} are exact, {as_nearest} rounded to nearest even "
+        f"and {as_cut} what cutting off gives, which may be the same"
+    )
 
 
 def scaled_error(product: Tensor, q: Tensor, weights: Weights) -> float:

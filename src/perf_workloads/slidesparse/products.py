@@ -10,6 +10,12 @@ back to another product: what a product needs and does not get is an error. Whic
 Products give sums, ``multiply``, or for a scheme whose epilogue is "bf16" sums that the weights' scales are applied to,
 ``multiply_scaled``: cuSPARSELt does that to its accumulators, as fp32, before it rounds and writes them.
 
+Where cuSPARSELt writes int32 it seems to do the same with a scale of 1, which torch hands it as fp32: sums are then
+exact up to 2**24, and above that the exact sum rounded to fp32. A run in which tokens had been drawn that equalled rows
+of the weights suggests that, because just the products with such sums differed from dense ones. The case
+``test_sums_beyond_fp32`` is to prove it, and has not run on a GPU yet. If it rounds to nearest even, layers give the
+same bits as from exact sums, since ``dequantize_bias`` begins with that rounding.
+
 Imports torch and triton: import it where it is used.
 """
 
@@ -124,7 +130,8 @@ def multiply(q: Tensor, packed: Tensor, scheme: Scheme) -> Tensor:
         scheme: how they are kept, with the epilogue "int32".
 
     Returns:
-        [M'', N'], M'' >= M and N' >= N, int32 (exact) for INT8 and fp32 for FP8; maybe column by column.
+        [M'', N'], M'' >= M and N' >= N, int32 for INT8 and fp32 for FP8; maybe column by column. INT8 sums are exact,
+        cuSPARSELt's up to 2**24 alone: see above.
     """
     note("product", product_name(scheme, q.device.type))
     if q.device.type == "cpu":
@@ -182,7 +189,7 @@ def multiply_sparse(
         scale: [N] fp32, of INT8 weights: to apply it and write bf16.
 
     Returns:
-        [M', N'] int32 or fp32, or bf16 where there is a scale.
+        [M', N'] int32 (exact up to 2**24) or fp32, or bf16 where there is a scale.
     """
     note("cusparselt", str(torch.backends.cusparselt.version()))
     q = with_rows(q, multiple=ROW_MULTIPLE)

@@ -31,7 +31,7 @@ class Scheme:
     Attributes:
         codes: type of weights and activations.
         group: L, at least 2 zeros in each L weights; None for dense weights.
-        epilogue: what the product of sparse INT8 weights writes. "int32": the sums, exact, 4 bytes each; a kernel then
+        epilogue: what the product of sparse INT8 weights writes. "int32": the sums, 4 bytes each; a kernel then
             applies both scales and the bias, and rounds once. "bf16": the sums times the weights' scales, 2 bytes each;
             a kernel then applies the tokens' scales and the bias, so that results are rounded twice. All other schemes
             have no choice, and "int32" here.
