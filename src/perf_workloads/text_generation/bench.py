@@ -105,6 +105,8 @@ class Runner:
     ) -> None:
         self.configuration, self.model, self.batch = configuration, model, batch
         self.load_s, self._floor_bytes = load_s, floor_bytes
+        # Of a captured prompt, whose replays request no memory.
+        self._captured_bytes = 0
         self.graphed: Any = None
         if configuration.mode == "graph":
             from perf_workloads.text_generation.graphed import GraphedGenerator
@@ -152,6 +154,7 @@ class Runner:
         Raises:
             OtherImplementation: it is not what the configuration says.
         """
+        from perf_workloads.text_generation.graphed import PROMPT_PASSES
         from perf_workloads.text_generation.watch import watch
 
         setup, mode = self.configuration.setup, self.configuration.mode
@@ -159,10 +162,12 @@ class Runner:
         if mode == "compile":
             return {**told, "compiled_graphs": str(self._compile(input_ids, new_tokens))}
         if self.graphed is not None:
-            seen = watch(self.model, lambda: self.graphed.start(input_ids))
             # Launched one by one: a replay tells nothing of what it runs.
             self.graphed.step()
-            passes = 1
+            with self.watching_memory() as peak:
+                seen = watch(self.model, lambda: self.graphed.start(input_ids, anew=True))
+            self._captured_bytes = sum(peak)
+            passes = PROMPT_PASSES if self.on_gpu else 1
         else:
             seen = watch(self.model, lambda: self.generate(input_ids, 2))
             passes = 2
@@ -217,7 +222,7 @@ class Runner:
         yield peak
         if self.on_gpu:
             _synchronize()
-            peak.append(device_bytes("peak") - self._floor_bytes)
+            peak.append(max(device_bytes("peak") - self._floor_bytes, self._captured_bytes))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,12 +1,15 @@
-"""How does generation run when each token is one replay of a CUDA graph? Imports torch.
+"""How does generation run when the prompt is one replay of a CUDA graph and each further token another? Imports torch.
 
 The prompt goes through transformers' layers, which fill a static cache of transformers; each token after the first is
-one step of fused kernels on the same cache.
+one step of fused kernels on the same cache. Launched one by one, a short prompt waits for the CPU ten times as long as
+for the GPU.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,8 +17,18 @@ import torch
 from perf_workloads.text_generation.driver import Clock, Generation, check_request, finished
 from perf_workloads.text_generation.fused import FusedStep
 
+#: Forward passes of transformers' layers that a prompt of a new length takes: before the capture, and captured.
+PROMPT_PASSES = 2
 #: Steps that run before the capture: kernels are compiled in the first.
 WARM_UP_STEPS = 2
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """A captured pass: the tokens [B, n] that it reads, and its graph."""
+
+    input_ids: torch.Tensor
+    graph: torch.cuda.CUDAGraph
 
 
 class GraphedGenerator:
@@ -25,7 +38,8 @@ class GraphedGenerator:
         model: as :func:`~perf_workloads.text_generation.models.load` gives it.
         batch: number of sequences.
         length: tokens that the cache holds, prompt and new ones.
-        graph: capture the step. Without it (in Triton's interpreter, say) its kernels are launched one by one.
+        graph: capture the step, and the prompt's pass for the number of tokens that prompts have. Without it (in
+            Triton's interpreter, say) kernels are launched one by one.
 
     Attributes:
         step: the fused step.
@@ -42,12 +56,14 @@ class GraphedGenerator:
             self.step = FusedStep(model, self.cache, batch)
             self.step.position.fill_(1)
             self._graph = self._capture() if graph else None
+        self._prompt: _Prompt | None = None
         self._host = torch.empty((length, batch), dtype=torch.int64, pin_memory=graph)
 
     def generate(self, input_ids: Any, new_tokens: int, *, clock: Clock = time.perf_counter) -> Generation:
         """Generate exactly ``new_tokens`` tokens a sequence greedily and stamp each step as it reaches the CPU.
 
-        The next replay is queued before the last one's tokens are waited for, so that the device does not idle.
+        The next replay is queued before the last one's tokens are waited for, so that the device does not idle. The
+        prompt's pass is captured before the clock starts, if prompts had another length before.
 
         Args:
             input_ids: [B, n] int64 on the model's device.
@@ -64,22 +80,55 @@ class GraphedGenerator:
                 f"{input_ids.shape[0]} sequences of {tokens} + {new_tokens} tokens do not fit into a cache for "
                 f"{self.batch} of {self.length}"
             )
-        self._wait()
-        start = clock()
         with torch.no_grad():
+            self.capture(input_ids)
+            self._wait()
+            start = clock()
             first = self.start(input_ids)
             stamps = [clock()]
             self._decode(new_tokens - 1, clock, stamps)
         end = clock()
         return finished([first, *self._host[: new_tokens - 1].tolist()], start, stamps, end)
 
-    def start(self, input_ids: Any) -> list[int]:
-        """Run the prompt; give the first new tokens, from which :attr:`step` goes on."""
-        first = self._prefill(input_ids)[:, -1].float().argmax(dim=-1)
-        self.step.token.copy_(first)
-        self.step.position.fill_(input_ids.shape[1])
-        tokens: list[int] = first.tolist()
+    def start(self, input_ids: Any, *, anew: bool = False) -> list[int]:
+        """Run the prompt; give the first new tokens, from which :attr:`step` goes on.
+
+        Args:
+            input_ids: as for :meth:`generate`.
+            anew: capture its pass again, as is needed to look at what it does: a replay tells nothing.
+        """
+        if anew:
+            self._prompt = None
+        self.capture(input_ids)
+        if self._prompt is None:
+            self.run_prompt(input_ids)
+        else:
+            self._prompt.input_ids.copy_(input_ids)
+            self._prompt.graph.replay()
+        tokens: list[int] = self.step.token.tolist()
         return tokens
+
+    def run_prompt(self, input_ids: Any) -> None:
+        """Launch the prompt's pass kernel by kernel: it leaves the first new tokens in :attr:`step`."""
+        self.step.token.copy_(self._prefill(input_ids)[:, -1].float().argmax(dim=-1))
+        self.step.position.fill_(input_ids.shape[1])
+
+    def capture(self, input_ids: Any) -> None:
+        """Capture the pass of prompts of this length, unless the last one was as long, or there are no graphs.
+
+        That takes two passes. Replays request no memory: what a pass needs is in the peak of its capture alone.
+        """
+        if self._graph is None or (self._prompt is not None and self._prompt.input_ids.shape == input_ids.shape):
+            return
+        self._prompt = None
+        with torch.no_grad():
+            held = input_ids.clone()
+            # Kernels are loaded by the first pass, and libraries allocate then.
+            _beside(lambda: self.run_prompt(held))
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self.run_prompt(held)
+        self._prompt = _Prompt(held, graph)
 
     def replay(self) -> None:
         """Queue one step, from the tokens and the position that :attr:`step` holds."""
@@ -112,13 +161,11 @@ class GraphedGenerator:
             stamps.append(clock())
 
     def _capture(self) -> torch.cuda.CUDAGraph:
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        def warm_up() -> None:
             for _ in range(WARM_UP_STEPS):
                 self.step()
-        torch.cuda.current_stream().wait_stream(stream)
-        torch.cuda.synchronize()
+
+        _beside(warm_up)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self.step()
@@ -127,3 +174,13 @@ class GraphedGenerator:
     def _wait(self) -> None:
         if self.model.device.type == "cuda":
             torch.cuda.synchronize()
+
+
+def _beside(call: Callable[[], None]) -> None:
+    """Call on a stream of its own, as a capture does, and wait for it."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        call()
+    torch.cuda.current_stream().wait_stream(stream)
+    torch.cuda.synchronize()

@@ -17,8 +17,8 @@ Method = Literal["dense", "int8-weight-only", "int8-dynamic", "fp8", "int4-gptq"
 #: GPTQ do. "int-mm" and "scaled-mm": torch's integer and FP8 products. "triton": our kernel, for up to 16 tokens.
 Backend = Literal["torch", "rebuild", "int-mm", "scaled-mm", "triton"]
 Cache = Literal["dynamic", "static"]
-#: "graph": each token after the first is one replay of a CUDA graph of fused kernels. "compile": transformers' own
-#: ``torch.compile`` of the forward pass, which takes CUDA graphs too.
+#: "graph": the prompt is one replay of a CUDA graph of transformers' layers, each further token one of fused kernels.
+#: "compile": transformers' own ``torch.compile`` of the forward pass, which takes CUDA graphs too.
 Mode = Literal["eager", "graph", "compile"]
 
 #: Shapes by name, in the words of ``Qwen3Config``, whose defaults are another model's: every figure is stated here.

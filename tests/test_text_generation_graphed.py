@@ -1,0 +1,100 @@
+"""Can the pass of a prompt be captured as a CUDA graph? On a CPU: does it read a value, which would wait for a GPU?"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("triton")
+
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
+from perf_workloads.text_generation import GenerationSetup, load, random_prompt  # noqa: E402
+from perf_workloads.text_generation.graphed import GraphedGenerator  # noqa: E402
+from perf_workloads.text_generation.layers import quantize_layers  # noqa: E402
+
+#: What takes values to the CPU, or has a shape that depends on them.
+READS = frozenset({"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::_unique2"})
+
+
+class Reads(TorchDispatchMode):  # type: ignore[misc]  # torch is not followed
+    """Lists what a capture would refuse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._schema.name in READS:
+            self.found.append(func._schema.name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_prompt_reads_nothing_while_it_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transformers looks whether a stream is capturing, and masks what it would otherwise ask the cache for."""
+    model = load(GenerationSetup("tiny-qwen3", "float32", "cpu", "dense", "triton"))
+    generator = GraphedGenerator(model, 2, 64, graph=False)
+    input_ids = random_prompt(model, 26, batch=2)
+    with torch.no_grad():
+        with Reads() as eager:
+            generator.run_prompt(input_ids)
+        launched = generator.step.token.clone()
+        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+        with Reads() as captured:
+            generator.run_prompt(input_ids)
+    assert eager.found, "the check finds nothing where there is something"
+    assert captured.found == []
+    assert torch.equal(generator.step.token, launched)
+    assert int(generator.step.position) == 26
+
+
+@pytest.mark.parametrize("method", ["int8-weight-only", "int8-dynamic", "int4-gptq"])
+def test_quantised_layers_read_nothing_of_a_prompt(method: Any) -> None:
+    setup = GenerationSetup("tiny-qwen3", "float32", "cpu", method, "triton")
+    model = load(GenerationSetup("tiny-qwen3", "float32", "cpu", "dense", "triton"))
+    quantize_layers(model, setup)
+    with torch.no_grad(), Reads() as seen:
+        model.model.layers[0].mlp.down_proj(torch.randn(1, 26, 608))
+    assert seen.found == []
+
+
+def test_a_prompt_is_captured_once_for_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(GenerationSetup("tiny-qwen3", "float32", "cpu", "dense", "triton"))
+    generator = GraphedGenerator(model, 1, 64, graph=False)
+    run, passes = generator.run_prompt, []
+
+    def counted(input_ids: Any) -> None:
+        passes.append(input_ids)
+        run(input_ids)
+
+    class Graph:
+        """Stands for a CUDA graph: runs the last captured pass again, on the memory that it was captured with."""
+
+        def replay(self) -> None:
+            run(passes[-1])
+
+    monkeypatch.setattr(generator, "run_prompt", counted)
+    monkeypatch.setattr(generator, "_graph", Graph())
+    monkeypatch.setattr("perf_workloads.text_generation.graphed._beside", lambda call: call())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", contextlib.nullcontext)
+
+    def lengths() -> list[int]:
+        return [each.shape[1] for each in passes]
+
+    def expected(input_ids: Any) -> list[int]:
+        with torch.no_grad():
+            return [int(model(input_ids).logits[0, -1].argmax())]
+
+    prompts = [random_prompt(model, length, seed=seed) for length, seed in ((20, 0), (20, 1), (24, 0), (20, 0))]
+    with torch.no_grad():
+        assert [generator.start(prompt) for prompt in prompts] == [expected(prompt) for prompt in prompts]
+        assert lengths() == [20, 20, 24, 24, 20, 20]
+        generator.start(prompts[0])
+        assert lengths() == [20, 20, 24, 24, 20, 20]
+        generator.start(prompts[0], anew=True)
+    assert lengths() == [20, 20, 24, 24, 20, 20, 20, 20]
