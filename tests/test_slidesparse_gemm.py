@@ -364,6 +364,21 @@ def test_dense_in_parts_is_the_same() -> None:
     assert list(cases.dense_calls(x[:8192], weights)) == ["whole"]
 
 
+def test_vllms_product_is_one_of_the_dense_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU, where vLLM is installed; and the others do not go through it."""
+    engine = products.EngineProduct("vLLM cutlass_scaled_mm", lambda *arguments: None)
+    weights = cases.draw_weights(Layer(32, 16), SCHEMES["int8-2_4"], "cpu")
+    monkeypatch.setattr(cases, "linear", lambda *arguments, scheme: products.engine_product)
+    monkeypatch.setattr(cases, "vllm_product", lambda: engine)
+    on_a_gpu = torch.empty(64, 32, device="meta")
+    calls = cases.dense_calls(on_a_gpu, weights)
+    assert {name: call(on_a_gpu) for name, call in calls.items()} == {"whole": None, engine.name: engine}
+    assert products.engine_product is None
+    assert list(cases.dense_calls(torch.empty(64, 32), weights)) == ["whole"]
+    monkeypatch.setattr(cases, "vllm_product", lambda: None)
+    assert list(cases.dense_calls(on_a_gpu, weights)) == ["whole"]
+
+
 def test_measured_calls_tell_what_ran() -> None:
     weights = cases.draw_weights(LAYER, SCHEMES["int8-dense"], "cpu")
     x = cases.draw_tokens(4, LAYER, "cpu")

@@ -116,15 +116,17 @@ def test_cpu_linear_layer(benchmark: Any, slidesparse: Any, model: str, layer: s
 
 @pytest.mark.sm80
 @pytest.mark.vram(70)
+@pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")
 @pytest.mark.parametrize("tokens", GOAL_TOKENS)
 @pytest.mark.parametrize("scheme", GOALS)
 @pytest.mark.parametrize("layer", LAYERS)
 def test_faster_than_dense(
-    require_cusparselt: Callable[[str], None], slidesparse: Any, layer: str, scheme: str, tokens: int
+    benchmark: Any, require_cusparselt: Callable[[str], None], slidesparse: Any, layer: str, scheme: str, tokens: int
 ) -> None:
     """Goal: 2:4 at least 1.6 x dense and 2:8 at least 1.15 x; not gated, both are timed in turns.
 
-    Dense is the fastest of the whole product and parts of 8192 tokens: a poor guess of cuBLAS does not count as a gain.
+    Dense is the fastest of the whole product, parts of 8192 tokens and vLLM's product: a poor guess of cuBLAS does not
+    count as a gain. Without vLLM most speed-ups of an H200 are not plausible, because ``torch._int_mm`` is slow there.
     """
     require_cusparselt(scheme)
     from perf_workloads.slidesparse.cases import dense_calls
@@ -145,9 +147,12 @@ def test_faster_than_dense(
 
     seconds = {name: median(each) for name, each in turns.items()}
     sparse_s = seconds.pop("sparse")
-    found = speedup(min(seconds.values()), sparse_s, weights.scheme)
+    fastest = min(seconds, key=seconds.__getitem__)
+    benchmark.note("dense", fastest)
+    found = speedup(seconds[fastest], sparse_s, weights.scheme)
     times = f"{sparse_s * 1e6:.1f} us, dense " + ", ".join(f"{name} {s * 1e6:.1f} us" for name, s in seconds.items())
     assert not found.flag, f"{found.flag} ({times})"
+    benchmark.report("speedup_over_dense", found.ratio)
     assert found.ratio >= GOALS[scheme], f"{found.ratio:.3f} x dense ({times})"
 
 

@@ -14,6 +14,7 @@ from perf_kernels.sparse_weights.inputs import random_weight
 from perf_workloads.slidesparse import products
 from perf_workloads.slidesparse.linear import TYPES, linear, pack_weight, quantize_weight
 from perf_workloads.slidesparse.schemes import Scheme
+from perf_workloads.slidesparse.serving.product import vllm_product
 from perf_workloads.slidesparse.shapes import Layer
 from perfgate.measure import notes
 
@@ -208,13 +209,25 @@ def dense_calls(x: Tensor, weights: Weights) -> dict[str, Any]:
     """Give ways to compute the dense INT8 layer of ``x`` on a GPU, each ``call(x, codes, scale, bias)``.
 
     ``torch._int_mm`` is left to a library's guess of the best algorithm, which for some shapes is a poor one. What
-    sparsity gains is told against the fastest of: the whole product, and parts of 8192 tokens.
+    sparsity gains is told against the fastest of: the whole product, parts of 8192 tokens, and, where vLLM is
+    installed, its product, which is what would be served otherwise.
     """
     whole = functools.partial(linear, scheme=weights.scheme.dense)
     calls = {"whole": whole}
     if len(x) > _CHECKED_AT_ONCE:
         calls["parts of 8192 tokens"] = functools.partial(_in_parts, whole)
+    if x.device.type != "cpu" and (engine := vllm_product()) is not None:
+        calls[engine.name] = functools.partial(_by_engine, engine, whole)
     return calls
+
+
+def _by_engine(engine: products.EngineProduct, call: Any, *arguments: Any) -> Tensor:
+    before = products.engine_product
+    products.use_engine_product(engine)
+    try:
+        return call(*arguments)
+    finally:
+        products.use_engine_product(before)
 
 
 def _in_parts(call: Any, x: Tensor, codes: Tensor, scale: Tensor, bias: Tensor | None) -> list[Tensor]:

@@ -23,6 +23,7 @@ from perf_workloads.slidesparse import products, schemes
 from perf_workloads.slidesparse.linear import TYPES, epilogue, linear, pack_weight, quantize_weight, slid_width
 from perf_workloads.slidesparse.schemes import Epilogue, Scheme
 from perf_workloads.slidesparse.serving.models import METHOD
+from perf_workloads.slidesparse.serving.product import vllm_product
 
 #: Layers with these names are converted, in an engine as in a checkpoint.
 LAYERS = "_proj"
@@ -30,9 +31,7 @@ LAYERS = "_proj"
 Tensor = Any
 
 if current_platform.is_cuda():
-    from vllm._custom_ops import cutlass_scaled_mm
-
-    products.use_engine_product(products.EngineProduct("vLLM cutlass_scaled_mm", cutlass_scaled_mm))
+    products.use_engine_product(vllm_product())
 
 
 class SlideSparseConfig(QuantizationConfig):  # type: ignore[misc]  # vLLM is not followed
