@@ -138,8 +138,18 @@ class GraphedGenerator:
             self._graph.replay()
 
     def _prefill(self, input_ids: Any) -> Any:
+        """Run transformers' layers on prompts; give the logits [B, 1, V] after them.
+
+        Without a mask transformers asks a static cache how much it holds, for which a CPU waits, and does something
+        else while a stream is capturing. With one the pass before a capture is the pass that is captured.
+        """
         self.cache.reset()
-        return self.model(input_ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1).logits
+        batch, tokens = input_ids.shape
+        at = torch.arange(self.length, device=input_ids.device)
+        seen = (at <= at[:tokens, None]).expand(batch, 1, tokens, self.length)
+        return self.model(
+            input_ids, attention_mask=seen, past_key_values=self.cache, use_cache=True, logits_to_keep=1
+        ).logits
 
     def _decode(self, steps: int, clock: Clock, stamps: list[float]) -> None:
         if self._graph is None:
