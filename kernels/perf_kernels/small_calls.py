@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 
-from perf_kernels.decode_attention import decode_attention
+from perf_kernels.decode_attention import LaunchConfig, decode_attention, workspace_for
 from perf_kernels.decode_attention.inputs import random_step
 from perf_kernels.decode_linear import decode_linear
 from perf_kernels.decode_linear.inputs import FORMATS, random_weights
@@ -67,7 +67,9 @@ def _decode_codes(tokens: int, codes: torch.dtype, device: str) -> None:
 
 
 def _decode_attention(device: str) -> None:
-    decode_attention(*random_step(2, 4, 2, 64, 71, 37, device=device))
+    step = random_step(2, 4, 2, 64, 71, 37, device=device)
+    decode_attention(*step)
+    decode_attention(*step, workspace=workspace_for(step.keys, 4), config=LaunchConfig(16, 4, 2, splits=4))
 
 
 def _ternary(tokens: int, device: str) -> None:

@@ -26,13 +26,26 @@ any_address_of_codes = _undeclared("codes and scales begin anywhere", "q_ptr", "
 any_group = _undeclared("every size of a group, cut up in any way", "GROUP", "GROUPS", "PARTS", "ACROSS", "VECTOR")
 
 narrow_heads = _undeclared(
-    "a few narrow heads: the interpreter is slow", "HEADS", "GROUP", "PADDED", "WIDTH", "BLOCK", "length"
+    "a few narrow heads: the interpreter is slow", "HEADS", "GROUP", "PADDED", "WIDTH", "BLOCK", "SPLITS", "length"
 )
 attention_in_fp32 = _undeclared("fp32 shows errors that the rounding of 16 bits hides", "*_ptr")
 
 narrow_layer = _undeclared(
     "few and short rows of weights, cut up in any way: the interpreter is slow",
-    *("TILE", "TILES", "ROWS", "GROUP", "outputs", "width", "stride", "num_stages", "tokens"),
+    *(
+        "TILE",
+        "TILES",
+        "TAIL",
+        "RAGGED",
+        "FOURS",
+        "ROWS",
+        "GROUP",
+        "outputs",
+        "width",
+        "stride",
+        "num_stages",
+        "tokens",
+    ),
 )
 any_parts_of_a_layer = _undeclared(
     "every combination of types, norm, gates, residual and codes; the commonest are declared",

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 #: Rows of the tensor cores' smallest product: heads of queries are padded to as many.
 ROWS = 16
+#: Programs that may share a head of keys and values, a power of two.
+MOST_SPLITS = 16
 
 
 @dataclass(frozen=True)
@@ -17,11 +19,13 @@ class LaunchConfig:
         block: tokens of a step, a power of two from 16.
         num_warps: warps of a program.
         num_stages: steps in flight.
+        splits: programs that share a head of keys and values where there is a workspace, 1 to ``MOST_SPLITS``.
     """
 
     block: int
     num_warps: int
     num_stages: int
+    splits: int = 1
 
 
 @functools.lru_cache(maxsize=64)
@@ -35,7 +39,9 @@ def launch_config(length: int, width: int, cramped: bool = False) -> LaunchConfi
     """
     block = (64 if width <= 128 else 32) // (4 if cramped else 1)
     num_warps = 8 if cramped else 4
-    return LaunchConfig(min(max(block, 16), max(16, power_of_two(length))), num_warps, num_stages=2)
+    block = min(max(block, 16), max(16, power_of_two(length)))
+    # One tile each, if there are enough: 8 heads of keys and values by 16 fill a large GPU (H200: 132 multiprocessors).
+    return LaunchConfig(block, num_warps, num_stages=2, splits=min(MOST_SPLITS, power_of_two(-(-length // block))))
 
 
 def shape_class(length: int, width: int) -> str:

@@ -8,7 +8,14 @@ import torch
 
 from perf_kernels.arguments import FLOATS, check_device, check_type, described
 from perf_kernels.decode_attention.kernel import _decode_kernel
-from perf_kernels.decode_attention.launch import ROWS, LaunchConfig, launch_config, power_of_two, shape_class
+from perf_kernels.decode_attention.launch import (
+    MOST_SPLITS,
+    ROWS,
+    LaunchConfig,
+    launch_config,
+    power_of_two,
+    shape_class,
+)
 from perf_kernels.target import current_target
 from perf_kernels.tuned import Chooser
 
@@ -29,6 +36,31 @@ class Step(NamedTuple):
     values: torch.Tensor
 
 
+class Workspace(NamedTuple):
+    """Memory in which programs that share a head meet; one for all launches that follow each other on a stream.
+
+    Attributes:
+        partial: fp32, what each of them found.
+        arrived: int32, how many have finished: zero between launches.
+    """
+
+    partial: torch.Tensor
+    arrived: torch.Tensor
+
+
+def workspace_for(keys: torch.Tensor, heads: int) -> Workspace:
+    """Allocate what launches on a cache need to share its heads.
+
+    Args:
+        keys: [B, G, L, D], of the cache.
+        heads: heads of queries, H.
+    """
+    batch, kv_heads, _, width = keys.shape
+    shape = (batch * kv_heads, MOST_SPLITS, heads // kv_heads, width + 4)
+    partial = torch.empty(shape, dtype=torch.float32, device=keys.device)
+    return Workspace(partial, torch.zeros(batch * kv_heads, dtype=torch.int32, device=keys.device))
+
+
 def decode_attention(
     qkv: torch.Tensor,
     q_norm: torch.Tensor,
@@ -40,12 +72,14 @@ def decode_attention(
     values: torch.Tensor,
     *,
     epsilon: float = 1e-6,
+    workspace: Workspace | None = None,
     config: LaunchConfig | None = None,
 ) -> torch.Tensor:
     """Attend from one new token of each sequence to those before it, and put its key and value into the cache.
 
     Queries and keys are normed head by head (RMS) and rotated first; scores are scaled by ``D**-0.5``. Works under
     ``torch.compile``, as the operator ``perf_kernels::decode_attention``, which changes ``keys`` and ``values``.
+    Results depend on the launch's tiles and splits in the last place, and not on which program is the last.
 
     Args:
         qkv: [B, (H + 2 G) D] bf16, fp16 or fp32: projections of H heads of queries, then of G heads of keys, then of G
@@ -59,6 +93,8 @@ def decode_attention(
         keys: [B, G, L, D], changed in place.
         values: [B, G, L, D], changed in place.
         epsilon: of the norms.
+        workspace: of :func:`workspace_for`: lets several programs share a head, which a long cache needs to fill a GPU.
+            Two launches at the same time must not have the same.
         config: how to launch; by default what was tuned for this GPU, else what :func:`launch_config` chooses.
             Not under ``torch.compile``.
 
@@ -70,26 +106,31 @@ def decode_attention(
         ValueError: a shape or device that cannot be used.
     """
     step = Step(qkv, q_norm, k_norm, cos, sin, position, keys, values)
-    _check(step)
+    _check(step, workspace)
     if torch.compiler.is_compiling():
-        return torch.ops.perf_kernels.decode_attention(*step, epsilon)
-    return _attend(step, epsilon, config)
+        return torch.ops.perf_kernels.decode_attention(*step, *(workspace or (None, None)), epsilon)
+    return _attend(step, workspace, epsilon, config)
 
 
-def _attend(step: Step, epsilon: float, config: LaunchConfig | None = None) -> torch.Tensor:
+def _attend(
+    step: Step, workspace: Workspace | None, epsilon: float, config: LaunchConfig | None = None
+) -> torch.Tensor:
     batch, kv_heads, length, width = step.keys.shape
     out = _empty(step.qkv, step.keys)
     if config is None:
         config = choose(length, width)
     group = out.shape[1] // width // kv_heads
-    arguments = (*step, out, length, width**-0.5, epsilon)
-    constants = (kv_heads, group, max(ROWS, power_of_two(group)), width, config.block)
+    splits = 1 if workspace is None else config.splits
+    shared = (None, None) if workspace is None or splits == 1 else workspace
+    arguments = (*step, out, length, width**-0.5, epsilon, *shared)
+    constants = (kv_heads, group, max(ROWS, power_of_two(group)), width, config.block, splits)
     launch = {"num_warps": config.num_warps, "num_stages": config.num_stages}
+    grid = (batch * kv_heads * splits,)
     if out.is_cuda and out.device.index != torch.cuda.current_device():
         with torch.cuda.device(out.device):
-            _decode_kernel[(batch * kv_heads,)](*arguments, *constants, **launch)
+            _decode_kernel[grid](*arguments, *constants, **launch)
     else:
-        _decode_kernel[(batch * kv_heads,)](*arguments, *constants, **launch)
+        _decode_kernel[grid](*arguments, *constants, **launch)
     return out
 
 
@@ -106,7 +147,7 @@ def _fallback(length: int, width: int) -> LaunchConfig:
 choose = Chooser("decode_attention", _fallback, shape_class)
 
 
-def _check(step: Step) -> None:
+def _check(step: Step, workspace: Workspace | None) -> None:
     """Raise TypeError or ValueError for what cannot be used."""
     qkv, q_norm, k_norm, cos, sin, position, keys, values = step
     check_type("decode_attention", "qkv", qkv.dtype, FLOATS)
@@ -148,9 +189,25 @@ def _check(step: Step) -> None:
             f"decode_attention: position must be one torch.int64 on {qkv.device}; it is {list(position.shape)} "
             f"{position.dtype} on {position.device}"
         )
+    if workspace is not None:
+        _check_workspace(workspace, [batch * kv_heads, MOST_SPLITS, heads // kv_heads - 2, width + 4], qkv.device)
 
 
-@torch.library.custom_op("perf_kernels::decode_attention", mutates_args=("keys", "values"))
+def _check_workspace(workspace: Workspace, shape: list[int], device: torch.device) -> None:
+    """Raise ValueError for memory of another cache: programs would write behind its end."""
+    wanted = {
+        "partial": (workspace.partial, shape, torch.float32),
+        "arrived": (workspace.arrived, shape[:1], torch.int32),
+    }
+    for name, (tensor, sizes, dtype) in wanted.items():
+        if list(tensor.shape) != sizes or tensor.dtype != dtype or tensor.device != device:
+            raise ValueError(
+                f"decode_attention: workspace.{name} must be {sizes} {dtype} on {device}, as "
+                f"workspace_for(keys, heads) makes it; it is {described(tensor)}"
+            )
+
+
+@torch.library.custom_op("perf_kernels::decode_attention", mutates_args=("keys", "values", "partial", "arrived"))
 def _operator(
     qkv: torch.Tensor,
     q_norm: torch.Tensor,
@@ -160,11 +217,14 @@ def _operator(
     position: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
+    partial: torch.Tensor | None,
+    arrived: torch.Tensor | None,
     epsilon: float,
 ) -> torch.Tensor:
     step = Step(qkv, q_norm, k_norm, cos, sin, position, keys, values)
-    _check(step)
-    return _attend(step, epsilon)
+    workspace = None if partial is None or arrived is None else Workspace(partial, arrived)
+    _check(step, workspace)
+    return _attend(step, workspace, epsilon)
 
 
 @_operator.register_fake

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 import torch
 
 from perf_kernels.decode_attention.naive_twin import scores_naively
-from perf_kernels.decode_attention.ops import decode_attention
+from perf_kernels.decode_attention.ops import decode_attention, workspace_for
 
 
-def _launch(batch: int, length: int, dtype: torch.dtype = torch.bfloat16) -> object:
+def _launch(batch: int, length: int, dtype: torch.dtype = torch.bfloat16, *, shared: bool = False) -> object:
     """One step of Qwen3-4B: 32 heads of queries, 8 of keys and values, 128 columns each."""
 
     def empty(*shape: int) -> torch.Tensor:
@@ -20,7 +20,10 @@ def _launch(batch: int, length: int, dtype: torch.dtype = torch.bfloat16) -> obj
     position = torch.empty((), dtype=torch.int64, device="cuda")
     cache = empty(batch, 8, length, 128), empty(batch, 8, length, 128)
     tables = empty(length, 128), empty(length, 128)
-    return decode_attention(empty(batch, 48 * 128), empty(128), empty(128), *tables, position, *cache)
+    workspace = workspace_for(cache[0], 32) if shared else None
+    return decode_attention(
+        empty(batch, 48 * 128), empty(128), empty(128), *tables, position, *cache, workspace=workspace
+    )
 
 
 def _naive() -> object:
@@ -31,6 +34,7 @@ def _naive() -> object:
 #: Named by type, sequences and length of the cache.
 LAUNCHES: Mapping[str, Callable[[], object]] = {
     "bf16-1-640": functools.partial(_launch, 1, 640),
+    "bf16-1-640-shared": functools.partial(_launch, 1, 640, shared=True),
     # Triton makes no assumption about a length that is not a multiple of 16.
     "fp16-8-613-odd": functools.partial(_launch, 8, 613, torch.float16),
 }

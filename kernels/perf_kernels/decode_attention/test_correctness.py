@@ -12,6 +12,7 @@ from perf_kernels.decode_attention import (
     bytes_moved,
     decode_attention,
     launch_config,
+    workspace_for,
 )
 from perf_kernels.decode_attention.inputs import Step, random_step
 from perf_kernels.decode_attention.oracle import Allowed, relative_rms
@@ -27,11 +28,25 @@ examples = settings.get_profile("perf_kernels")
 few = settings(examples, max_examples=min(examples.max_examples, 10) if INTERPRETED else examples.max_examples)
 
 
-def assert_equals_the_reference(step: Step, position: int, config: LaunchConfig | None = None) -> torch.Tensor:
-    """Check outputs and the stored key by the oracle rule, the value and the rest of the cache bit for bit."""
+def heads_of(step: Step) -> int:
+    """Give the heads of queries."""
+    return step.qkv.shape[1] // step.keys.shape[3] - 2 * step.keys.shape[1]
+
+
+def assert_equals_the_reference(
+    step: Step, position: int, config: LaunchConfig | None = None, *, shared: bool = False
+) -> torch.Tensor:
+    """Check outputs and the stored key by the oracle rule, the value and the rest of the cache bit for bit.
+
+    ``shared``: several programs share a head, in memory that has held something else, and leave their counters at 0.
+    """
     before = step.keys.clone(), step.values.clone()
     allowed = Allowed(*step[:5], position, *before)
-    y = decode_attention(*step, config=config)
+    workspace = workspace_for(step.keys, heads_of(step)) if shared else None
+    if workspace is not None:
+        workspace.partial.fill_(torch.nan)
+    y = decode_attention(*step, workspace=workspace, config=config)
+    assert workspace is None or not workspace.arrived.any()
     assert y.dtype == step.qkv.dtype
     assert relative_rms(y, allowed.output) <= allowed.output_error
     assert relative_rms(step.keys[:, :, position], allowed.key) <= allowed.key_error
@@ -52,20 +67,68 @@ def assert_equals_the_reference(step: Step, position: int, config: LaunchConfig 
     st.sampled_from([32, 64, 128]),
     st.integers(1, 90),
     st.sampled_from([16, 32, 64]),
+    st.sampled_from([0, 1, 2, 4, 16]),
     st.integers(0, 2**31 - 1),
 )
 def test_equals_the_reference(
-    dtype: torch.dtype, batch: int, kv_heads: int, group: int, width: int, length: int, block: int, seed: int
+    dtype: torch.dtype,
+    batch: int,
+    kv_heads: int,
+    group: int,
+    width: int,
+    length: int,
+    block: int,
+    splits: int,
+    seed: int,
 ) -> None:
     position = seed % length
     step = random_step(batch, kv_heads * group, kv_heads, width, length, position, dtype, DEVICE, seed)
-    assert_equals_the_reference(step, position, LaunchConfig(block, num_warps=4, num_stages=2))
+    config = LaunchConfig(block, num_warps=4, num_stages=2, splits=max(splits, 1))
+    assert_equals_the_reference(step, position, config, shared=splits > 0)
 
 
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "shared"])
 @pytest.mark.parametrize("position", [0, 1, 63, 64, 65, 129])
-def test_default_launch_around_the_ends_of_blocks(position: int) -> None:
+def test_default_launch_around_the_ends_of_blocks(position: int, shared: bool) -> None:
     """What is read behind the last token is NaN, and would show."""
-    assert_equals_the_reference(random_step(1, 4, 1, 128, 130, position, torch.bfloat16, DEVICE, position), position)
+    step = random_step(1, 4, 1, 128, 130, position, torch.bfloat16, DEVICE, position)
+    assert_equals_the_reference(step, position, shared=shared)
+
+
+def test_launches_that_follow_each_other_share_a_workspace() -> None:
+    """Each finds the counters as the first did, whatever the number of tiles; the order of programs does not matter."""
+    config = LaunchConfig(16, num_warps=4, num_stages=2, splits=4)
+    workspace = None
+    for position in (0, 40, 3, 90, 16, 89):
+        step = random_step(2, 4, 2, 32, 91, position, torch.bfloat16, DEVICE, position)
+        workspace = workspace or workspace_for(step.keys, 4)
+        shared = decode_attention(*step, workspace=workspace, config=config)
+        assert not workspace.arrived.any()
+        again = decode_attention(*step, workspace=workspace_for(step.keys, 4), config=config)
+        assert torch.equal(shared, again)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"arrived": torch.zeros(2, dtype=torch.int32, device=DEVICE)},
+            "workspace.arrived must be [1] torch.int32 on {device}, as workspace_for(keys, heads) makes it; it is [2] "
+            "torch.int32 on {device} with strides [1]",
+        ),
+        (
+            {"partial": torch.zeros(1, 16, 1, 36, device=DEVICE)},
+            "workspace.partial must be [1, 16, 2, 36] torch.float32 on {device}, as workspace_for(keys, heads) makes "
+            "it; it is [1, 16, 1, 36] torch.float32 on {device} with strides [576, 36, 36, 1]",
+        ),
+    ],
+    ids=["arrived", "partial"],
+)
+def test_workspace_of_another_cache(change: dict[str, torch.Tensor], message: str) -> None:
+    step = random_step(1, 2, 1, 32, 8, 3, torch.float32, DEVICE)
+    with pytest.raises(ValueError) as caught:
+        decode_attention(*step, workspace=workspace_for(step.keys, 2)._replace(**change))
+    assert str(caught.value) == "decode_attention: " + message.format(device=step.q_norm.device)
 
 
 @attention_in_fp32
@@ -110,13 +173,18 @@ def behind_the_cache(position: int, length: int, dtype: torch.dtype) -> tuple[St
 
 
 @attention_in_fp32
-@pytest.mark.parametrize("config", [None, LaunchConfig(16, num_warps=4, num_stages=2)], ids=["default", "small"])
+@pytest.mark.parametrize(
+    "config",
+    [None, LaunchConfig(16, num_warps=4, num_stages=2), LaunchConfig(16, num_warps=4, num_stages=2, splits=4)],
+    ids=["default", "small", "shared"],
+)
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("more", [0, 4])
 def test_nothing_behind_the_cache_is_read_or_stored(more: int, dtype: torch.dtype, config: LaunchConfig | None) -> None:
     step, rooms = behind_the_cache(24 + more, 24, dtype)
     before = [room.clone() for room in rooms]
-    y = decode_attention(*step, config=config)
+    workspace = workspace_for(step.keys, 4) if config is not None and config.splits > 1 else None
+    y = decode_attention(*step, workspace=workspace, config=config)
     assert y.isfinite().all()
     for room, old in zip(rooms, before, strict=True):
         assert room[[0, 2]].isnan().all()
@@ -124,7 +192,7 @@ def test_nothing_behind_the_cache_is_read_or_stored(more: int, dtype: torch.dtyp
     # What lies behind one head's cache is another's: of that, nothing is looked at either.
     for cache in (step.keys, step.values):
         cache[1] = 9
-    assert torch.equal(decode_attention(*step, config=config)[0], y[0])
+    assert torch.equal(decode_attention(*step, workspace=workspace, config=config)[0], y[0])
 
 
 @attention_in_fp32
@@ -190,8 +258,9 @@ def test_wrong_device() -> None:
 @given(st.integers(1, 2**20), st.sampled_from([32, 64, 128, 256]))
 def test_launch_fits_into_shared_memory(length: int, width: int) -> None:
     config = launch_config(length, width)
-    assert config.block.bit_count() == 1
+    assert config.block.bit_count() == config.splits.bit_count() == 1
     assert config.block >= 16
+    assert config.splits <= 16
     # Keys and values of 4 bytes; 99 KiB is what every GPU from compute capability 8.0 on has.
     assert 2 * config.block * width * 4 <= 99 * 1024
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from perf_kernels.decode_attention import decode_attention
+from perf_kernels.decode_attention import decode_attention, workspace_for
 from perf_kernels.decode_attention.inputs import Step, random_step
 from perf_kernels.target import DEVICE_TYPE
 from perf_kernels.undeclared_tests import attention_in_fp32, narrow_heads
@@ -62,9 +62,16 @@ def test_steps_of_one_graph_follow_each_other() -> None:
 
 def test_operator() -> None:
     operator = torch.ops.perf_kernels.decode_attention.default
-    assert [argument.name for argument in operator._schema.arguments if argument.alias_info] == ["keys", "values"]
+    assert [argument.name for argument in operator._schema.arguments if argument.alias_info] == [
+        "keys",
+        "values",
+        "partial",
+        "arrived",
+    ]
     for dtype in (torch.float32, torch.bfloat16):
-        torch.library.opcheck(operator, (*step(dtype=dtype), 1e-6))
+        torch.library.opcheck(operator, (*step(dtype=dtype), None, None, 1e-6))
+        given = step(dtype=dtype)
+        torch.library.opcheck(operator, (*given, *workspace_for(given.keys, 4), 1e-6))
 
 
 def test_operator_on_tensors_without_memory() -> None:
@@ -74,5 +81,5 @@ def test_operator_on_tensors_without_memory() -> None:
         for shape in ((3, 48 * 128), (128,), (128,), (640, 128), (640, 128), (), (3, 8, 640, 128), (3, 8, 640, 128))
     ]
     given[5] = given[5].long()
-    y = torch.ops.perf_kernels.decode_attention(*given, 1e-6)
+    y = torch.ops.perf_kernels.decode_attention(*given, None, None, 1e-6)
     assert (y.shape, y.dtype, y.device.type) == ((3, 32 * 128), torch.bfloat16, "meta")

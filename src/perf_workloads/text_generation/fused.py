@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn.functional import embedding
 
-from perf_kernels.decode_attention import decode_attention
+from perf_kernels.decode_attention import decode_attention, workspace_for
 from perf_kernels.decode_linear import decode_linear
 
 Stored = tuple[torch.Tensor, torch.Tensor | None]
@@ -58,7 +58,9 @@ class FusedStep:
         ]
         self._codes = getattr(model.model.layers[0].mlp.down_proj, "codes", None)
         device = self._embedding.device
-        length = cache.layers[0].keys.shape[2]
+        keys = cache.layers[0].keys
+        length = keys.shape[2]
+        self._workspace = workspace_for(keys, config.num_attention_heads)
         cos, sin = model.model.rotary_emb(self._embedding[:1], torch.arange(length, device=device)[None])
         self._cos, self._sin = cos[0].contiguous(), sin[0].contiguous()
         self.token = torch.zeros(batch, dtype=torch.int64, device=device)
@@ -94,6 +96,7 @@ class FusedStep:
             layer.keys,
             layer.values,
             epsilon=self._epsilon,
+            workspace=self._workspace,
         )
         x = decode_linear(attended, *layer.output, residual=x, **shared)
         inner = decode_linear(x, *layer.gate_up, norm=layer.before_mlp, gated=True, **shared)
