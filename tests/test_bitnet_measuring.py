@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from perf_workloads.bitnet import roofline
-from perf_workloads.bitnet.clocks import WallClock, open_clock
+from perf_workloads.bitnet.clocks import CudaClock, WallClock, open_clock
 from perf_workloads.bitnet.compare import median_times
 from perf_workloads.bitnet.procfs import Memory, peak_rss, read_memory, reset_peak
 from perf_workloads.bitnet.recorder import APART, Call, LayerRecorder
@@ -35,11 +35,14 @@ class ScriptedClock:
         self.marks += 1
         return float(self.marks)
 
-    def after(self) -> float:
+    def after(self, before: float) -> float:
         return self.before()
 
     def seconds(self, before: float, after: float) -> float:
         return after - before
+
+    def late(self, before: float, after: float) -> bool:
+        return before == 3.0
 
 
 def test_calls_are_recorded_with_phase_and_shape_and_the_first_of_each_shape_is_cold():
@@ -60,7 +63,7 @@ def test_calls_are_recorded_with_phase_and_shape_and_the_first_of_each_shape_is_
     prompt, token = ((1, 5, 8), (1, 5, 4)), ((1, 1, 8), (1, 1, 4))
     assert figures.calls == [
         Call("prefill", *prompt, 1.0, True),
-        Call("decode", *token, 1.0, True),
+        Call("decode", *token, 1.0, True, late=True),
         Call("decode", *token, 1.0, False),
         Call("decode", *token, 1.0, False),
         Call(APART, *prompt, 1.0, False),
@@ -78,7 +81,10 @@ def test_the_clock_of_a_cpu_leaves_out_the_wait_for_a_core():
         return lambda: log.append(name) or next(left)
 
     clock = WallClock(script("wait", [5.0, 5.5]), script("wall", [10.0, 13.0]))
-    assert clock.seconds(clock.before(), clock.after()) == 2.5
+    before = clock.before()
+    after = clock.after(before)
+    assert clock.seconds(before, after) == 2.5
+    assert not clock.late(before, after)
     # Otherwise a core lost between two readings would make a time too small, even negative.
     assert log == ["wall", "wait", "wait", "wall"]
 
@@ -87,7 +93,116 @@ def test_the_clock_of_a_cpu_counts_other_waits():
     with open_clock("cpu") as clock:
         before = clock.before()
         time.sleep(0.02)
-        assert 0.01 <= clock.seconds(before, clock.after()) < 5
+        assert 0.01 <= clock.seconds(before, clock.after(before)) < 5
+
+
+class PretendedGpu:
+    """A queue that the device works off while the CPU fills it, and a CPU that takes time for every entry."""
+
+    def __init__(self) -> None:
+        self.now_s = self.free_s = 0.0
+        self.spun_s: list[float] = []
+
+    def launch(self, seconds: float, queued_s: float = 10e-6) -> None:
+        self.now_s += queued_s
+        self.free_s = max(self.free_s, self.now_s) + seconds
+
+    def layer(self, launches: int = 20, queued_s: float = 10e-6) -> None:
+        """Launch kernels of 2 us each: the device waits for the CPU unless it is busy."""
+        for _ in range(launches):
+            self.launch(2e-6, queued_s)
+
+    def spin(self, seconds: float) -> None:
+        self.spun_s.append(seconds)
+        self.launch(seconds)
+
+    def event(self) -> PretendedEvent:
+        return PretendedEvent(self)
+
+    def clock(self) -> CudaClock:
+        return CudaClock(self.event, self.spin, lambda: self.now_s)
+
+    def timed(self, clock: CudaClock, **layer: Any) -> tuple[float, bool]:
+        before = clock.before()
+        self.layer(**layer)
+        after = clock.after(before)
+        return clock.seconds(before, after), clock.late(before, after)
+
+
+class PretendedEvent:
+    def __init__(self, gpu: PretendedGpu) -> None:
+        self._gpu, self.reached_s = gpu, 0.0
+
+    def record(self) -> None:
+        self._gpu.launch(0.0, 1e-6)
+        self.reached_s = self._gpu.free_s
+
+    def query(self) -> bool:
+        return self._gpu.now_s >= self.reached_s
+
+    def synchronize(self) -> None:
+        """Nothing to do: when a pretended GPU reaches an event is known as soon as it is queued."""
+
+    def elapsed_time(self, other: PretendedEvent) -> float:
+        return (other.reached_s - self.reached_s) * 1e3
+
+
+def test_the_clock_of_a_gpu_leaves_out_the_wait_for_launches():
+    gpu = PretendedGpu()
+    # Between two events alone, as the launches take five times as long as the kernels.
+    start, end = gpu.event(), gpu.event()
+    start.record()
+    gpu.layer()
+    end.record()
+    assert start.elapsed_time(end) > 0.19
+    clock = gpu.clock()
+    for _ in range(40):
+        assert gpu.timed(clock) == (pytest.approx(40e-6), False)
+        gpu.layer()
+    # No longer than is needed: what is spun is missing elsewhere.
+    assert gpu.spun_s[-1] == pytest.approx(1.5 * 201e-6)
+
+
+def test_the_clock_of_a_gpu_follows_the_cpu():
+    gpu = PretendedGpu()
+    clock = gpu.clock()
+    found = [gpu.timed(clock, queued_s=40e-6) for _ in range(20)]
+    # The first spin is shorter than this CPU needs; those calls are known, and the next ones are in time.
+    assert found[0][1]
+    assert found[0][0] > 200e-6
+    assert found[-5:] == [(pytest.approx(40e-6), False)] * 5
+
+
+def test_a_first_call_that_compiles_is_late_and_changes_no_other():
+    gpu = PretendedGpu()
+    clock = gpu.clock()
+    for _ in range(20):
+        gpu.timed(clock)
+    seconds, late = gpu.timed(clock, launches=1, queued_s=0.6)
+    assert late
+    assert 0.59 < seconds < 0.61
+    assert gpu.timed(clock) == (pytest.approx(40e-6), False)
+    assert gpu.spun_s[-1] == pytest.approx(1.5 * 201e-6)
+
+
+def test_a_gpu_that_is_behind_is_not_kept_busy():
+    gpu = PretendedGpu()
+    clock = gpu.clock()
+    furthest_s = 0.0
+    for _ in range(200):
+        # The spin alone takes longer than all that the CPU does.
+        assert gpu.timed(clock) == (pytest.approx(40e-6), False)
+        furthest_s = max(furthest_s, gpu.free_s - gpu.now_s)
+    assert furthest_s < 3e-3
+    assert 10 < len(gpu.spun_s) < 200
+
+
+def test_a_gpu_is_not_kept_busy_for_long():
+    gpu = PretendedGpu()
+    clock = gpu.clock()
+    for _ in range(20):
+        assert gpu.timed(clock, launches=1, queued_s=0.1)[1]
+    assert max(gpu.spun_s) == 2e-3
 
 
 def test_ceilings_are_measured(monkeypatch):

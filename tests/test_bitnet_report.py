@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def written():
         patch.setattr("perf_workloads.bitnet.roofline.measure", lambda device: MACHINE)
         shown: list[str] = []
         seen = run(BitnetSetup("tiny"), new_tokens=NEW_TOKENS, prompt="a|b <i>", progress=shown.append)
-    return document(seen), shown
+    return document(seen), shown, seen
 
 
 @pytest.fixture
@@ -229,6 +230,23 @@ def test_printed_figures_are_those_of_the_json(whole):
     assert "| time a token, decode | 12.34 ms |" in text
     assert "| peak RSS | 2500.0 MB, the kernel's high-water mark of the run |" in text
     assert "| peak on the device | 7.0 MB allocated |" in text
+
+
+def test_late_calls_of_a_gpu_are_counted_and_told(written):
+    seen = written[2]
+    first, *others = seen.layers
+    warm = [index for index, call in enumerate(first.calls) if call in first.warm]
+    # A first call is late wherever it compiles, and no warm one.
+    late = {0, *warm[:3]}
+    calls = [replace(call, late=index in late) for index, call in enumerate(first.calls)]
+    on_gpu = document(replace(seen, device_peak=1, layers=(replace(first, calls=calls), *others)))
+    number = sum(len(layer.warm) for layer in seen.layers)
+    assert (on_gpu["conditions"]["late_warm_calls"], on_gpu["conditions"]["warm_calls"]) == (3, number)
+    assert list(conform.faults(on_gpu, schema())) == []
+    told = f"| times of layers | the GPU's; 3 of {number} warm calls hold a wait for their launches."
+    assert told in to_markdown(on_gpu)
+    assert "late_warm_calls" not in written[0]["conditions"]
+    assert "| times of layers | the thread's, without waiting for a core that others had |" in to_markdown(written[0])
 
 
 def test_the_advice_says_what_software_could_save(whole):

@@ -10,6 +10,8 @@ from perf_kernels.model_shapes import WIDTHS
 from perf_kernels.row_tests import examples
 from perf_kernels.slide_quantization import bytes_moved, launch_config, padded_rows, slid_width
 from perf_kernels.slide_quantization.launch import GROUPS, cut
+from perfgate.static.pool import shared
+from perfgate.static.tested import question
 
 
 @examples
@@ -44,6 +46,25 @@ def test_rows_of_the_models_are_read_once(group: int, width: int) -> None:
     assert config.one_pass
     shape = cut(config, width, group, 2, 32)
     assert 1 - slid_width(width, group) / (shape.tiles * shape.units * config.groups * (group // 2 - 1) * 4) <= 0.26
+
+
+@pytest.mark.parametrize("rows", [64, 512, 8192, 65536])
+@pytest.mark.parametrize("width", [3584, 18944])
+@pytest.mark.parametrize("group", [4, 8])
+def test_what_has_goals_is_declared(group: int, width: int, rows: int) -> None:
+    """Qwen2.5-7B in INT8 with 2:4 and 2:8, where nothing is tuned: the static gate compiles what is declared."""
+    answer = shared().ask(question("perf_kernels.slide_quantization.specialisations", "sm90"))
+    assert answer.status == "compiled", answer.reason
+    config = launch_config(rows, width, group, 2)
+    shape = cut(config, width, group, 2, 32)
+    wanted = {"CODE": "=int8", "GROUP": f"={group}", "GROUPS": f"={config.groups}", "UNITS": f"={shape.units}"}
+    wanted |= {"TILES": f"={shape.tiles}", "WHOLE": f"={shape.whole}", "width": "i32:16"}
+    assert any(
+        form.arguments.items() >= wanted.items() and form.options["num_warps"] == f"{config.num_warps}"
+        for launch, forms in answer.forms.items()
+        for form in forms
+        if launch not in answer.tuned
+    )
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ LAUNCHES: Mapping[str, Callable[[], object]] = {
     "bf16-6912-2560-1": functools.partial(_launch, 6912, 2560, 1),
     "bf16-6912-2560-1-bias": functools.partial(_launch, 6912, 2560, 1, bias=True),
     "fp32-2560-6912-1": functools.partial(_launch, 2560, 6912, 1, torch.float32),
+    # Few outputs: a program gives 8 of them, and so many at a time are no multiple of 16.
+    "bf16-2560-2560-1": functools.partial(_launch, 2560, 2560, 1),
     "bf16-18944-3584-1-wide": functools.partial(_launch, 18944, 3584, 1),
     "bf16-6912-2560-8": functools.partial(_launch, 6912, 2560, 8),
     "bf16-2560-6912-16": functools.partial(_launch, 2560, 6912, 16),

@@ -10,6 +10,8 @@ from perf_kernels.target import Target
 from perf_kernels.ternary_matmul import LaunchConfig, bytes_moved, flops, launch_config, packed_bytes
 from perf_kernels.ternary_matmul.inputs import LAYERS
 from perf_kernels.ternary_matmul.launch import check_token_config, quantize_tile
+from perfgate.static.pool import shared
+from perfgate.static.tested import question
 
 H200 = Target("cuda", 90, 32)
 examples = settings.get_profile("perf_kernels")
@@ -49,6 +51,24 @@ def test_layers_of_the_model_are_requested_at_once() -> None:
         assert config.tiles(inputs) <= 2
         # More programs than multiprocessors, where there are enough outputs.
         assert -(-outputs // config.step) >= min(200, outputs // 8)
+
+
+def test_one_token_of_every_layer_of_the_model_is_declared() -> None:
+    """In the form that it is launched in where nothing is tuned; the static gate compiles what is declared."""
+    answer = shared().ask(question("perf_kernels.ternary_matmul.specialisations", "sm90"))
+    assert answer.status == "compiled", answer.reason
+    declared = {
+        (each["OUTPUTS"], each["SLICES"], each["TILES"], each["step"], form.options["num_warps"])
+        for launch, forms in answer.forms.items()
+        for form in forms
+        if launch not in answer.tuned and form.kernel.endswith("._token_kernel")
+        if (each := form.arguments)["x_ptr"] == "*bf16:16"
+    }
+    for inputs, outputs in LAYERS.values():
+        config = launch_config(1, outputs, inputs, H200)
+        step = "i32:16" if config.step % 16 == 0 else "i32"
+        cut = (f"={config.outputs}", f"={config.slices}", f"={config.tiles(inputs)}", step, f"{config.num_warps}")
+        assert cut in declared, (inputs, outputs)
 
 
 def test_work() -> None:

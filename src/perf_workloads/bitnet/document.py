@@ -1,8 +1,11 @@
 """What does the report say? Everything that was seen in a generation, as JSON values; see ``report.schema.json``.
 
 Times are in seconds, sizes in bytes, shares between 0 and 1. Times of layers on a CPU leave out the wait for a core
-that other processes had; those of stages and tokens are the wall's, with ``waited_s`` beside. ``normalised_s`` is the
-published scaling to 3000 MHz, null where the machine does not tell its frequency; nothing is ranked by it.
+that other processes had; those of stages and tokens are the wall's, with ``waited_s`` beside. Times of layers on a GPU
+are the device's, without its wait for launches, but for *late* calls (``late_warm_calls`` of the ``conditions``, of
+``warm_calls``); stages and tokens hold what that takes: see :class:`perf_workloads.bitnet.clocks.CudaClock`.
+``normalised_s`` is the published scaling to 3000 MHz, null where the machine does not tell its frequency; nothing is
+ranked by it.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ def document(seen: Experiment) -> dict[str, Any]:
         "sampling": asdict(seen.sampling),
         "system": asdict(seen.system),
         "machine": {"bandwidth": seen.machine.bandwidth, "rates": dict(seen.machine.rates)},
-        "conditions": dict(seen.conditions),
+        "conditions": {**seen.conditions, **_late(seen)},
         "stages": _stages(seen),
         "prefill_again_s": seen.prefill_again.seconds,
         "prefill_again_waited_s": seen.prefill_again.waited_s,
@@ -69,6 +72,14 @@ def document(seen: Experiment) -> dict[str, Any]:
     }
     plain: dict[str, Any] = json.loads(json.dumps(values, allow_nan=False))
     return plain
+
+
+def _late(seen: Experiment) -> dict[str, int]:
+    """Count the warm calls of layers, and those that the GPU may have waited for; nothing on a CPU."""
+    if seen.device_peak is None:
+        return {}
+    warm = [call for layer in seen.layers for call in layer.warm]
+    return {"warm_calls": len(warm), "late_warm_calls": sum(call.late for call in warm)}
 
 
 def _model(seen: Experiment) -> dict[str, Any]:

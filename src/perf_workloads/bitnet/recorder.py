@@ -27,6 +27,7 @@ class Call:
         output_shape: of the result.
         seconds: its duration.
         cold: whether it was the layer's first with this shape.
+        late: whether its duration may hold a wait of the GPU for its launches.
     """
 
     phase: str
@@ -34,6 +35,7 @@ class Call:
     output_shape: Shape
     seconds: float
     cold: bool
+    late: bool = False
 
 
 #: Passes that are not part of the generation.
@@ -151,7 +153,8 @@ class LayerRecorder:
         seen: set[Shape] = set()
         calls = []
         for phase, start, end, taken, given in self._marks[name]:
-            calls.append(Call(phase, taken, given, self._clock.seconds(start, end), taken not in seen))
+            seconds, late = self._clock.seconds(start, end), self._clock.late(start, end)
+            calls.append(Call(phase, taken, given, seconds, taken not in seen, late))
             seen.add(taken)
         return calls
 
@@ -163,8 +166,8 @@ class LayerRecorder:
 
     def _after(self, name: str) -> Any:
         def hook(_: object, inputs: tuple[Any, ...], output: Any) -> None:
-            end = self._clock.after()
-            row = (self._phase, self._started.pop(name), end, tuple(inputs[0].shape), tuple(output.shape))
-            self._marks[name].append(row)
+            start = self._started.pop(name)
+            end = self._clock.after(start)
+            self._marks[name].append((self._phase, start, end, tuple(inputs[0].shape), tuple(output.shape)))
 
         return hook

@@ -113,5 +113,5 @@ def _best_s(works: Iterable[Callable[[], object]], clock: Clock) -> float:
     for work in works:
         before = clock.before()
         work()
-        times.append(clock.seconds(before, clock.after()))
+        times.append(clock.seconds(before, clock.after(before)))
     return min(times[1:])

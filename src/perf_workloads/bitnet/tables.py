@@ -57,6 +57,7 @@ def _system(report: Mapping[str, Any]) -> Table:
         ("prompt", f"{prompt['tokens']} tokens, {prompt['text']!r}; tokenizer {prompt['tokenizer']}"),
         ("sampling", chosen),
         ("busy meanwhile", words.busy(report["conditions"])),
+        ("times of layers", words.layer_times(report["conditions"])),
         ("read bandwidth, measured", f"{machine['bandwidth'] / 1e9:.1f} GB/s"),
         ("rates, measured", ", ".join(f"{name} {rate / 1e9:.0f} Gop/s" for name, rate in machine["rates"].items())),
     ]

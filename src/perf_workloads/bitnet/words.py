@@ -12,6 +12,16 @@ def busy(conditions: Mapping[str, float]) -> str:
     return f"{conditions['cpu_own']:.2f} cores by this process, {conditions['cpu_others']:.2f} by others"
 
 
+def layer_times(conditions: Mapping[str, float]) -> str:
+    """Say what the times of layers are of."""
+    if "late_warm_calls" not in conditions:
+        return "the thread's, without waiting for a core that others had"
+    return (
+        f"the GPU's; {conditions['late_warm_calls']:.0f} of {conditions['warm_calls']:.0f} warm calls hold a wait for "
+        "their launches. The GPU is kept busy before each call, so stages and tokens take longer"
+    )
+
+
 def ms(seconds: float | None) -> str:
     """Write seconds as milliseconds with three significant digits or more."""
     if seconds is None:
