@@ -32,7 +32,7 @@ shape = dict(hidden_size=96, num_hidden_layers=2, num_attention_heads=4, num_key
              intermediate_size=160, vocab_size=256, tie_word_embeddings=True)
 setups.SHAPES = models.SHAPES = {**setups.SHAPES, "micro": shape}
 setups.GROUP_SIZES = {**setups.GROUP_SIZES, "micro": 32}
-ops.choose = lambda tokens, outputs, stride, itemsize, packed, gated: LaunchConfig(
+ops.choose = lambda tokens, outputs, stride, itemsize, packed, gated, codes: LaunchConfig(
     max(1 << (outputs - 1).bit_length(), 16), 32 if packed else 128)
 
 for line in sys.argv[1:]:

@@ -302,7 +302,7 @@ SMALL_SHAPES = {
     "slide_quantization": (3, 600, 8, 2, True),
     "dequantize_bias": (9, 70, False, 2),
     "ternary_matmul": (1, 9, 600),
-    "decode_linear": (1, 9, 200, 1, False, False),
+    "decode_linear": (1, 9, 200, 1, False, False, "int8"),
     "hbv": (8, 6, False, False, False),
     "linear_attention": (1, 520, 1, 32, 32, 2, False),
     "decode_attention": (40, 64),

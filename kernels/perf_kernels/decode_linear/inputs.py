@@ -16,11 +16,21 @@ GROUP = 128
 
 @dataclass(frozen=True)
 class Layer:
-    """One launch of a decoder: how many rows of weights and columns, and whether rows are gates and their like."""
+    """One launch of a decoder.
+
+    Attributes:
+        outputs: numbers that it gives for a token.
+        width: numbers that it takes.
+        gated: whether rows of weights are gates, and as many those that they are multiplied with.
+        normed: whether an RMS norm stands before the product.
+        residual: whether something is added to it.
+    """
 
     outputs: int
     width: int
     gated: bool = False
+    normed: bool = False
+    residual: bool = False
 
     @property
     def rows(self) -> int:
@@ -30,12 +40,19 @@ class Layer:
 
 #: Qwen3-4B: query, key and value in one; attention's output; gate and up in one; down; the head.
 LAYERS = {
-    "qkv": Layer(6144, 2560),
-    "out": Layer(2560, 4096),
-    "gate_up": Layer(9728, 2560, gated=True),
-    "down": Layer(2560, 9728),
-    "head": Layer(151936, 2560),
+    "qkv": Layer(6144, 2560, normed=True),
+    "out": Layer(2560, 4096, residual=True),
+    "gate_up": Layer(9728, 2560, gated=True, normed=True),
+    "down": Layer(2560, 9728, residual=True),
+    "head": Layer(151936, 2560, normed=True),
 }
+
+
+def layer_of(outputs: int, width: int, gated: bool) -> Layer:
+    """Give the layer of this shape, with what stands before and behind it; one with nothing where there is none."""
+    shape = (outputs, width, gated)
+    known = (layer for layer in LAYERS.values() if (layer.outputs, layer.width, layer.gated) == shape)
+    return next(known, Layer(*shape))
 
 
 def random_tokens(

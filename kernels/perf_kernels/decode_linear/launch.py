@@ -45,6 +45,15 @@ class LaunchConfig:
         """Give the number of tiles that cover a row of so many weights, or words."""
         return -(-stride // self.tile)
 
+    def whole_tiles(self, stride: int) -> int:
+        """Give the number of tiles that lie within such a row."""
+        return stride // self.tile
+
+    def tail(self, stride: int, itemsize: int) -> int:
+        """Give the size of the tile that takes what whole ones leave of a row, a power of two; 0 if nothing is left."""
+        rest = stride % self.tile
+        return min(max(power_of_two(rest), piece(itemsize)), self.tile) if rest else 0
+
 
 @functools.lru_cache(maxsize=4096)
 def launch_config(
@@ -67,7 +76,8 @@ def launch_config(
     rows = MAX_ROWS
     while rows > 2 and outputs < rows * PROGRAMS * (1 + gated):
         rows //= 2
-    tile_bytes = TILE_BYTES // 4 if cramped else TILE_BYTES
+    # Of gates and what they are multiplied with together.
+    tile_bytes = (TILE_BYTES // 4 if cramped else TILE_BYTES) // (1 + gated)
     tile = min(tile_bytes // (rows * itemsize), power_of_two(stride))
     smallest = min(32 * LOAD_BYTES // itemsize, tile)
     while tile > smallest and -(-stride // tile) * tile > MOST_TILED * stride:
@@ -80,10 +90,18 @@ def piece(itemsize: int) -> int:
     return LOAD_BYTES // itemsize
 
 
-def shape_class(tokens: int, outputs: int, stride: int, itemsize: int, packed: bool, gated: bool) -> str:
-    """Name the shapes that share a tuned configuration, e.g. ``1-4bit-9728-2560-gated``: one layer, and some tokens."""
+def shape_class(
+    tokens: int, outputs: int, stride: int, itemsize: int, packed: bool, gated: bool, codes: str = ""
+) -> str:
+    """Name the launches that share a tuned configuration, e.g. ``1-4bit-9728-2560-gated``: one layer, and some tokens.
+
+    ``codes``, the type that activations are rounded to, has classes of its own, because every program does it again:
+    ``1-8bit-9728-2560-gated-codes-int8``. FP8 weights are met by FP8 codes, so these tell them from int8; without codes
+    both share a class.
+    """
     bits, width = (4, WORD * stride) if packed else (8 * itemsize, stride)
-    return f"{power_of_two(tokens)}-{bits}bit-{outputs}-{width}{'-gated' if gated else ''}"
+    special = ("-gated" if gated else "") + (f"-codes-{codes}" if codes else "")
+    return f"{power_of_two(tokens)}-{bits}bit-{outputs}-{width}{special}"
 
 
 def bytes_moved(tokens: int, outputs: int, width: int, itemsize: int, weight_bytes: int, residual: bool = False) -> int:

@@ -14,6 +14,8 @@ from perf_kernels.target import current_target
 from perf_kernels.tuned import Chooser
 
 _CODES = {None: AS_THEY_ARE, torch.int8: TO_INT8, torch.float8_e4m3fn: TO_FP8}
+#: Their names in classes of shapes.
+_CODES_NAMES = {None: "", torch.int8: "int8", torch.float8_e4m3fn: "fp8"}
 
 
 def decode_linear(
@@ -84,7 +86,9 @@ def _multiply(
     return y
 
 
-def _fallback(tokens: int, outputs: int, stride: int, itemsize: int, packed: bool, gated: bool) -> LaunchConfig:
+def _fallback(
+    tokens: int, outputs: int, stride: int, itemsize: int, packed: bool, gated: bool, codes: str
+) -> LaunchConfig:
     target = current_target()
     cramped = target.backend == "hip" and target.lanes == 32
     return launch_config(tokens, outputs, stride, itemsize, packed, gated, cramped)
@@ -108,18 +112,25 @@ def _launch(
     (tokens, width), outputs, stride = x.shape, y.shape[-1], values.shape[1]
     packed = values.dtype == torch.int32
     if config is None:
-        config = choose(tokens, outputs, stride, values.element_size(), packed, gated)
+        config = choose(tokens, outputs, stride, values.element_size(), packed, gated, _CODES_NAMES[codes])
     group = width // scale.shape[1] if packed else WORD
     kind = PACKED if packed else DENSE if scale is None else SCALED
     pointers = (x, values, scale, norm, residual, y)
     sizes = (outputs, width, stride, epsilon, kind, group, _CODES[codes], gated)
     grid = (triton.cdiv(outputs, config.rows),)
     launch = {"num_warps": config.num_warps, "num_stages": config.num_stages}
-    tiles = config.tiles(stride)
     if tokens == 1:
-        _token_kernel[grid](*pointers, *sizes, config.rows, config.tile, tiles, piece(values.element_size()), **launch)
+        tiles, tail = config.whole_tiles(stride), config.tail(stride, values.element_size())
+        ragged = tiles * config.tile + tail != stride
+        # Four neighbours are loaded as one number where all of them lie as such numbers do.
+        neighbours = [tensor for tensor in (x, values, norm) if tensor is not None]
+        fours = x.element_size() == 2 and width % 16 == 0 and all(each.data_ptr() % 8 == 0 for each in neighbours)
+        cut = (config.rows, config.tile, tiles, tail, ragged)
+        _token_kernel[grid](*pointers, *sizes, *cut, piece(values.element_size()), fours, **launch)
     else:
-        _batch_kernel[grid](*pointers, tokens, *sizes, MAX_TOKENS, config.rows, config.tile, tiles, **launch)
+        _batch_kernel[grid](
+            *pointers, tokens, *sizes, MAX_TOKENS, config.rows, config.tile, config.tiles(stride), **launch
+        )
 
 
 @torch.library.custom_op(

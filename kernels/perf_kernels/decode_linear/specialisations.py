@@ -33,11 +33,9 @@ def _launch(
     layer = LAYERS[name]
     x = torch.empty(tokens, layer.width, dtype=dtype, device="cuda")
     values, scale = _stored(layer, form, dtype)
-    if name in ("out", "down"):
-        residual = torch.empty(tokens, layer.outputs, dtype=dtype, device="cuda")
-        return decode_linear(x, values, scale, residual=residual, codes=codes)
-    norm = torch.empty(layer.width, dtype=dtype, device="cuda")
-    return decode_linear(x, values, scale, norm=norm, gated=layer.gated, codes=codes)
+    norm = torch.empty(layer.width, dtype=dtype, device="cuda") if layer.normed else None
+    residual = torch.empty(tokens, layer.outputs, dtype=dtype, device="cuda") if layer.residual else None
+    return decode_linear(x, values, scale, norm=norm, residual=residual, gated=layer.gated, codes=codes)
 
 
 def _naive(name: str) -> object:

@@ -159,6 +159,37 @@ def test_default_launch_of_a_wide_row(form: Format, tokens: int) -> None:
     torch.testing.assert_close(y.double(), expected, rtol=2.0**-7, atol=2.0**-7 * expected.abs().max().item())
 
 
+@pytest.mark.parametrize("part", ["x", "values", "norm"])
+@pytest.mark.parametrize("form", ["dense", "int8", "fp8"])
+def test_neighbours_that_cannot_be_loaded_as_one_number(form: Format, part: str) -> None:
+    """Where one of the tensors starts between such numbers, all are loaded one by one."""
+
+    def moved(tensor: torch.Tensor, name: str) -> torch.Tensor:
+        if name != part:
+            return tensor
+        room = torch.empty(tensor.numel() + 1, dtype=tensor.dtype, device=DEVICE)[1:]
+        return room.view(tensor.shape).copy_(tensor)
+
+    values, scale = random_weights(8, 336, form, torch.bfloat16, DEVICE, seed=1)
+    x = random_tokens(1, 336, torch.bfloat16, DEVICE, seed=2)
+    norm = random_tokens(1, 336, torch.bfloat16, DEVICE, seed=3)[0]
+    arguments = (moved(x, "x"), moved(values, "values"), scale)
+    y = decode_linear(*arguments, norm=moved(norm, "norm"), out_dtype=torch.float32)
+    expected = decode_linear_reference(x, values, scale, norm=norm)
+    torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-6 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("size", [2.0**-30, 2.0**30])
+@pytest.mark.parametrize("form", FORMATS)
+def test_tiny_and_huge_tokens(form: Format, size: float) -> None:
+    """Codes meet activations as the smallest floats there are: no product may become one of these, or infinite."""
+    values, scale = random_weights(8, 256, form, torch.bfloat16, DEVICE, seed=1)
+    x = random_tokens(1, 256, torch.bfloat16, DEVICE, seed=2)
+    y = decode_linear(x * size, values, scale, out_dtype=torch.float32)
+    expected = decode_linear_reference(x * size, values, scale)
+    torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=2e-6 * expected.abs().max().item())
+
+
 def test_result_is_rounded_once() -> None:
     values, scale = random_weights(8, 256, "int8", torch.bfloat16, DEVICE, seed=1)
     x = random_tokens(1, 256, torch.bfloat16, DEVICE, seed=2)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perf_kernels.decode_linear import bytes_moved, flops, launch_config
-from perf_kernels.decode_linear.inputs import LAYERS
+from perf_kernels.decode_linear.inputs import LAYERS, Layer, layer_of
 from perf_kernels.decode_linear.launch import MAX_ROWS, PROGRAMS, piece, shape_class
 from perf_kernels.decode_linear.tuning import TUNABLE
 
@@ -33,6 +34,11 @@ def test_launch_covers_the_product(
     for number in (config.rows, config.tile, config.num_warps):
         assert number.bit_count() == 1
     if tokens == 1:
+        whole, tail = config.whole_tiles(stride) * config.tile, config.tail(stride, itemsize)
+        assert whole <= stride <= whole + tail
+        assert (tail == 0) == (whole == stride)
+        assert tail == 0 or (tail <= config.tile and tail.bit_count() == 1 and tail % piece(itemsize) == 0)
+        assert tail < 2 * max(stride - whole, piece(itemsize))
         assert config.rows <= MAX_ROWS
         assert config.tile % piece(itemsize) == 0
     else:
@@ -62,7 +68,7 @@ def test_work() -> None:
 def test_tuning_tries_launches_that_can_be_made() -> None:
     """Every class of shapes has candidates, and its default launch has neighbours."""
     classes = TUNABLE.classes()
-    assert len(classes) == 2 * (3 * 4 + 1)
+    assert len(classes) == 2 * (5 * 4 + 1)
     for shape in classes.values():
         tried = [*TUNABLE.candidates(*shape), *TUNABLE.neighbours(TUNABLE.default(*shape), *shape)]
         assert len(tried) > 8
@@ -73,3 +79,26 @@ def test_tuning_tries_launches_that_can_be_made() -> None:
 def test_classes_of_shapes() -> None:
     assert shape_class(1, 9728, 2560, 2, False, True) == "1-16bit-9728-2560-gated"
     assert shape_class(5, 2560, 512, 4, True, False) == "8-4bit-2560-4096"
+    assert shape_class(1, 2560, 4096, 1, False, False, "fp8") == "1-8bit-2560-4096-codes-fp8"
+
+
+@pytest.mark.parametrize("tokens", [1, 8])
+@pytest.mark.parametrize("name", ["qkv", "out"])
+def test_layers_are_tuned_as_they_are_launched(name: str, tokens: int) -> None:
+    """With the norm before them or what is added behind, with codes, and with weights of the type that codes meet."""
+    layer = LAYERS[name]
+    for codes, dtype in (("", torch.int8), ("int8", torch.int8), ("fp8", torch.float8_e4m3fn)):
+        shape = (tokens, layer.outputs, layer.width, 1, False, layer.gated, codes)
+        assert shape in TUNABLE.shapes()
+        x, values, _, norm, residual, gated, rounded = TUNABLE.inputs(*shape)
+        assert (x.shape, values.shape, values.dtype) == ((tokens, layer.width), (layer.rows, layer.width), dtype)
+        assert rounded == (dtype if codes else None)
+        assert (
+            (norm is not None, residual is not None) == (layer.normed, layer.residual) == (name == "qkv", name == "out")
+        )
+        assert gated == layer.gated
+
+
+def test_shapes_of_no_layer_have_nothing_before_and_behind() -> None:
+    assert layer_of(9728, 2560, False) == Layer(9728, 2560)
+    assert layer_of(9728, 2560, True) == LAYERS["gate_up"]

@@ -1,11 +1,16 @@
 """How does one token meet the weights of a linear layer, each weight read once, in 16, 8 or 4 bits?
 
-- Weights come to registers, are converted to fp32 there, and each thread sums up what it holds of a row. Programs of
-  one warp: none waits for another, and what is on its way from memory is limited by registers alone.
+- Weights come to registers, and each thread sums up in fp32 what it holds of a row. Programs of one warp: none waits
+  for another, and what is on its way from memory is limited by registers alone.
 - The factor of an RMS norm leaves the sum: ``sum w (x g r) = r sum w (x g)``. It is found beside the sum, and no
   launch of its own has to run before.
-- 4 bits: ``word & 15 << 4 j | bits of 2**23`` is the float ``2**23 + q 16**j``: no shift, and no conversion of an
-  integer, which takes twice as long. What zero points add to a sum, their scale times the sum of x, is taken off.
+- With 8 and 4 bits instructions limit, not bytes, so few are spent on a weight. A code among the lower 24 bits of a
+  word is a float already, one of the smallest: ``code * 2**(place - 149)``. So one instruction cuts it out, and the
+  next multiplies it with x times ``2**(64 - place)`` and adds it to the sum, which is the wanted one times 2**-85. All
+  these factors are exact. No conversion of an integer is needed, which is slower. (Such floats must not be flushed to
+  zero; Triton does not on any target, unless it is told to.)
+- int8 codes are then 128 too large, with their signs flipped, and those of 4 bits by their zero point: what that adds
+  to a sum, a multiple of the sum of x, is taken off, of few products at a time.
 """
 
 from __future__ import annotations
@@ -23,36 +28,63 @@ from perf_kernels.decode_linear.formats import (
     _group_scale,
 )
 
-#: 2**23, and its bits.
-_UNIT = tl.constexpr(8388608.0)
-_UNIT_BITS = tl.constexpr(0x4B000000)
+#: Activations that meet the smallest floats are multiplied with ``_UP``, and sums of their products with ``_DOWN``. No
+#: product is too large or too small for activations of 1e-12 to 1e19.
+_UP, _DOWN = tl.constexpr(2.0**64), tl.constexpr(2.0**85)
+#: What is added to an int8 code by flipping its sign.
+_OFFSET = tl.constexpr(128.0)
+#: The signs of four codes.
+_SIGNS = tl.constexpr(0x80808080)
 
 
 @triton.jit
-def _normed(x_ptr, norm_ptr, column, inside):
-    """Give x, times the weights of the norm if there is one, and x as it is, fp32; 0 outside."""
-    x = tl.load(x_ptr + column, mask=inside, other=0.0).to(tl.float32)
+def _read(pointers, at, end, RAGGED: tl.constexpr, KEPT: tl.constexpr):
+    """Load numbers, 0 for places ``at`` beyond the end. A mask costs instructions, so there is none without such."""
+    if RAGGED:
+        return tl.load(pointers, mask=at < end, other=0.0, eviction_policy=KEPT)
+    else:
+        return tl.load(pointers, eviction_policy=KEPT)
+
+
+@triton.jit
+def _normed(x_ptr, norm_ptr, column, at, end, RAGGED: tl.constexpr):
+    """Give x, times the weights of the norm if there is one, and x as it is, fp32."""
+    x = _read(x_ptr + column, at, end, RAGGED, "evict_last").to(tl.float32)
     if norm_ptr is None:
         return x, x
     else:
-        return x * tl.load(norm_ptr + column, mask=inside, other=0.0).to(tl.float32), x
+        return x * _read(norm_ptr + column, at, end, RAGGED, "evict_last").to(tl.float32), x
 
 
 @triton.jit
-def _nibble(word, NIBBLE: tl.constexpr):
-    """Give a nibble of each word as fp32, divided by :func:`_power`."""
-    if NIBBLE < 5:  # noqa: SIM108 - a branch on a constant compiles one side
-        bits = word & (15 << 4 * NIBBLE)
+def _small(bits, PLACE: tl.constexpr, SIZE: tl.constexpr):
+    """Give ``SIZE`` bits of each word from ``PLACE`` on as a float, to be multiplied by what :func:`_large` gives."""
+    if PLACE + SIZE <= 24:
+        return (bits & ((1 << SIZE) - 1 << PLACE)).to(tl.float32, bitcast=True)
+    elif PLACE + SIZE == 32:
+        return (bits >> PLACE).to(tl.float32, bitcast=True)
     else:
-        bits = (word >> 12) & (15 << 4 * (NIBBLE - 3))
-    return (bits | _UNIT_BITS).to(tl.float32, bitcast=True) - _UNIT
+        return (bits >> PLACE & (1 << SIZE) - 1).to(tl.float32, bitcast=True)
 
 
 @triton.jit
-def _power(NIBBLE: tl.constexpr):
-    """Give 16**-k where :func:`_nibble` finds a nibble in place k."""
-    k: tl.constexpr = NIBBLE if NIBBLE < 5 else NIBBLE - 3
-    return 1.0 / (1 << 4 * k)
+def _large(x, PLACE: tl.constexpr, SIZE: tl.constexpr):
+    """Give x as it meets a float of :func:`_small`."""
+    power: tl.constexpr = 1.0 / (1 << PLACE) if PLACE + SIZE <= 24 else 1.0
+    return x * (_UP * power)
+
+
+@triton.jit
+def _fourths(numbers):
+    """Give every fourth number of the last dimension, from the first, second, third and fourth on: one thread's."""
+    if len(numbers.shape) == 1:
+        pairs = tl.reshape(numbers, [numbers.shape[0] // 4, 2, 2])
+    else:
+        pairs = tl.reshape(numbers, [numbers.shape[0], numbers.shape[1] // 4, 2, 2])
+    even, odd = tl.split(pairs)
+    first, third = tl.split(even)
+    second, fourth = tl.split(odd)
+    return first, second, third, fourth
 
 
 @triton.jit
@@ -60,6 +92,228 @@ def _pieces(products, PIECE: tl.constexpr):
     """Sum up what one thread holds of a row, ``PIECE`` neighbours: no thread waits for another."""
     rows: tl.constexpr = products.shape[0]
     return tl.sum(tl.reshape(products, [rows, products.shape[1] // PIECE, PIECE]), axis=2)
+
+
+@triton.jit
+def _high(bits, dtype: tl.constexpr):
+    """Give the number of 16 bits in the upper half of each word, fp32."""
+    if dtype == tl.bfloat16:
+        return (bits & 0xFFFF0000).to(tl.float32, bitcast=True)
+    else:
+        return (bits >> 16).to(tl.uint16).to(dtype, bitcast=True).to(tl.float32)
+
+
+@triton.jit
+def _fours(pointers, four, end, RAGGED: tl.constexpr, KEPT: tl.constexpr):
+    """Load four numbers of 16 bits as one, and give the first, second, third and fourth ones, fp32."""
+    dtype: tl.constexpr = pointers.dtype.element_ty
+    bits = _read(pointers.to(tl.pointer_type(tl.uint64)) + four, four, end // 4, RAGGED, KEPT)
+    low, high = bits.to(tl.uint32), (bits >> 32).to(tl.uint32)
+    return _high(low << 16, dtype), _high(low, dtype), _high(high << 16, dtype), _high(high, dtype)
+
+
+@triton.jit
+def _xs(x_ptr, norm_ptr, column, four, width, RAGGED: tl.constexpr, FOURS: tl.constexpr):
+    """Give x in fourths, times the weights of the norm if there is one, and as it is."""
+    if FOURS:
+        plain = _fours(x_ptr, four, width, RAGGED, "evict_last")
+        if norm_ptr is None:
+            return plain, plain
+        else:
+            g = _fours(norm_ptr, four, width, RAGGED, "evict_last")
+            return (plain[0] * g[0], plain[1] * g[1], plain[2] * g[2], plain[3] * g[3]), plain
+    else:
+        x, as_it_is = _normed(x_ptr, norm_ptr, column, column, width, RAGGED)
+        return _fourths(x), _fourths(as_it_is)
+
+
+@triton.jit
+def _coded_fourths(xs, scale, CODES: tl.constexpr):
+    """Round fourths of x to codes if they are to be."""
+    return (
+        _coded(xs[0], scale, CODES),
+        _coded(xs[1], scale, CODES),
+        _coded(xs[2], scale, CODES),
+        _coded(xs[3], scale, CODES),
+    )
+
+
+@triton.jit
+def _largest(x_ptr, norm_ptr, width: tl.constexpr, TILE: tl.constexpr, FOURS: tl.constexpr):
+    """Give the largest magnitude of x, times the weights of the norm if there is one."""
+    top = tl.zeros([TILE // 4], tl.float32)
+    for i in range((width + TILE - 1) // TILE):
+        column, four = i * TILE + tl.arange(0, TILE), i * (TILE // 4) + tl.arange(0, TILE // 4)
+        xs, _ = _xs(x_ptr, norm_ptr, column, four, width, width % TILE != 0, FOURS)
+        for k in tl.static_range(4):
+            top = tl.maximum(top, tl.abs(xs[k]))
+    return tl.max(top, axis=0)
+
+
+@triton.jit
+def _weights(rows, column, four, width, RAGGED: tl.constexpr, FOURS: tl.constexpr):
+    """Load a tile of every row, each weight once, in fourths, fp32; int8 codes of fours as floats of their bits."""
+    if FOURS and rows.dtype.element_ty == tl.int8:
+        codes = _read(rows.to(tl.pointer_type(tl.uint32)) + four, four, width // 4, RAGGED, "evict_first")
+        bits = codes ^ _SIGNS
+        return _small(bits, 0, 8), _small(bits, 8, 8), _small(bits, 16, 8), _small(bits, 24, 8)
+    elif FOURS and rows.dtype.element_ty.primitive_bitwidth == 16:
+        return _fours(rows, four, width, RAGGED, "evict_first")
+    else:
+        return _fourths(_read(rows + column, column, width, RAGGED, "evict_first").to(tl.float32))
+
+
+@triton.jit
+def _met(sums, weights, xs):
+    """Add the products of weights and x, fourths of both."""
+    for k in tl.static_range(4):
+        sums += weights[k] * xs[k][None, :]
+    return sums
+
+
+@triton.jit
+def _sums(
+    places,
+    x_ptr,
+    norm_ptr,
+    scale,
+    stride,
+    first,
+    COUNT: tl.constexpr,
+    TILE: tl.constexpr,
+    RAGGED: tl.constexpr,
+    FORMAT: tl.constexpr,
+    GROUP: tl.constexpr,
+    CODES: tl.constexpr,
+    GATED: tl.constexpr,
+    PIECE: tl.constexpr,
+    FOURS: tl.constexpr,
+):
+    """Give the sums of ``COUNT`` tiles from column ``first`` on, for both kinds of rows, and of the squares of x.
+
+    ``places``: where both kinds of rows start, and the scales of their groups. ``RAGGED``: rows end within the tile.
+    """
+    weights, up_weights, groups, up_groups = places
+    if FORMAT == _PACKED:
+        return _sums_of_packed(
+            weights, up_weights, groups, up_groups, x_ptr, norm_ptr, scale, stride, first, COUNT, TILE, RAGGED, GROUP,
+            CODES, GATED, PIECE,
+        )  # fmt: skip
+    else:
+        return _sums_of_numbers(
+            weights, up_weights, x_ptr, norm_ptr, scale, stride, first, COUNT, TILE, RAGGED, CODES, GATED, FOURS
+        )
+
+
+@triton.jit
+def _sums_of_numbers(
+    weights,
+    up_weights,
+    x_ptr,
+    norm_ptr,
+    scale,
+    stride,
+    first,
+    COUNT: tl.constexpr,
+    TILE: tl.constexpr,
+    RAGGED: tl.constexpr,
+    CODES: tl.constexpr,
+    GATED: tl.constexpr,
+    FOURS: tl.constexpr,
+):
+    """Give the sums for weights that are no packed words."""
+    rows: tl.constexpr = weights.shape[0]
+    by_bits: tl.constexpr = FOURS and weights.dtype.element_ty == tl.int8
+    # Every product is added to a sum of its thread: a tree of sums for each tile would cost half as much again.
+    sums = tl.zeros([rows, TILE // 4], tl.float32)
+    up_sums = tl.zeros([rows, TILE // 4], tl.float32)
+    squares = tl.zeros([TILE // 4], tl.float32)
+    for i in range(COUNT):
+        column = first + i * TILE + tl.arange(0, TILE)
+        four = (first + i * TILE) // 4 + tl.arange(0, TILE // 4)
+        w = _weights(weights, column[None, :], four[None, :], stride, RAGGED, FOURS)
+        if GATED:
+            up = _weights(up_weights, column[None, :], four[None, :], stride, RAGGED, FOURS)
+        xs, plain = _xs(x_ptr, norm_ptr, column, four, stride, RAGGED, FOURS)
+        if norm_ptr is not None:
+            for k in tl.static_range(4):
+                squares += plain[k] * plain[k]
+        xs = _coded_fourths(xs, scale, CODES)
+        if by_bits:
+            # Taken off before it is added, four by four: sums stay about as small as the wanted ones, and as exact.
+            offset = (xs[0] + xs[1] + xs[2] + xs[3])[None, :] * (_OFFSET / _DOWN)
+            sums -= offset
+            if GATED:
+                up_sums -= offset
+            xs = (_large(xs[0], 0, 8), _large(xs[1], 8, 8), _large(xs[2], 16, 8), _large(xs[3], 24, 8))
+        sums = _met(sums, w, xs)
+        if GATED:
+            up_sums = _met(up_sums, up, xs)
+    if by_bits:
+        sums *= _DOWN
+        up_sums *= _DOWN
+    return sums, up_sums, squares
+
+
+@triton.jit
+def _sums_of_packed(
+    weights,
+    up_weights,
+    groups,
+    up_groups,
+    x_ptr,
+    norm_ptr,
+    scale,
+    stride,
+    first,
+    COUNT: tl.constexpr,
+    TILE: tl.constexpr,
+    RAGGED: tl.constexpr,
+    GROUP: tl.constexpr,
+    CODES: tl.constexpr,
+    GATED: tl.constexpr,
+    PIECE: tl.constexpr,
+):
+    """Give the sums for words of eight weights, ``TILE`` words at a time."""
+    rows: tl.constexpr = weights.shape[0]
+    sums = tl.zeros([rows, TILE // PIECE], tl.float32)
+    up_sums = tl.zeros([rows, TILE // PIECE], tl.float32)
+    squares = tl.zeros([TILE], tl.float32)
+    for i in range(COUNT):
+        at = first + i * TILE + tl.arange(0, TILE)
+        words = at[None, :]
+        w = _read(weights.to(tl.pointer_type(tl.uint32)) + words, words, stride, RAGGED, "evict_first")
+        if GATED:
+            up = _read(up_weights.to(tl.pointer_type(tl.uint32)) + words, words, stride, RAGGED, "evict_first")
+        piece = (first + i * TILE + tl.arange(0, TILE // PIECE) * PIECE)[None, :]
+        s, zero = _group_scale(_read(groups + piece // (GROUP // 8), piece, stride, RAGGED, ""))
+        products = tl.zeros([rows, TILE], tl.float32)
+        total = tl.zeros([TILE], tl.float32)
+        if GATED:
+            up_s, up_zero = _group_scale(_read(up_groups + piece // (GROUP // 8), piece, stride, RAGGED, ""))
+            up_products = tl.zeros([rows, TILE], tl.float32)
+        for nibble in tl.static_range(8):
+            x, plain = _normed(x_ptr, norm_ptr, _column(at, nibble, GROUP, _PACKED), at, stride, RAGGED)
+            if norm_ptr is not None:
+                squares += plain * plain
+            x = _coded(x, scale, CODES)
+            total += x
+            x = _large(x, 4 * nibble, 4)[None, :]
+            products += _small(w, 4 * nibble, 4) * x
+            if GATED:
+                up_products += _small(up, 4 * nibble, 4) * x
+        offset = _pieces(total[None, :], PIECE)
+        sums += s * (_pieces(products, PIECE) * _DOWN - zero * offset)
+        if GATED:
+            up_sums += up_s * (_pieces(up_products, PIECE) * _DOWN - up_zero * offset)
+    return sums, up_sums, squares
+
+
+@triton.jit
+def _folded(sums, more):
+    """Add sums of a smaller tile to those of a larger one, thread by thread: what threads hold is summed up once."""
+    rows: tl.constexpr = more.shape[0]
+    return tl.sum(tl.reshape(sums, [rows, sums.shape[1] // more.shape[1], more.shape[1]]), axis=1) + more
 
 
 @triton.jit
@@ -71,7 +325,7 @@ def _token_kernel(
     residual_ptr,
     y_ptr,
     outputs,
-    width,
+    width: tl.constexpr,
     stride,
     epsilon,
     FORMAT: tl.constexpr,
@@ -81,80 +335,69 @@ def _token_kernel(
     ROWS: tl.constexpr,
     TILE: tl.constexpr,
     TILES: tl.constexpr,
+    TAIL: tl.constexpr,
+    RAGGED: tl.constexpr,
     PIECE: tl.constexpr,
+    FOURS: tl.constexpr,
 ):
     """Give ``ROWS`` outputs of one token a program.
 
-    ``TILE`` weights of a row, or words of eight, are loaded at a time, ``stride`` in all. ``GATED``: silu of an output
-    times the one ``outputs`` rows further on.
+    ``TILE`` weights of a row, or words of eight, are loaded at a time, ``stride`` in all: ``TILES`` times, and then
+    the last ``TAIL``, fewer if ``RAGGED``. ``GATED``: silu of an output times the one ``outputs`` rows further on.
+    ``FOURS``: four neighbours of 16 bits, or four codes of 8, can be loaded as one number.
     """
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = row < outputs
-    weights = weight_ptr + row[:, None] * stride
-    up_weights = weights + tl.cast(outputs, tl.int64) * stride
+    # Beyond the last row there is none: its weights are read again instead, and no load needs a mask for rows.
+    known = tl.minimum(row, outputs - 1)[:, None]
+    up_known = known + outputs
+    groups = stride // (GROUP // 8)
 
     scale = 1.0
     if CODES != _AS_THEY_ARE:
-        top = tl.zeros([TILE], tl.float32)
-        for i in range(tl.cdiv(width, TILE)):
-            column = i * TILE + tl.arange(0, TILE)
-            x, _ = _normed(x_ptr, norm_ptr, column, column < width)
-            top = tl.maximum(top, tl.abs(x))
-        scale = _code_scale(tl.max(top, axis=0), CODES)
+        scale = _code_scale(_largest(x_ptr, norm_ptr, width, TILE, FOURS), CODES)
 
-    sums = tl.zeros([ROWS, TILE // PIECE], tl.float32)
-    up_sums = tl.zeros([ROWS, TILE // PIECE], tl.float32)
-    squares = tl.zeros([TILE], tl.float32)
-    for i in range(TILES):
-        at = i * TILE + tl.arange(0, TILE)
-        here = at < stride
-        mask = inside[:, None] & here[None, :]
-        w = tl.load(weights + at[None, :], mask=mask, other=0.0, eviction_policy="evict_first")
-        if GATED:
-            up = tl.load(up_weights + at[None, :], mask=mask, other=0.0, eviction_policy="evict_first")
-        if FORMAT == _PACKED:
-            groups = stride // (GROUP // 8)
-            first = (i * (TILE // PIECE) + tl.arange(0, TILE // PIECE)) * PIECE
-            group = row[:, None] * groups + (first // (GROUP // 8))[None, :]
-            known = inside[:, None] & (first < stride)[None, :]
-            s, zero = _group_scale(tl.load(scale_ptr + group, mask=known, other=0))
-            products = tl.zeros([ROWS, TILE], tl.float32)
-            total = tl.zeros([TILE], tl.float32)
-            if GATED:
-                up_group = group + tl.cast(outputs, tl.int64) * groups
-                up_s, up_zero = _group_scale(tl.load(scale_ptr + up_group, mask=known, other=0))
-                up_products = tl.zeros([ROWS, TILE], tl.float32)
-            for nibble in tl.static_range(8):
-                x, plain = _normed(x_ptr, norm_ptr, _column(at, nibble, GROUP, FORMAT), here)
-                squares += plain * plain
-                x = _coded(x, scale, CODES)
-                total += x
-                x = x * _power(nibble)
-                products += _nibble(w, nibble) * x[None, :]
-                if GATED:
-                    up_products += _nibble(up, nibble) * x[None, :]
-            offset = _pieces(total[None, :], PIECE)
-            sums += s * (_pieces(products, PIECE) - zero * offset)
-            if GATED:
-                up_sums += up_s * (_pieces(up_products, PIECE) - up_zero * offset)
-        else:
-            x, plain = _normed(x_ptr, norm_ptr, at, here)
-            squares += plain * plain
-            x = _coded(x, scale, CODES)
-            sums += _pieces(w.to(tl.float32) * x[None, :], PIECE)
-            if GATED:
-                up_sums += _pieces(up.to(tl.float32) * x[None, :], PIECE)
+    step = tl.cast(stride, tl.int64)
+    if FOURS and weight_ptr.dtype.element_ty.primitive_bitwidth == 8:
+        # The same, so that rows seem to start at 8 bytes: a thread then loads 8 codes at a time, as it does of x. With
+        # 16 of them, x would move between threads, which takes up to a quarter of all instructions.
+        step = (step // 16 + step // 16) * 8
+    if FORMAT == _PACKED:
+        places = (
+            weight_ptr + known * step,
+            weight_ptr + up_known * step,
+            scale_ptr + known * groups,
+            scale_ptr + up_known * groups,
+        )
+    else:
+        places = (weight_ptr + known * step, weight_ptr + up_known * step, scale_ptr, scale_ptr)
+    y, u, squares = _sums(
+        places, x_ptr, norm_ptr, scale, stride, 0, TILES, TILE, False, FORMAT, GROUP, CODES, GATED, PIECE, FOURS
+    )
+    if TAIL > 0:
+        # What lies beyond the end of rows is not read, but costs as many instructions: so the last tile is smaller.
+        first = TILES * TILE
+        more_y, more_u, more_squares = _sums(
+            places, x_ptr, norm_ptr, scale, stride, first, 1, TAIL, RAGGED, FORMAT, GROUP, CODES, GATED, PIECE, FOURS
+        )
+        y = _folded(y, more_y)
+        u = _folded(u, more_u)
+        square = tl.sum(tl.sum(_folded(squares[None, :], more_squares[None, :]), axis=1), axis=0)
+    else:
+        square = tl.sum(squares, axis=0)
+    y = tl.sum(y, axis=1)
+    u = tl.sum(u, axis=1)
 
-    factor = tl.full([], 1.0, tl.float32)
+    factor = 1.0
     if norm_ptr is not None:
-        factor = tl.rsqrt(tl.sum(squares, axis=0) / width + epsilon)
+        factor = tl.rsqrt(square / width + epsilon)
     if CODES != _AS_THEY_ARE:
         factor = factor / scale
-    y = tl.sum(sums, axis=1) * factor
+    y *= factor
     if FORMAT == _SCALED:
         y *= tl.load(scale_ptr + row, mask=inside, other=0.0)
     if GATED:
-        u = tl.sum(up_sums, axis=1) * factor
+        u *= factor
         if FORMAT == _SCALED:
             u *= tl.load(scale_ptr + outputs + row, mask=inside, other=0.0)
         y = y * tl.sigmoid(y) * u

@@ -8,21 +8,33 @@ from typing import Any
 
 import torch
 
-from perf_kernels.decode_linear.inputs import LAYERS, Format, Layer, random_tokens, random_weights
+from perf_kernels.decode_linear.inputs import LAYERS, Format, Layer, layer_of, random_tokens, random_weights
 from perf_kernels.decode_linear.launch import WORD, LaunchConfig
 from perf_kernels.decode_linear.ops import choose, decode_linear
 from perf_kernels.target import DEVICE_TYPE
 from perfgate.tune.tunable import Tunable
 
-#: Bytes of a weight, or of a word of eight, by how weights are kept; int8 stands for FP8, too.
-_FORMATS: dict[Format, int] = {"dense": 2, "int8": 1, "int4": 4}
+#: How weights and activations are kept together: the format of weights, and the codes of activations, if any.
+_KEPT: tuple[tuple[Format, str], ...] = (("dense", ""), ("int8", ""), ("int4", ""), ("int8", "int8"), ("fp8", "fp8"))
+#: Bytes of a weight, or of a word of eight.
+_ITEMSIZE: dict[Format, int] = {"dense": 2, "int8": 1, "fp8": 1, "int4": 4}
+_CODES = {"": None, "int8": torch.int8, "fp8": torch.float8_e4m3fn}
 _TOKENS = (1, 8)
 _ROWS, _TILES, _WARPS = (1, 2, 4, 8, 16), (128, 256, 512, 1024, 2048), (1, 2)
 _MOST_STAGES, _MOST_WARPS = 5, 8
 #: Numbers that a program may hold in registers for each of its threads.
 _MOST_HELD = 256
 
-Shape = tuple[int, int, int, int, bool, bool]
+Shape = tuple[int, int, int, int, bool, bool, str]
+Inputs = tuple[
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor | None,
+    torch.Tensor | None,
+    torch.Tensor | None,
+    bool,
+    torch.dtype | None,
+]
 
 
 def _stride(layer: Layer, form: Format) -> int:
@@ -32,14 +44,15 @@ def _stride(layer: Layer, form: Format) -> int:
 def _shapes() -> Iterator[Shape]:
     """Give the layers of Qwen3-4B, kept in 16, 8 and 4 bits; the head in 16 only."""
     for tokens in _TOKENS:
-        for form, itemsize in _FORMATS.items():
+        for form, codes in _KEPT:
             for name, layer in LAYERS.items():
                 if form == "dense" or name != "head":
-                    yield tokens, layer.outputs, _stride(layer, form), itemsize, form == "int4", layer.gated
+                    stride, packed = _stride(layer, form), form == "int4"
+                    yield tokens, layer.outputs, stride, _ITEMSIZE[form], packed, layer.gated, codes
 
 
 def _candidates(
-    tokens: int, outputs: int, stride: int, itemsize: int, packed: bool, gated: bool
+    tokens: int, outputs: int, stride: int, itemsize: int, packed: bool, gated: bool, codes: str
 ) -> Iterator[LaunchConfig]:
     """Give rows and tiles that fit into registers; for several tokens, tiles of a product on tensor cores."""
     if tokens > 1:
@@ -56,7 +69,14 @@ def _candidates(
 
 
 def _neighbours(
-    config: LaunchConfig, tokens: int, outputs: int, stride: int, itemsize: int, packed: bool, gated: bool
+    config: LaunchConfig,
+    tokens: int,
+    outputs: int,
+    stride: int,
+    itemsize: int,
+    packed: bool,
+    gated: bool,
+    codes: str,
 ) -> Iterator[LaunchConfig]:
     """Give half and twice the warps, and other numbers of stages; for one token of rows, too."""
     near = [replace(config, num_warps=warps) for warps in (config.num_warps // 2, 2 * config.num_warps)]
@@ -77,19 +97,28 @@ def _fits(config: LaunchConfig, stride: int, itemsize: int, packed: bool, gated:
     return config.rows >= 1 and config.tile * itemsize >= 16 and config.tile < 2 * stride and held <= _MOST_HELD
 
 
-def _inputs(
-    tokens: int, outputs: int, stride: int, itemsize: int, packed: bool, gated: bool
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, bool]:
-    form: Format = "int4" if packed else "int8" if itemsize == 1 else "dense"
-    width = stride * (WORD if packed else 1)
-    values, scale = random_weights(outputs * (1 + gated), width, form, torch.bfloat16, DEVICE_TYPE)
-    return random_tokens(tokens, width, torch.bfloat16, DEVICE_TYPE), values, scale, gated
+def _inputs(tokens: int, outputs: int, stride: int, itemsize: int, packed: bool, gated: bool, codes: str) -> Inputs:
+    """Give what a layer is launched with, norm and residual included: every program computes the norm again."""
+    form: Format = "int4" if packed else "dense" if itemsize > 1 else "fp8" if codes == "fp8" else "int8"
+    layer = layer_of(outputs, stride * (WORD if packed else 1), gated)
+    values, scale = random_weights(layer.rows, layer.width, form, torch.bfloat16, DEVICE_TYPE)
+    norm = random_tokens(1, layer.width, torch.bfloat16, DEVICE_TYPE, seed=1)[0] / 4 + 1 if layer.normed else None
+    residual = random_tokens(tokens, outputs, torch.bfloat16, DEVICE_TYPE, seed=2) if layer.residual else None
+    x = random_tokens(tokens, layer.width, torch.bfloat16, DEVICE_TYPE)
+    return x, values, scale, norm, residual, gated, _CODES[codes]
 
 
 def _launch(
-    config: LaunchConfig, x: torch.Tensor, values: torch.Tensor, scale: torch.Tensor | None, gated: bool
+    config: LaunchConfig,
+    x: torch.Tensor,
+    values: torch.Tensor,
+    scale: torch.Tensor | None,
+    norm: torch.Tensor | None,
+    residual: torch.Tensor | None,
+    gated: bool,
+    codes: torch.dtype | None,
 ) -> torch.Tensor:
-    return decode_linear(x, values, scale, gated=gated, config=config)
+    return decode_linear(x, values, scale, norm=norm, residual=residual, gated=gated, codes=codes, config=config)
 
 
 def _close(default: Any, other: Any) -> str:
