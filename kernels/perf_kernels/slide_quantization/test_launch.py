@@ -52,7 +52,7 @@ def test_rows_of_the_models_are_read_once(group: int, width: int) -> None:
 @pytest.mark.parametrize("width", [3584, 18944])
 @pytest.mark.parametrize("group", [4, 8])
 def test_what_has_goals_is_declared(group: int, width: int, rows: int) -> None:
-    """Qwen2.5-7B in INT8 with 2:4 and 2:8, where nothing is tuned: the static gate compiles what is declared."""
+    """Qwen2.5-7B in INT8 with 2:4 and 2:8, where nothing is tuned."""
     answer = shared().ask(question("perf_kernels.slide_quantization.specialisations", "sm90"))
     assert answer.status == "compiled", answer.reason
     config = launch_config(rows, width, group, 2)

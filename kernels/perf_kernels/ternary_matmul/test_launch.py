@@ -54,7 +54,7 @@ def test_layers_of_the_model_are_requested_at_once() -> None:
 
 
 def test_one_token_of_every_layer_of_the_model_is_declared() -> None:
-    """In the form that it is launched in where nothing is tuned; the static gate compiles what is declared."""
+    """In the form that it is launched in where nothing is tuned."""
     answer = shared().ask(question("perf_kernels.ternary_matmul.specialisations", "sm90"))
     assert answer.status == "compiled", answer.reason
     declared = {
