@@ -90,7 +90,8 @@ def test_a_prompt_is_captured_once_for_its_length(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(generator, "_graph", Graph())
     monkeypatch.setattr("perf_workloads.text_generation.graphed._beside", lambda call: call())
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "graph", contextlib.nullcontext)
+    monkeypatch.setattr("perf_workloads.text_generation.graphed._capture_stream", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: contextlib.nullcontext())
 
     def lengths() -> list[int]:
         return [each.shape[1] for each in passes]

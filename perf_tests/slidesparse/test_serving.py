@@ -199,9 +199,10 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def served_models() -> Iterator[Any]:
-    """Pair the published models with the schemes, FP8 under its marker."""
+    """Pair the published models with the schemes, sparse INT8 in both forms, FP8 under its marker."""
+    exact = [scheme.exact.name for scheme in schemes.TO_BF16.values()]
     for model in models.PUBLISHED:
-        for scheme in dict.fromkeys((*models.COMPARED, *schemes.TO_BF16, models.VLLM_INT8)):
+        for scheme in dict.fromkeys((*models.COMPARED, *exact, *schemes.TO_BF16, models.VLLM_INT8)):
             marks = [pytest.mark.fp8] if scheme.startswith("fp8") else [pytest.mark.sm80]
             yield pytest.param((model, scheme), id=f"{model}-{scheme}", marks=marks)
 

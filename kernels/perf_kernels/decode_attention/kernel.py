@@ -152,7 +152,7 @@ def _decode_kernel(
         tl.store(mine[:, None] + column[None, :], sums, mask=inside)
         tl.store(mine + WIDTH, top, mask=own)
         tl.store(mine + WIDTH + 1, total, mask=own)
-        # All threads of the program have stored before one of them counts it.
+        # All threads of the program have stored before one of them counts it: on NVIDIA GPUs a barrier orders that.
         tl.debug_barrier()
         if tl.atomic_add(arrived_ptr + program, 1, sem="acq_rel") == used - 1:
             top = tl.full([PADDED], float("-inf"), tl.float32)

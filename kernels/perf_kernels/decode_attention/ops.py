@@ -94,7 +94,7 @@ def decode_attention(
         values: [B, G, L, D], changed in place.
         epsilon: of the norms.
         workspace: of :func:`workspace_for`: lets several programs share a head, which a long cache needs to fill a GPU.
-            Two launches at the same time must not have the same.
+            Two launches at the same time must not have the same. On NVIDIA GPUs; others ignore it.
         config: how to launch; by default what was tuned for this GPU, else what :func:`launch_config` chooses.
             Not under ``torch.compile``.
 
@@ -120,7 +120,10 @@ def _attend(
     if config is None:
         config = choose(length, width)
     group = out.shape[1] // width // kv_heads
-    splits = 1 if workspace is None else config.splits
+    if not 1 <= config.splits <= MOST_SPLITS:
+        raise ValueError(f"decode_attention: config.splits is {config.splits}; it must be 1 to {MOST_SPLITS}")
+    # On AMD's CDNA a barrier does not wait for the stores of other waves: what one counts, another may not have stored.
+    splits = 1 if workspace is None or current_target().backend == "hip" else config.splits
     shared = (None, None) if workspace is None or splits == 1 else workspace
     arguments = (*step, out, length, width**-0.5, epsilon, *shared)
     constants = (kv_heads, group, max(ROWS, power_of_two(group)), width, config.block, splits)
@@ -200,9 +203,14 @@ def _check_workspace(workspace: Workspace, shape: list[int], device: torch.devic
         "arrived": (workspace.arrived, shape[:1], torch.int32),
     }
     for name, (tensor, sizes, dtype) in wanted.items():
-        if list(tensor.shape) != sizes or tensor.dtype != dtype or tensor.device != device:
+        if (
+            list(tensor.shape) != sizes
+            or tensor.dtype != dtype
+            or tensor.device != device
+            or not tensor.is_contiguous()
+        ):
             raise ValueError(
-                f"decode_attention: workspace.{name} must be {sizes} {dtype} on {device}, as "
+                f"decode_attention: workspace.{name} must be {sizes} {dtype} on {device}, contiguous, as "
                 f"workspace_for(keys, heads) makes it; it is {described(tensor)}"
             )
 
@@ -222,6 +230,10 @@ def _operator(
     epsilon: float,
 ) -> torch.Tensor:
     step = Step(qkv, q_norm, k_norm, cos, sin, position, keys, values)
+    if (partial is None) != (arrived is None):
+        raise ValueError(
+            "decode_attention: partial and arrived come together, as workspace_for(keys, heads) makes them"
+        )
     workspace = None if partial is None or arrived is None else Workspace(partial, arrived)
     _check(step, workspace)
     return _attend(step, workspace, epsilon)

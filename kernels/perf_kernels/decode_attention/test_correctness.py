@@ -87,6 +87,14 @@ def test_equals_the_reference(
     assert_equals_the_reference(step, position, config, shared=splits > 0)
 
 
+@pytest.mark.parametrize("splits", [0, 32])
+def test_more_splits_than_a_workspace_holds(splits: int) -> None:
+    step = random_step(1, 2, 1, 32, 8, 3, torch.float32, DEVICE)
+    with pytest.raises(ValueError) as caught:
+        decode_attention(*step, config=LaunchConfig(16, 4, 2, splits))
+    assert str(caught.value) == f"decode_attention: config.splits is {splits}; it must be 1 to 16"
+
+
 @pytest.mark.parametrize("shared", [False, True], ids=["alone", "shared"])
 @pytest.mark.parametrize("position", [0, 1, 63, 64, 65, 129])
 def test_default_launch_around_the_ends_of_blocks(position: int, shared: bool) -> None:
@@ -113,16 +121,21 @@ def test_launches_that_follow_each_other_share_a_workspace() -> None:
     [
         (
             {"arrived": torch.zeros(2, dtype=torch.int32, device=DEVICE)},
-            "workspace.arrived must be [1] torch.int32 on {device}, as workspace_for(keys, heads) makes it; it is [2] "
-            "torch.int32 on {device} with strides [1]",
+            "workspace.arrived must be [1] torch.int32 on {device}, contiguous, as workspace_for(keys, heads) makes "
+            "it; it is [2] torch.int32 on {device} with strides [1]",
         ),
         (
             {"partial": torch.zeros(1, 16, 1, 36, device=DEVICE)},
-            "workspace.partial must be [1, 16, 2, 36] torch.float32 on {device}, as workspace_for(keys, heads) makes "
-            "it; it is [1, 16, 1, 36] torch.float32 on {device} with strides [576, 36, 36, 1]",
+            "workspace.partial must be [1, 16, 2, 36] torch.float32 on {device}, contiguous, as workspace_for(keys, "
+            "heads) makes it; it is [1, 16, 1, 36] torch.float32 on {device} with strides [576, 36, 36, 1]",
+        ),
+        (
+            {"partial": torch.zeros(1, 1, 1, 36, device=DEVICE).expand(1, 16, 2, 36)},
+            "workspace.partial must be [1, 16, 2, 36] torch.float32 on {device}, contiguous, as workspace_for(keys, "
+            "heads) makes it; it is [1, 16, 2, 36] torch.float32 on {device} with strides [36, 0, 0, 1]",
         ),
     ],
-    ids=["arrived", "partial"],
+    ids=["arrived", "partial", "strides"],
 )
 def test_workspace_of_another_cache(change: dict[str, torch.Tensor], message: str) -> None:
     step = random_step(1, 2, 1, 32, 8, 3, torch.float32, DEVICE)

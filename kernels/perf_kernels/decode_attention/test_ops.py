@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from perf_kernels.decode_attention import decode_attention, workspace_for
+from perf_kernels.decode_attention import decode_attention, launch_config, workspace_for
 from perf_kernels.decode_attention.inputs import Step, random_step
 from perf_kernels.target import DEVICE_TYPE
 from perf_kernels.undeclared_tests import attention_in_fp32, narrow_heads
@@ -70,8 +71,36 @@ def test_operator() -> None:
     ]
     for dtype in (torch.float32, torch.bfloat16):
         torch.library.opcheck(operator, (*step(dtype=dtype), None, None, 1e-6))
-        given = step(dtype=dtype)
+        given = long_step(dtype)
         torch.library.opcheck(operator, (*given, *workspace_for(given.keys, 4), 1e-6))
+
+
+def long_step(dtype: torch.dtype = torch.bfloat16) -> Step:
+    """Draw a step on a cache that several programs go through."""
+    drawn = random_step(1, 4, 2, 32, 150, 140, dtype, DEVICE)
+    assert launch_config(150, 32).splits > 1
+    return drawn._replace(keys=drawn.keys.nan_to_num(7.0), values=drawn.values.nan_to_num(7.0))
+
+
+def test_compiles_with_a_workspace() -> None:
+    given = long_step()
+    workspace = workspace_for(given.keys, 4)
+    compiled = torch.compile(
+        lambda given, workspace: decode_attention(*given, workspace=workspace), backend="aot_eager", fullgraph=True
+    )
+    eager, captured = copied(given), copied(given)
+    assert torch.equal(compiled(captured, workspace), decode_attention(*eager, workspace=workspace))
+    assert torch.equal(captured.keys, eager.keys)
+    assert not workspace.arrived.any()
+
+
+def test_half_a_workspace() -> None:
+    given = step()
+    with pytest.raises(ValueError) as caught:
+        torch.ops.perf_kernels.decode_attention(*given, workspace_for(given.keys, 4).partial, None, 1e-6)
+    assert str(caught.value) == (
+        "decode_attention: partial and arrived come together, as workspace_for(keys, heads) makes them"
+    )
 
 
 def test_operator_on_tensors_without_memory() -> None:

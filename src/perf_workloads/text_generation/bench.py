@@ -164,6 +164,7 @@ class Runner:
         if self.graphed is not None:
             # Launched one by one: a replay tells nothing of what it runs.
             self.graphed.step()
+            self._captured_bytes = 0
             with self.watching_memory() as peak:
                 seen = watch(self.model, lambda: self.graphed.start(input_ids, anew=True))
             self._captured_bytes = sum(peak)

@@ -7,6 +7,7 @@ for the GPU.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ class GraphedGenerator:
             # Kernels are loaded by the first pass, and libraries allocate then.
             _beside(lambda: self.run_prompt(held))
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, stream=_capture_stream()):
                 self.run_prompt(held)
         self._prompt = _Prompt(held, graph)
 
@@ -177,7 +178,7 @@ class GraphedGenerator:
 
         _beside(warm_up)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=_capture_stream()):
             self.step()
         return graph
 
@@ -186,9 +187,15 @@ class GraphedGenerator:
             torch.cuda.synchronize()
 
 
+@functools.cache
+def _capture_stream() -> Any:
+    """Give the one stream of all captures: cuBLAS keeps a workspace for each stream that it has seen."""
+    return torch.cuda.Stream()
+
+
 def _beside(call: Callable[[], None]) -> None:
-    """Call on a stream of its own, as a capture does, and wait for it."""
-    stream = torch.cuda.Stream()
+    """Call on the stream of captures, and wait for it."""
+    stream = _capture_stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         call()
