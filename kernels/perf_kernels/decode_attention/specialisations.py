@@ -9,10 +9,13 @@ import torch
 
 from perf_kernels.decode_attention.naive_twin import scores_naively
 from perf_kernels.decode_attention.ops import decode_attention, workspace_for
+from perf_kernels.target import current_target
 
 
 def _launch(batch: int, length: int, dtype: torch.dtype = torch.bfloat16, *, shared: bool = False) -> object:
     """One step of Qwen3-4B: 32 heads of queries, 8 of keys and values, 128 columns each."""
+    if shared and current_target().backend == "hip":
+        raise NotImplementedError("programs share a head on NVIDIA GPUs alone")
 
     def empty(*shape: int) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype, device="cuda")
