@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from perf_workloads.text_generation import GenerationSetup, load, random_prompt  # noqa: E402
 from perf_workloads.text_generation.graphed import GraphedGenerator  # noqa: E402
-from perf_workloads.text_generation.layers import quantize_layers  # noqa: E402
+from perf_workloads.text_generation.layers import FEW_TOKENS, quantize_layers  # noqa: E402
 
 #: What takes values to the CPU, or has a shape that depends on them.
 READS = frozenset({"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::_unique2"})
@@ -67,7 +67,7 @@ def test_quantised_layers_read_nothing_of_a_prompt(method: Any) -> None:
     model = load(GenerationSetup("tiny-qwen3", "float32", "cpu", "dense", "triton"))
     quantize_layers(model, setup)
     with torch.no_grad(), Operators() as seen:
-        model.model.layers[0].mlp.down_proj(torch.randn(1, 26, 608))
+        model.model.layers[0].mlp.down_proj(torch.randn(1, FEW_TOKENS + 1, 608))
     assert seen.reads == []
 
 

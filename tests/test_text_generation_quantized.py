@@ -22,7 +22,13 @@ from perf_workloads.text_generation import (  # noqa: E402
     text_prompt,
     weight_bytes,
 )
-from perf_workloads.text_generation.layers import GptqLinear, PackedLinear, StoredLinear, quantize_layers  # noqa: E402
+from perf_workloads.text_generation.layers import (  # noqa: E402
+    FEW_TOKENS,
+    GptqLinear,
+    PackedLinear,
+    StoredLinear,
+    quantize_layers,
+)
 
 REFERENCE = GenerationSetup("tiny-qwen3", "float32", "cpu")
 METHODS = [("int8-weight-only", "rebuild"), ("int8-dynamic", "int-mm"), ("int4-gptq", "rebuild")]
@@ -122,7 +128,7 @@ def test_packed_layers_hold_the_weights_of_gptq_tensors():
     pytest.importorskip("triton")
     tensors = gptq.quantize(weight(), group_size=32)
     assert torch.equal(PackedLinear.from_gptq(tensors, torch.float16).rebuilt(), gptq.rebuild(tensors).t())
-    packed, x = PackedLinear.from_gptq(tensors, torch.float32), weight(20, 64, seed=1)
+    packed, x = PackedLinear.from_gptq(tensors, torch.float32), weight(FEW_TOKENS + 1, 64, seed=1)
     # The tensors' own arithmetic is that of their scales, fp16.
     torch.testing.assert_close(packed(x), GptqLinear(tensors, torch.float32)(x), rtol=0, atol=2.0**-9 * 64**0.5)
 
@@ -184,7 +190,7 @@ def test_a_gptq_checkpoint_is_read_as_it_is(tmp_path, zero_format, backend):
     save_checkpoint(tmp_path, made, zero_format)
     setup = GenerationSetup("tiny-qwen3", "float32", "cpu", "int4-gptq", backend, weights=str(tmp_path))
     read = load(setup)
-    input_ids = random_prompt(made, 26)
+    input_ids = random_prompt(made, FEW_TOKENS + 1)
     # Packed anew, weights are computed in fp32 and not in the type of the scales.
     most = 1e-6 if backend == "rebuild" else 0.01
     assert logit_error(prompt_logits(read, input_ids), prompt_logits(made, input_ids)) < most

@@ -45,6 +45,8 @@ narrow_layer = _undeclared(
         "stride",
         "num_stages",
         "tokens",
+        "TOKENS",
+        "MORE",
     ),
 )
 any_parts_of_a_layer = _undeclared(

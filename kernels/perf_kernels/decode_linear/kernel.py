@@ -1,4 +1,4 @@
-"""How do several tokens meet the weights of a linear layer, each weight read once, in 16, 8 or 4 bits?
+"""How do several tokens meet the weights of a linear layer, each weight read once for 32, in 16, 8 or 4 bits?
 
 On tensor cores, with weights as the left operand, because its 16 rows are then all in use. One token alone has a
 kernel of its own: :mod:`perf_kernels.decode_linear.token_kernel`.
@@ -98,14 +98,20 @@ def _batch_kernel(
     CODES: tl.constexpr,
     GATED: tl.constexpr,
     TOKENS: tl.constexpr,
+    MORE: tl.constexpr,
     ROWS: tl.constexpr,
     TILE: tl.constexpr,
     TILES: tl.constexpr,
 ):
-    """Give ``ROWS`` outputs of all tokens a program; otherwise as the kernel for one token."""
+    """Give ``ROWS`` outputs of ``TOKENS`` tokens a program; otherwise as the kernel for one token.
+
+    ``MORE`` says whether there are more tokens than that.
+    """
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = row < outputs
     token = tl.arange(0, TOKENS)
+    if MORE:
+        token += tl.program_id(1) * TOKENS
     wanted = token < tokens
     x_rows = x_ptr + token.to(tl.int64) * width
     weights = weight_ptr + row[:, None] * stride

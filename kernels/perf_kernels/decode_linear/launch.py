@@ -3,7 +3,7 @@
 One token: a program is one warp, which reads some rows in tiles of 128 bytes a thread. More rows mean that x is read
 less often, fewer that more programs share the work: each multiprocessor of a large GPU gets about eight programs.
 
-More tokens: a program gives 16 or 32 outputs of all tokens, tile after tile, with tiles of a loop in flight.
+More tokens: a program gives 16 or 32 outputs of up to 32 tokens, tile after tile, with tiles of a loop in flight.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-#: Tokens that a launch takes: as many as tensor cores handle at a time.
-MAX_TOKENS = 16
+#: Tokens that a launch takes: of more, a product with rebuilt weights takes less time than reading them again.
+MAX_TOKENS = 64
+#: Tokens of a program: as many as tensor cores handle at a time, or twice as many.
+FEW_TOKENS, MANY_TOKENS = 16, 32
 #: Weights of 4 bits in a word.
 WORD = 8
 #: Programs of one warp that fill a large GPU (H200: 132 multiprocessors).
@@ -53,6 +55,11 @@ class LaunchConfig:
         """Give the size of the tile that takes what whole ones leave of a row, a power of two; 0 if nothing is left."""
         rest = stride % self.tile
         return min(max(power_of_two(rest), piece(itemsize)), self.tile) if rest else 0
+
+
+def block_tokens(tokens: int) -> int:
+    """Give the tokens of a program, of more than one."""
+    return FEW_TOKENS if tokens <= FEW_TOKENS else MANY_TOKENS
 
 
 @functools.lru_cache(maxsize=4096)

@@ -8,7 +8,7 @@ import triton
 from perf_kernels.decode_linear.arguments import check
 from perf_kernels.decode_linear.formats import AS_THEY_ARE, DENSE, PACKED, SCALED, TO_FP8, TO_INT8
 from perf_kernels.decode_linear.kernel import _batch_kernel
-from perf_kernels.decode_linear.launch import MAX_TOKENS, WORD, LaunchConfig, launch_config, piece, shape_class
+from perf_kernels.decode_linear.launch import WORD, LaunchConfig, block_tokens, launch_config, piece, shape_class
 from perf_kernels.decode_linear.token_kernel import _token_kernel
 from perf_kernels.target import current_target
 from perf_kernels.tuned import Chooser
@@ -31,13 +31,13 @@ def decode_linear(
     out_dtype: torch.dtype | None = None,
     config: LaunchConfig | None = None,
 ) -> torch.Tensor:
-    """Multiply a few tokens by the weights of a linear layer, stored in 16, 8 or 4 bits, each weight read once.
+    """Multiply a few tokens by the weights of a linear layer, stored in 16, 8 or 4 bits, each weight read once for 32.
 
     ``y = rms_norm(x) W^T + residual``, or, gated, ``silu(rms_norm(x) Wg^T) * (rms_norm(x) Wu^T)``. Sums are fp32; y is
     rounded once. Works under ``torch.compile``, as the operator ``perf_kernels::decode_linear``.
 
     Args:
-        x: [..., K] bf16, fp16 or fp32, 1 to 16 tokens; other strides than those of contiguous rows cost a copy.
+        x: [..., K] bf16, fp16 or fp32, 1 to 64 tokens; other strides than those of contiguous rows cost a copy.
         values: [N, K] of x's type, int8 or FP8 e4m3, or [N, K / 8] int32, packed by :func:`pack_int4`; contiguous.
         scale: None, [N] fp32 for int8 and FP8, or [N, K / G] int32, packed, for 4 bits.
         norm: [K], weights of an RMS norm before the product.
@@ -128,9 +128,10 @@ def _launch(
         cut = (config.rows, config.tile, tiles, tail, ragged)
         _token_kernel[grid](*pointers, *sizes, *cut, piece(values.element_size()), fours, **launch)
     else:
-        _batch_kernel[grid](
-            *pointers, tokens, *sizes, MAX_TOKENS, config.rows, config.tile, config.tiles(stride), **launch
-        )
+        block = block_tokens(tokens)
+        grid = (*grid, triton.cdiv(tokens, block))
+        cut = (block, tokens > block, config.rows, config.tile, config.tiles(stride))
+        _batch_kernel[grid](*pointers, tokens, *sizes, *cut, **launch)
 
 
 @torch.library.custom_op(

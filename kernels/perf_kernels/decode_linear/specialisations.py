@@ -38,6 +38,13 @@ def _launch(
     return decode_linear(x, values, scale, norm=norm, residual=residual, gated=layer.gated, codes=codes)
 
 
+def _prompt(form: Format, *, dtype: torch.dtype = torch.bfloat16, codes: torch.dtype | None = None) -> object:
+    """Launch the gates of a short prompt, which goes through the layers one by one."""
+    layer = Layer(9728, 2560)
+    values, scale = _stored(layer, form, dtype)
+    return decode_linear(torch.empty(26, layer.width, dtype=dtype, device="cuda"), values, scale, codes=codes)
+
+
 def _naive(name: str) -> object:
     layer = LAYERS[name]
     values, _ = _stored(layer, "dense", torch.bfloat16)
@@ -55,12 +62,15 @@ LAUNCHES: Mapping[str, Callable[[], object]] = {
     "bf16-gate_up-8": functools.partial(_launch, "gate_up", "dense", 8),
     "fp8-gate_up-8-codes": functools.partial(_launch, "gate_up", "fp8", 8, codes=torch.float8_e4m3fn),
     "int4-down-8": functools.partial(_launch, "down", "int4", 8, dtype=torch.float16),
+    "int8-gate-26": functools.partial(_prompt, "int8"),
 }
 #: Other forms that users get.
 MORE_LAUNCHES: Mapping[str, Callable[[], object]] = {
     "bf16-qkv-1": functools.partial(_launch, "qkv", "dense"),
     "int8-down-1-codes": functools.partial(_launch, "down", "int8", codes=torch.int8),
     "int8-gate_up-8": functools.partial(_launch, "gate_up", "int8", 8),
+    "int4-gate-26": functools.partial(_prompt, "int4"),
+    "int8-gate-26-codes": functools.partial(_prompt, "int8", codes=torch.int8),
 }
 #: The deliberate mistake, which the index check must find.
 TWIN_LAUNCHES: Mapping[str, Callable[[], object]] = {"naive-head": functools.partial(_naive, "head")}

@@ -63,7 +63,7 @@ def integer_weights(
 @given(
     st.sampled_from(FLOATS),
     st.sampled_from(FORMATS),
-    st.sampled_from([1, 1, 2, 5, 16]),
+    st.sampled_from([1, 1, 2, 5, 16, 17, 64]),
     st.integers(1, 6),
     st.integers(1, 24),
     groups,
@@ -99,6 +99,11 @@ def test_sums_of_whole_numbers_are_exact(
     expected = decode_linear_reference(x, values, scale, residual=added, gated=gated)
     if gated:
         torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-6)
+    elif residual and dtype == torch.float32:
+        # Products of fp32 are chains of fused multiplications and additions, and a compiler may begin one with the
+        # residual: each link then rounds a number that is no larger than all terms together.
+        terms = x.abs().double() @ full_weight(values, scale).abs().t() + added.abs()
+        assert ((y.double() - expected).abs() <= width * 2.0**-24 * terms).all()
     else:
         assert torch.equal(y, expected.float())
 
@@ -107,9 +112,10 @@ def test_sums_of_whole_numbers_are_exact(
 @given(
     st.sampled_from(FLOATS),
     st.sampled_from(FORMATS),
-    st.sampled_from([1, 1, 3, 8]),
+    st.sampled_from([1, 1, 3, 8, 26]),
     st.integers(1, 6),
-    st.integers(1, 24),
+    # One output alone may be a small difference of large terms; errors are told by the size of all outputs.
+    st.integers(8, 24),
     groups,
     st.booleans(),
     st.booleans(),

@@ -17,7 +17,7 @@ examples = settings.get_profile("perf_kernels")
 
 @examples
 @given(
-    st.integers(1, 16),
+    st.integers(1, 64),
     st.integers(1, 2**18),
     st.integers(1, 2**17),
     st.sampled_from([1, 2, 4]),
@@ -68,7 +68,7 @@ def test_work() -> None:
 def test_tuning_tries_launches_that_can_be_made() -> None:
     """Every class of shapes has candidates, and its default launch has neighbours."""
     classes = TUNABLE.classes()
-    assert len(classes) == 2 * (5 * 4 + 1)
+    assert len(classes) == 2 * (5 * 4 + 1) + 4 * 5
     for shape in classes.values():
         tried = [*TUNABLE.candidates(*shape), *TUNABLE.neighbours(TUNABLE.default(*shape), *shape)]
         assert len(tried) > 8

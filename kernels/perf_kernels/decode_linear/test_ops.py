@@ -76,9 +76,9 @@ def weights(form: Format) -> dict[str, object]:
             "codes is torch.int16; it must be torch.int8 or torch.float8_e4m3fn",
         ),
         (
-            {"x": torch.zeros(17, 256, device=DEVICE)},
+            {"x": torch.zeros(65, 256, device=DEVICE)},
             ValueError,
-            "x is [17, 256]; it must hold 1 to 16 tokens with columns",
+            "x is [65, 256]; it must hold 1 to 64 tokens with columns",
         ),
         (
             {"values": torch.zeros(4, 256, dtype=torch.int16, device=DEVICE)},

@@ -20,6 +20,9 @@ _KEPT: tuple[tuple[Format, str], ...] = (("dense", ""), ("int8", ""), ("int4", "
 _ITEMSIZE: dict[Format, int] = {"dense": 2, "int8": 1, "fp8": 1, "int4": 4}
 _CODES = {"": None, "int8": torch.int8, "fp8": torch.float8_e4m3fn}
 _TOKENS = (1, 8)
+#: A short prompt goes through the layers one by one: outputs and width of query, key, attention's output, gate, down.
+_PROMPT_TOKENS = 32
+_PROMPT_LAYERS = ((4096, 2560), (1024, 2560), (2560, 4096), (9728, 2560), (2560, 9728))
 _ROWS, _TILES, _WARPS = (1, 2, 4, 8, 16), (128, 256, 512, 1024, 2048), (1, 2)
 _MOST_STAGES, _MOST_WARPS = 5, 8
 #: Numbers that a program may hold in registers for each of its threads.
@@ -37,18 +40,23 @@ Inputs = tuple[
 ]
 
 
-def _stride(layer: Layer, form: Format) -> int:
-    return layer.width // WORD if form == "int4" else layer.width
-
-
 def _shapes() -> Iterator[Shape]:
-    """Give the layers of Qwen3-4B, kept in 16, 8 and 4 bits; the head in 16 only."""
+    """Give the layers of Qwen3-4B, kept in 16, 8 and 4 bits, the head in 16 only; of a prompt what torch has not."""
     for tokens in _TOKENS:
         for form, codes in _KEPT:
             for name, layer in LAYERS.items():
                 if form == "dense" or name != "head":
-                    stride, packed = _stride(layer, form), form == "int4"
-                    yield tokens, layer.outputs, stride, _ITEMSIZE[form], packed, layer.gated, codes
+                    yield _shape(tokens, layer, form, codes)
+    for form, codes in _KEPT:
+        if form != "dense":
+            for outputs, width in _PROMPT_LAYERS:
+                yield _shape(_PROMPT_TOKENS, layer_of(outputs, width, False), form, codes)
+
+
+def _shape(tokens: int, layer: Layer, form: Format, codes: str) -> Shape:
+    packed = form == "int4"
+    stride = layer.width // WORD if packed else layer.width
+    return tokens, layer.outputs, stride, _ITEMSIZE[form], packed, layer.gated, codes
 
 
 def _candidates(

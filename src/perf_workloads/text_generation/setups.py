@@ -14,7 +14,7 @@ Dtype = Literal["float32", "float16", "bfloat16"]
 #: How the weights of the linear layers between embedding and head are kept; the head stays as it is.
 Method = Literal["dense", "int8-weight-only", "int8-dynamic", "fp8", "int4-gptq"]
 #: What multiplies by them. "rebuild": the full-precision weight is made again for every product, as eager torchao and
-#: GPTQ do. "int-mm" and "scaled-mm": torch's integer and FP8 products. "triton": our kernel, for up to 16 tokens.
+#: GPTQ do. "int-mm" and "scaled-mm": torch's integer and FP8 products. "triton": our kernel, for up to 64 tokens.
 Backend = Literal["torch", "rebuild", "int-mm", "scaled-mm", "triton"]
 Cache = Literal["dynamic", "static"]
 #: "graph": the prompt is one replay of a CUDA graph of transformers' layers, each further token one of fused kernels.
