@@ -126,7 +126,8 @@ def test_faster_than_dense(
     """Goal: 2:4 at least 1.6 x dense and 2:8 at least 1.15 x; not gated, both are timed in turns.
 
     Dense is the fastest of the whole product, parts of 8192 tokens and vLLM's product: a poor guess of cuBLAS does not
-    count as a gain. Without vLLM most speed-ups of an H200 are not plausible, because ``torch._int_mm`` is slow there.
+    count as a gain. On an H200 vLLM's is the fastest; without it most speed-ups are not plausible there, because
+    ``torch._int_mm`` is slow.
     """
     require_cusparselt(scheme)
     from perf_workloads.slidesparse.cases import dense_calls
