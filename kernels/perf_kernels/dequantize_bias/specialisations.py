@@ -9,6 +9,7 @@ import torch
 
 from perf_kernels.dequantize_bias.naive_twin import naive_dequantize
 from perf_kernels.dequantize_bias.ops import dequantize_bias
+from perf_kernels.model_shapes import OUTPUTS, TOKENS
 
 
 def _launch(
@@ -53,6 +54,21 @@ LAUNCHES: dict[str, Callable[[], object]] = {
     "bf16-bf16-bias-4608": functools.partial(_launch_scaled, 65536, 4608, bias_dtype=torch.bfloat16),
     "bf16-bf16-bias-4608-128-rows": functools.partial(_launch_scaled, 128, 4608, bias_dtype=torch.bfloat16),
     "bf16-bf16-transposed-37888": functools.partial(_launch_scaled, 65536, 37888, transposed=True),
+}
+#: Other forms that users get, declared and not compiled: how results are cut up depends on how many there are.
+MORE_LAUNCHES: dict[str, Callable[[], object]] = {
+    f"{name}{'-bias' if bias else ''}{'-transposed' if transposed else ''}-{columns}-{rows}-rows": functools.partial(
+        launch, rows, columns, bias_dtype=bias, transposed=transposed
+    )
+    for name, launch in (
+        ("int32-bf16", _launch),
+        ("fp32-bf16", functools.partial(_launch, acc_dtype=torch.float32)),
+        ("bf16-bf16", _launch_scaled),
+    )
+    for bias in (None, torch.bfloat16)
+    for transposed in (False, True)
+    for columns in OUTPUTS
+    for rows in (64, *TOKENS)
 }
 TWIN_LAUNCHES: dict[str, Callable[[], object]] = {
     "int32-bf16-37888": functools.partial(_launch_twin, 65536, 37888),

@@ -10,13 +10,11 @@ import torch
 from perf_kernels.dequantize_bias.inputs import random_products
 from perf_kernels.dequantize_bias.launch import LaunchConfig
 from perf_kernels.dequantize_bias.ops import choose, dequantize_bias
-from perf_kernels.model_shapes import MODELS
+from perf_kernels.model_shapes import OUTPUTS
 from perf_kernels.target import DEVICE_TYPE, current_target
 from perf_kernels.tuned import ROWS
 from perfgate.tune.tunable import Tunable
 
-#: Columns of the fused query, key and value projection of the served models.
-_QUERY_KEY_VALUE = {3072, 4608, 5120, 7168}
 #: Results that a thread may make: fewer are too few loads in flight, more do not fit into its registers.
 _RESULTS = range(4, 65)
 _ITEMSIZE = 2
@@ -29,10 +27,9 @@ Arguments = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor]
 
 def _shapes() -> Iterator[Shape]:
     """Give the widths of the served models' projections to bf16, row-major and as cuSPARSELt gives them."""
-    widths = {columns for model in MODELS for columns in (model.hidden, 2 * model.intermediate)}
     for acc_itemsize in _ACC_ITEMSIZES:
         for column_major in (False, True):
-            for columns in sorted(widths | _QUERY_KEY_VALUE):
+            for columns in OUTPUTS:
                 for rows in ROWS:
                     yield rows, columns, column_major, _ITEMSIZE, acc_itemsize
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+from perf_kernels.model_shapes import TOKENS, WIDTHS
 from perf_kernels.row_quantization.naive_twin import quantize_rows_naively
 from perf_kernels.row_quantization.ops import quantize_rows
 
@@ -44,6 +45,13 @@ LAUNCHES: Mapping[str, Callable[[], object]] = {
 MODEL_LAUNCHES: Mapping[str, Callable[[], object]] = {
     f"int8-{width}-65536": functools.partial(_launch, "int8", width, 65536)
     for width in (2048, 3072, 5120, 8192, 13824, 37888)
+}
+#: Other forms that users get, declared and not compiled: how a row is cut up depends on its width and on their number.
+MORE_LAUNCHES: Mapping[str, Callable[[], object]] = {
+    f"{codes}-{width}-{rows}-rows": functools.partial(_launch, codes, width, rows)
+    for codes in _CODES
+    for width in WIDTHS
+    for rows in (64, *TOKENS)
 }
 #: The deliberate mistake, which the index check must find.
 TWIN_LAUNCHES: Mapping[str, Callable[[], object]] = {"naive-3584-65536": functools.partial(_naive, 3584, 65536)}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+from perf_kernels.model_shapes import MODELS, TOKENS
 from perf_kernels.silu_mul_quantization.naive_twin import naive_silu_mul_quantize
 from perf_kernels.silu_mul_quantization.ops import silu_mul_quantize
 
@@ -30,6 +31,13 @@ LAUNCHES: dict[str, Callable[[], object]] = {
     "int8-8192-128-rows": functools.partial(_launch, torch.int8, 8192, 128),
     "int8-fp16-18944": functools.partial(_launch, torch.int8, 18944, values=torch.float16),
     "int8-two-passes": functools.partial(_launch, torch.int8, 2**20, 16),
+}
+#: Other forms that users get, declared and not compiled: how a row is cut up depends on its width and on their number.
+MORE_LAUNCHES: dict[str, Callable[[], object]] = {
+    f"{name}-{model.intermediate}-{rows}-rows": functools.partial(_launch, codes, model.intermediate, rows)
+    for name, codes in (("int8", torch.int8), ("fp8", torch.float8_e4m3fn))
+    for model in MODELS
+    for rows in (64, *TOKENS)
 }
 TWIN_LAUNCHES: dict[str, Callable[[], object]] = {
     "int8-18944": functools.partial(_launch_twin, 18944, 65536),

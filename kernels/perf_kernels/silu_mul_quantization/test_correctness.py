@@ -153,7 +153,6 @@ def test_awkward_rows(dtype: torch.dtype, code: torch.dtype, one_pass: bool) -> 
     assert_same_scales(scale, silu_mul_quantize_reference(gate_up, code)[1])
 
 
-@any_type_of_rows
 @by_code
 @pytest.mark.parametrize("width", sorted({model.intermediate for model in MODELS}))
 def test_widths_of_the_models(width: int, code: torch.dtype) -> None:

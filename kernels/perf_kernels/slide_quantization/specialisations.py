@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+from perf_kernels.model_shapes import TOKENS, WIDTHS
 from perf_kernels.slide_quantization.launch import padded_rows, slid_width
 from perf_kernels.slide_quantization.naive_twin import naive_slide
 from perf_kernels.slide_quantization.ops import slide_quantize_rows
@@ -37,16 +38,13 @@ LAUNCHES: dict[str, Callable[[], object]] = {
     "int8-8-18944": functools.partial(_launch, 8, torch.int8, 18944),
     "int8-8-two-passes": functools.partial(_launch, 8, torch.int8, 2**20, 16),
 }
-#: Other forms that users get, declared and not compiled. Few rows are spread over more warps, up to all that a program
-#: has: INT8 with 2:4 and 2:8, whose cases have goals. For L = 6 and 10 and for FP8 they are not listed, and their cases
-#: warn on a GPU.
+#: Other forms that users get, declared and not compiled: how a row is cut up depends on its width and on their number.
 MORE_LAUNCHES: dict[str, Callable[[], object]] = {
-    "int8-4-3584-64-rows": functools.partial(_launch, 4, torch.int8, 3584, 64),
-    "int8-4-3584-512-rows": functools.partial(_launch, 4, torch.int8, 3584, 512),
-    "int8-4-18944": functools.partial(_launch, 4, torch.int8, 18944),
-    "int8-4-18944-64-rows": functools.partial(_launch, 4, torch.int8, 18944, 64),
-    "int8-8-3584-64-rows": functools.partial(_launch, 8, torch.int8, 3584, 64),
-    "int8-8-18944-64-rows": functools.partial(_launch, 8, torch.int8, 18944, 64),
+    f"{name}-{group}-{width}-{rows}-rows": functools.partial(_launch, group, codes, width, rows)
+    for name, codes in (("int8", torch.int8), ("fp8", _FP8))
+    for group in (4, 6, 8, 10)
+    for width in WIDTHS
+    for rows in (64, *TOKENS)
 }
 TWIN_LAUNCHES: dict[str, Callable[[], object]] = {
     "int8-8-18944": functools.partial(_launch_twin, 8, 18944, 65536),

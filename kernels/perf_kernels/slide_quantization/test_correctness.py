@@ -133,7 +133,6 @@ def test_widths_of_the_models(width: int) -> None:
     assert_same(slide_quantize_rows(x, 8), slide_quantize_rows_reference(x, 8))
 
 
-@any_type_of_rows
 @by_code
 def test_groups_of_four_are_row_quantization(code: torch.dtype) -> None:
     x = random_rows(16, 96, torch.bfloat16, DEVICE)
