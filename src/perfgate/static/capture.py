@@ -82,6 +82,34 @@ def run(
     return compiled
 
 
+def keys(launch: Callable[..., object], target: Target, inputs: Callable[[], tuple[Any, ...]]) -> list[str]:
+    """Run a launcher and compile what it would have launched into Triton's cache, where a real launch looks for it.
+
+    Args:
+        launch: calls the launcher.
+        target: the GPU that it is to run on.
+        inputs: gives the arguments of ``launch``. Kernels that it launches are left out.
+
+    Returns:
+        The keys of the compiled kernels, in order: what Triton calls the hash of a kernel.
+
+    Raises:
+        InputsFailed: there are no arguments to launch with.
+        Exception: whatever the compiler or the launcher itself raises.
+    """
+    found: list[str] = []
+    original = JITFunction.run
+
+    def compile_as_launched(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
+        # The key stays Triton's own: a completed one is looked up by nobody who launches.
+        kernel = _without_launch(original, self, args, grid, kwargs)
+        found.append(kernel.hash)
+        return kernel
+
+    _run(launch, target, inputs, compile_as_launched)
+    return found
+
+
 def forms(
     launch: Callable[..., object], target: Target, inputs: Callable[[], tuple[Any, ...]] | None = None
 ) -> list[Form]:
@@ -141,10 +169,9 @@ def _compiler(compiled: list[Any], target: Target) -> Callable[..., Any]:
     original = JITFunction.run
 
     def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
-        named = {name: _pointers(value) for name, value in kwargs.items()}
         try:
             cache_key.complete(self)
-            kernel = original(self, *map(_pointers, args), grid=grid, warmup=True, **named)
+            kernel = _without_launch(original, self, args, grid, kwargs)
             _check_resources(kernel, target)
         except Exception as error:
             raise CompileFailed(self.__name__) from error
@@ -152,6 +179,11 @@ def _compiler(compiled: list[Any], target: Target) -> Callable[..., Any]:
         return kernel
 
     return compile_only
+
+
+def _without_launch(run: Callable[..., Any], kernel: Any, args: Any, grid: Any, kwargs: dict[str, Any]) -> Any:
+    named = {name: _pointers(value) for name, value in kwargs.items()}
+    return run(kernel, *map(_pointers, args), grid=grid, warmup=True, **named)
 
 
 def _pointers(value: Any) -> Any:

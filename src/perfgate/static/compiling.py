@@ -17,8 +17,8 @@ from triton.backends.nvidia.compiler import get_ptxas
 from triton.runtime.cache import triton_key
 
 from perfgate.errors import PerfgateError, SettingError
-from perfgate.static import capture, nvidia, pretend, reading, tuned
-from perfgate.static.answers import FORMS, Answer, Question
+from perfgate.static import candidate, capture, nvidia, pretend, reading, tuned
+from perfgate.static.answers import CACHED, FORMS, Answer, Question
 from perfgate.static.figures import Code, Form
 from perfgate.static.find import LAUNCHES
 from perfgate.static.targets import Target
@@ -46,6 +46,8 @@ def answers(
             done.append(_list(question.place))
         elif unsupported:
             done.append(Answer("no_target", unsupported))
+        elif question.code == CACHED:
+            done.append(_cached(question, target))
         else:
             done.append(_compile(question, target))
         tell()
@@ -117,6 +119,21 @@ def _forms(module: str, target: Target) -> Answer:
         failed = _failed(error)
         return replace(failed, reason=f"{launch}: {failed.reason}") if launch else failed
     return Answer("compiled", tuned=found, forms=forms)
+
+
+def _cached(question: Question, target: Target) -> Answer:
+    """Compile a candidate into Triton's cache, and name the keys, as the names of ``code``."""
+    try:
+        wanted = candidate.of_question(question)
+        tunable = candidate.tunable_of(wanted)
+        keys = capture.keys(tunable.launch, candidate.on_card(target, wanted), lambda: candidate.arguments(wanted))
+    except capture.InputsFailed as failure:
+        cause = failure.__cause__
+        assert isinstance(cause, Exception)
+        return _failed(cause)
+    except Exception as error:
+        return _failed(error)
+    return Answer("compiled", code=dict.fromkeys(keys, ""))
 
 
 @dataclass(frozen=True)

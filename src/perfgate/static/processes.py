@@ -38,6 +38,7 @@ class Parent:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._children: list[Child] = []
+        self._ended = False
 
     def child(self, target: str) -> Child:
         """Start a child that compiles for one target.
@@ -54,6 +55,8 @@ class Parent:
             raise NoCompiler(reply["missing"])
         child = Child(reply["pid"], mine, self)
         self._children.append(child)
+        if self._ended:
+            child.end()
         return child
 
     def how(self, pid: int) -> str:
@@ -65,9 +68,16 @@ class Parent:
         return str(self._request({"ended": pid})["how"])
 
     def end(self) -> None:
-        """End all processes."""
+        """End all processes, and start none any more."""
+        self._ended = True
         for child in self._children:
             child.end()
+        # First without waiting for whoever asks: that may be for a reply that takes long.
+        self._end_process()
+        with self._lock:
+            self._end_process()
+
+    def _end_process(self) -> None:
         if self._process is not None:
             _kill(self._process.pid)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -76,6 +86,8 @@ class Parent:
     def _request(self, request: Mapping[str, Any], passed: socket.socket | None = None) -> dict[str, Any]:
         """Ask, with a socket to pass on, and wait for the reply."""
         with self._lock:
+            if self._ended:
+                raise Gone("the compiling processes were ended")
             if self._process is None or self._process.poll() is not None:
                 self._process = self._start()
             try:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import datetime
 import fnmatch
+import functools
 import os
 import sys
 import time
@@ -15,8 +16,10 @@ from typing import Any
 
 from perfgate.baseline.layout import display_path
 from perfgate.errors import PerfgateError, SettingError
+from perfgate.hardware.sources import affinity
 from perfgate.report.table import Column, layout
 from perfgate.tune import store
+from perfgate.tune.ahead import MOST_JOBS, Ahead
 from perfgate.tune.search import MARGIN, Choice, Timer, search, time_on_device
 from perfgate.tune.store import Tuned
 from perfgate.tune.tunable import Shape, Tunable, fields_of, like, resolve, text_of
@@ -53,6 +56,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--missing", action="store_true", help=about)
     about = "begin no further class after so many seconds"
     parser.add_argument("--budget-s", metavar="SECONDS", type=float, help=about)
+    about = f"processes that compile before anything is timed (default: one a processor, up to {MOST_JOBS}; 1: none)"
+    parser.add_argument("--jobs", metavar="N", type=int, default=min(affinity(), MOST_JOBS), help=about)
     about = "list classes and candidates; needs no GPU, stores nothing"
     parser.add_argument("--dry-run", action="store_true", help=about)
     about = f"folder of the baselines (default: ${VARIABLE}, else baselines)"
@@ -67,12 +72,14 @@ def run(options: argparse.Namespace, *, timer: Timer = time_on_device) -> Iterat
         timer: times a call.
 
     Raises:
-        SettingError: there is no such kernel or class of shapes.
+        SettingError: there is no such kernel or class of shapes, or nothing may compile.
         BaselineError: the stored configurations cannot be read or written.
         PerfgateError: there is no GPU, or not all that was asked for was tuned.
     """
     from perfgate.static import find
 
+    if options.jobs < 1:
+        raise SettingError(f"--jobs must be at least 1, not {options.jobs}")
     roots = find.source_roots(Path.cwd())
     find.extend_path(roots)
     root = (options.baselines or Path(os.environ.get(VARIABLE) or "baselines")).resolve()
@@ -96,16 +103,21 @@ def run(options: argparse.Namespace, *, timer: Timer = time_on_device) -> Iterat
     done: list[Choice] = []
     stopped = ""
     try:
-        for number, (name, shape) in enumerate(classes.items(), 1):
-            if time.monotonic() >= deadline:
-                stopped = f"the budget of {options.budget_s:g} s is spent"
-                break
-            also = _found_before(tunable, shape, stored.get(name))
-            choice = search(tunable, shape, timer=timer, also=also, tell=_progress(f"[{number}/{len(classes)}] "))
-            path = store.merge(root, key, tunable.kernel, {name: _tuned(choice, environment)})
-            done.append(choice)
-            yield from _told(f"[{number}/{len(classes)}] ", choice)
-            sys.stdout.flush()
+        with Ahead(options.kernel, options.jobs, len(classes)) as ahead:
+            for number, (name, shape) in enumerate(classes.items(), 1):
+                if time.monotonic() >= deadline:
+                    stopped = f"the budget of {options.budget_s:g} s is spent"
+                    break
+                at = f"[{number}/{len(classes)}] "
+                also = _found_before(tunable, shape, stored.get(name))
+                prepare = functools.partial(ahead.prepare, name)
+                choice = search(tunable, shape, timer=timer, also=also, tell=_progress(at), prepare=prepare)
+                path = store.merge(root, key, tunable.kernel, {name: _tuned(choice, environment)})
+                done.append(choice)
+                yield from _told(at, choice)
+                if problem := ahead.problem_once():
+                    yield f"configurations are compiled one at a time: {problem}"
+                sys.stdout.flush()
     except KeyboardInterrupt:
         stopped = "interrupted"
     if done:

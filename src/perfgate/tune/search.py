@@ -15,8 +15,10 @@ from typing import Any
 from perfgate.errors import PerfgateError
 from perfgate.model import Outcome
 from perfgate.outcomes import classify, words
+from perfgate.static.launched import recording
 from perfgate.tune.check import spoil
 from perfgate.tune.tunable import Shape, Tunable, text_of
+from perfgate.units import count
 
 #: Share of the default's time that another configuration has to save.
 MARGIN = 0.02
@@ -29,6 +31,10 @@ STEPS = 4
 
 #: Gives the seconds that ``call(*arguments)`` takes, from so many seconds of sampling.
 Timer = Callable[[Callable[..., Any], Sequence[Any], float], float]
+
+#: Has configurations compiled that will be timed next: takes the default, the keys of the kernels that it launched,
+#: and the configurations.
+Prepare = Callable[[Any, frozenset[str], Sequence[Any]], None]
 
 #: After these the device answers nothing any more.
 _FATAL = frozenset({Outcome.ILLEGAL_ACCESS, Outcome.CRASHED})
@@ -94,6 +100,7 @@ def search(
     timer: Timer,
     also: Iterable[Any] = (),
     tell: Callable[[str], None] = lambda line: None,
+    prepare: Prepare = lambda default, keys, configs: None,
 ) -> Choice:
     """Find the fastest configuration for a shape.
 
@@ -103,6 +110,7 @@ def search(
         timer: times a call.
         also: configurations to try besides the candidates: what was found before.
         tell: told what is being tried.
+        prepare: asked before several configurations are timed, if the default launches kernels of Triton.
 
     Raises:
         PerfgateError: the default configuration does not run, or the device is lost.
@@ -116,7 +124,8 @@ def search(
 
     tell(f"{name}: {text_of(default)}")
     try:
-        expected = tunable.launch(default, *inputs)
+        with recording() as launched:
+            expected = tunable.launch(default, *inputs)
         trials = {default: Trial(default, timed(default, SEARCH_S))}
     except Exception as error:
         raise PerfgateError(
@@ -124,9 +133,17 @@ def search(
             "Without it there is nothing to compare with.",
         ) from error
 
+    keys = frozenset(kernel.hash for kernel in launched)
+
+    def attempt_all(configs: Iterable[Any]) -> None:
+        wanted = [config for config in dict.fromkeys(configs) if config not in trials]
+        if keys and wanted:
+            tell(f"{name}: compiling {count(len(wanted), 'configuration')}")
+            prepare(default, keys, wanted)
+        for config in wanted:
+            attempt(config)
+
     def attempt(config: Any) -> None:
-        if config in trials:
-            return
         tell(f"{name}: {text_of(config)}")
         try:
             spoil(expected)
@@ -144,12 +161,10 @@ def search(
     def _timed_trial(config: Any) -> Trial:
         return Trial(config, timed(config, SEARCH_S))
 
-    for config in (*tunable.candidates(*shape), *also):
-        attempt(config)
+    attempt_all((*tunable.candidates(*shape), *also))
     best = _ranked(trials.values())[0]
     for _ in range(STEPS):
-        for config in tunable.neighbours(best.config, *shape):
-            attempt(config)
+        attempt_all(tunable.neighbours(best.config, *shape))
         nearby = _ranked(trials.values())[0]
         if nearby.config == best.config:
             break
