@@ -13,6 +13,7 @@ import pytest
 
 from perfgate.static.answers import Answer, Question
 from perfgate.static.pool import Pool
+from perfgate.static.processes import Gone, Parent
 
 pytest.importorskip("torch")
 pytest.importorskip("triton")
@@ -225,3 +226,12 @@ def test_nothing_is_left_behind(project: Path) -> None:
     while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z":
         assert time.monotonic() < deadline, "the child lives on"
         time.sleep(0.05)
+
+
+def test_what_was_ended_starts_nothing_any_more() -> None:
+    parent = Parent()
+    parent.end()
+    with pytest.raises(Gone) as caught:
+        parent.child("sm90")
+    assert str(caught.value) == "the compiling processes were ended"
+    assert parent._process is None

@@ -207,6 +207,20 @@ def test_a_dry_run_lists_candidates_and_stores_nothing(kernel: str, capsys: pyte
     assert not Path("baselines").exists()
 
 
+def test_why_nothing_is_compiled_before_is_told_once(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    problems = iter(["", "triton is not installed"])
+    monkeypatch.setattr(command.Ahead, "problem_once", lambda self: next(problems, ""))
+    lines = tune(kernel)
+    assert [number for number, line in enumerate(lines) if "one at a time" in line] == [4]
+    assert lines[4] == "configurations are compiled one at a time: triton is not installed"
+
+
+def test_a_number_of_processes_that_makes_no_sense(kernel: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        tune(kernel, "--jobs", "0")
+    assert str(caught.value) == "--jobs must be at least 1, not 0"
+
+
 def test_without_a_gpu(kernel: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("perfgate.hardware.detect", lambda: Hardware((CPU,), {}))
     assert cli.main(["tune", kernel]) == cli.FAILED

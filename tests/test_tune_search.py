@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -234,3 +236,35 @@ def test_neighbours_may_be_a_generator() -> None:
     choice = search(tunable([], neighbours=neighbours), (8,), timer=Clock(lambda config: (9 - config.tile) * 1e-6))
     # As many steps as there are.
     assert choice.best == Config(4, 4)
+
+
+def test_what_is_timed_next_is_prepared_before_any_of_it_is_launched(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def recording() -> Iterator[list[Any]]:
+        yield [SimpleNamespace(hash="key")]
+
+    monkeypatch.setattr("perfgate.tune.search.recording", recording)
+    done: list[Any] = []
+
+    def launch(config: Config, x: Any) -> Any:
+        done.append(config.warps)
+        return x
+
+    def prepare(default: Any, keys: frozenset[str], configs: Sequence[Any]) -> None:
+        assert (default, keys) == (Config(4), {"key"})
+        done.append([config.warps for config in configs])
+
+    wanted = tunable(
+        map(Config, (1, 2, 4, 2)), neighbours=lambda config: [Config(2), Config(config.warps + 6)], launch=launch
+    )
+    clock = by_warps({4: 10e-6, 1: 12e-6, 2: 8e-6, 3: 9e-6, 8: 7e-6, 14: 7e-6})
+    search(wanted, (8,), timer=clock, also=[Config(3)], prepare=prepare)
+    assert done == [4, [1, 2, 3], 1, 2, 3, [8], 8, [14], 14]
+
+
+def test_nothing_is_prepared_for_what_is_no_kernel_of_triton() -> None:
+    def prepare(default: Any, keys: frozenset[str], configs: Sequence[Any]) -> None:
+        pytest.fail("there is nothing to compile")
+
+    choice = search(tunable([Config(2)]), (8,), timer=by_warps({4: 10e-6, 2: 8e-6}), prepare=prepare)
+    assert choice.best == Config(2)
