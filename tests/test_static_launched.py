@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,8 @@ from perfgate.baseline.store import BaselineStore
 from perfgate.book import Shelf
 from perfgate.model import Measurement, Metric, Noise, Outcome
 from perfgate.static import launched
-from perfgate.static.answers import Answer, Question
-from perfgate.static.figures import Code, Figures, Form
+from perfgate.static.answers import FORMS, Answer, Question
+from perfgate.static.figures import Form
 
 ASSEMBLY = """
 k:
@@ -158,25 +159,16 @@ def test_kernels_in_a_baseline_are_read_back_and_checked(tmp_path: Path) -> None
 
 
 class Pool:
-    """Answers with one compiled form of one kernel for the declared launch, and others for tuned ones."""
+    """Answers with one form of one kernel for the declared launch, and others for tuned ones; compiles nothing."""
 
     def __init__(self, form: Form, **tuned: Form) -> None:
-        self.forms = {"a": form, **tuned}
+        self.forms = {name: (each,) for name, each in {"a": form, **tuned}.items()}
         self.tuned = {name: "gfx942" if name == "mine" else "sm90" for name in tuned}
 
-    def launches(self, place: str) -> Answer:
-        """Name the launches."""
-        assert place == "rows.specialisations"
-        return Answer("compiled", code={"a": ""}, tuned=self.tuned)
-
-    def submit(self, questions: object) -> None:
-        """Take questions."""
-
     def ask(self, question: Question) -> Answer:
-        """Compile the form."""
-        code = Code(40, 0, 0, 1, {}, {}, 0, 0, 0, 16)
-        kernel = Figures("k", "gfx942", 8, 0, 1.0, (), code, self.forms[question.launch])
-        return Answer("compiled", kernels=(kernel,))
+        """Tell the forms."""
+        assert question == Question("rows.specialisations", "", "gfx942", FORMS)
+        return Answer("compiled", tuned=self.tuned, forms=self.forms)
 
 
 def test_a_form_that_no_launch_declares_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -196,6 +188,32 @@ def test_a_form_that_no_launch_declares_is_named(monkeypatch: pytest.MonkeyPatch
         "nearest: width i32:16 -> i32, num_warps 8 -> 4"
     ]
     assert told(Kernel(name="other")) == ["other is launched, and no launch of rows.specialisations launches it"]
+
+
+def test_options_are_compared_that_both_tell() -> None:
+    """A launch tells the options that it gives, a compiled kernel some that it has."""
+    assert launched._differences({"num_warps": "8", "fused": "True"}, {"num_warps": "8", "num_ctas": "1"}) == []
+    assert launched._differences({"num_warps": "8", "num_stages": "3"}, {"num_warps": "8", "num_stages": "4"}) == [
+        "num_stages 3 -> 4"
+    ]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+@pytest.mark.parametrize("kernel", ["row_quantization", "linear_attention", "dequantize_bias", "hbv"])
+def test_declared_forms_are_those_that_are_compiled(kernel: str) -> None:
+    """What is declared is told without a compiler; Triton's own record of the same launch must not differ from it."""
+    from perfgate.static.pool import shared
+
+    place = f"perf_kernels.{kernel}.specialisations"
+    forms = shared().ask(Question(place, "", "sm90", FORMS)).forms
+    launch = shared().launches(place).names("sm90")[0]
+    compiled = shared().ask(Question(place, launch, "sm90")).kernels
+    declared = [form for form in forms[launch] if "naive" not in form.kernel]
+    for each, form in zip(compiled, declared, strict=True):
+        record = launched._parts(launched.form_text(each.form))
+        assert each.form.kernel == form.kernel
+        assert {**form.arguments} == {name: record[name] for name in form.arguments}
+        assert launched._differences({**form.arguments, **form.options}, record) == []
 
 
 def test_what_was_tuned_for_this_hardware_is_declared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

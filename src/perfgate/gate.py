@@ -129,7 +129,7 @@ class Gate:
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
 
     def _look_for_undeclared(self, item: pytest.Item, measurement: Measurement) -> None:
-        """Warn of kernels that this case launched in a form that the static gate of their package does not compile."""
+        """Warn of kernels that this case launched in a form that no launch beside them declares."""
         records = [record for record in measurement.kernels.values() if str(record) not in self._looked_at]
         if not records:
             return

@@ -1,4 +1,4 @@
-"""Which compiled kernels did a timed call launch, what are their figures, and were they compiled by the static gate?
+"""Which compiled kernels did a timed call launch, what are their figures, and are their launches declared?
 
 Asked on a GPU, in the untimed pass of a case. What is found is shown beside a regression of time and gates nothing.
 """
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from perfgate.static.answers import Question
+from perfgate.static.answers import FORMS, Question
 from perfgate.static.figures import Figures, Form
 from perfgate.static.find import MODULE
 from perfgate.static.metrics import SPECS
@@ -28,7 +28,7 @@ _UNITS = {spec.name: spec.unit for spec in SPECS}
 
 
 class UndeclaredLaunch(UserWarning):
-    """A timed case, or a test, launches a kernel in a form that the static gate does not compile."""
+    """A timed case, or a test, launches a kernel in a form that no launch beside it declares."""
 
 
 @contextlib.contextmanager
@@ -131,18 +131,28 @@ def _form_changes(before: str, now: str) -> list[str]:
     ]
 
 
+def _differences(declared: Mapping[str, str], launched: Mapping[str, str]) -> list[str]:
+    """Tell what a launch has otherwise.
+
+    Compared is what both tell: a launch tells the options that it gives, Triton of a compiled kernel some that it has.
+    """
+    return [
+        f"{name} {value} -> {launched[name]}" for name, value in declared.items() if launched.get(name, value) != value
+    ]
+
+
 def _parts(form: str) -> dict[str, str]:
     return dict(part.split(" ", 1) for part in form.split(_SEPARATOR) if " " in part)
 
 
 def undeclared(records: Iterable[Record], pool: Pool) -> list[str]:
-    """Tell which kernels were launched in a form that the static gate does not compile.
+    """Tell which kernels were launched in a form that no launch declares.
 
     Only kernels whose package declares launches are looked at.
 
     Args:
         records: of launched kernels.
-        pool: compiles the declared launches.
+        pool: looks at the declared launches.
     """
     lines: dict[str, None] = {}
     for record in records:
@@ -151,13 +161,15 @@ def undeclared(records: Iterable[Record], pool: Pool) -> list[str]:
         if place is None:
             continue
         known = _declared_forms(place, function, target, pool)
-        if known is None or record[FORM] in known:
+        if known is None:
             continue
         name = function.rpartition(".")[2]
         if not known:
             lines[f"{name} is launched, and no launch of {place} launches it"] = None
             continue
-        nearest = min((_form_changes(form, str(record[FORM])) for form in known), key=len)
+        nearest = min((_differences(form, _parts(str(record[FORM]))) for form in known), key=len)
+        if not nearest:
+            continue
         lines[f"{name} is launched in a form that no launch of {place} has; nearest: {', '.join(nearest)}"] = None
     return list(lines)
 
@@ -173,14 +185,17 @@ def declared_in(module: str) -> str | None:
     return None
 
 
-def _declared_forms(place: str, function: str, target: str, pool: Pool) -> list[str] | None:
-    """Give the forms of a function that the declared launches compile; None where they cannot be compiled here."""
-    launches = pool.launches(place)
-    if launches.status != "compiled":
+def _declared_forms(place: str, function: str, target: str, pool: Pool) -> list[Mapping[str, str]] | None:
+    """Give the forms of a function that launches declare, and what was tuned for this target; None without a compiler.
+
+    Nothing is compiled for that. Launches that are declared and not compiled count.
+    """
+    answer = pool.ask(Question(place, "", target, FORMS))
+    if answer.status != "compiled":
         return None
-    questions = [Question(place, launch, target) for launch in launches.names(target)]
-    pool.submit(questions)
-    answers = [pool.ask(question) for question in questions]
-    if all(answer.status == "no_target" for answer in answers):
-        return None
-    return [form_text(kernel.form) for answer in answers for kernel in answer.kernels if kernel.form.kernel == function]
+    return [
+        {**form.arguments, **form.options}
+        for launch, forms in answer.forms.items()
+        for form in forms
+        if form.kernel == function and answer.tuned.get(launch, target) == target
+    ]
