@@ -8,6 +8,7 @@ socket that comes with the request. Nothing here imports pytest; ``TRITON_INTERP
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -97,6 +98,9 @@ def _import_compiler() -> str:
     from perfgate.static import compiling
 
     compiling.warm_up()
+    # What was imported stays: children must not look through it for garbage again and again.
+    gc.collect()
+    gc.freeze()
     return ""
 
 
