@@ -9,9 +9,17 @@ from typing import Any
 
 import pytest
 
+#: One GPU of each vendor, for launches whose code says little more about another one.
+VENDORS = ("sm90", "gfx942")
+
 
 @pytest.mark.static("perf_kernels.hbv.specialisations")
 def test_hbv(compiled: Any) -> None:
+    assert_sound(compiled)
+
+
+@pytest.mark.static("perf_kernels.hbv.specialisations:VENDOR_LAUNCHES", targets=VENDORS)
+def test_hbv_of_vendors(compiled: Any) -> None:
     assert_sound(compiled)
 
 
@@ -22,6 +30,11 @@ def test_ternary_matmul(compiled: Any) -> None:
 
 @pytest.mark.static("perf_kernels.slide_quantization.specialisations")
 def test_slide_quantization(compiled: Any) -> None:
+    assert_sound(compiled)
+
+
+@pytest.mark.static("perf_kernels.slide_quantization.specialisations:VENDOR_LAUNCHES", targets=VENDORS)
+def test_slide_quantization_of_vendors(compiled: Any) -> None:
     assert_sound(compiled)
 
 

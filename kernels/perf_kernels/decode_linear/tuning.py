@@ -135,6 +135,11 @@ def _close(default: Any, other: Any) -> str:
     return "" if error < 2.0**-6 else f"results differ by {error:.1e} of the largest"
 
 
+def _gated(shape_class: str) -> bool:
+    """Keep the feed-forward layers, with a norm and gates or a residual: others differ from them in numbers alone."""
+    return str(LAYERS["down"].width) in shape_class.split("-")
+
+
 TUNABLE = Tunable(
     kernel=choose.kernel,
     shapes=_shapes,
@@ -145,4 +150,5 @@ TUNABLE = Tunable(
     inputs=_inputs,
     launch=_launch,
     check=_close,
+    gated=_gated,
 )

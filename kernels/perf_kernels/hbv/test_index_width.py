@@ -58,7 +58,7 @@ def kernels() -> dict[str, Figures]:
     """Compile every launch of the kernels, in another process: in this one they may be interpreted."""
     return {
         launch: answer.kernels[0]
-        for place in (PLACE, f"{PLACE}:MORE_LAUNCHES")
+        for place in (PLACE, f"{PLACE}:VENDOR_LAUNCHES", f"{PLACE}:MORE_LAUNCHES")
         for (launch, _), answer in compile_all(place, list(shared().launches(place).code), ["sm90"]).items()
     }
 

@@ -91,6 +91,11 @@ def _launch(config: LaunchConfig, x: torch.Tensor, packed: torch.Tensor, gamma: 
     return ternary_matmul(x, packed, gamma, config=config)
 
 
+def _gated(shape_class: str) -> bool:
+    """Keep the feed-forward layers, the largest: others differ from them in numbers alone."""
+    return str(LAYERS["up"][1]) in shape_class.split("-")
+
+
 TUNABLE = Tunable(
     kernel=choose.kernel,
     shapes=_shapes,
@@ -100,4 +105,5 @@ TUNABLE = Tunable(
     neighbours=_neighbours,
     inputs=_inputs,
     launch=_launch,
+    gated=_gated,
 )

@@ -97,7 +97,7 @@ def _launches(place: str) -> Mapping[str, Callable[[], object]]:
 def _list(place: str) -> Answer:
     """Name the launches of a place, as the names of ``code``, and those with tuned configurations."""
     try:
-        return Answer("compiled", code=dict.fromkeys(_launches(place), ""), tuned=tuned.names(place))
+        return Answer("compiled", code=dict.fromkeys(_launches(place), ""), tuned=tuned.names(place, gated=True))
     except Exception as error:
         return _failed(error)
 

@@ -60,17 +60,21 @@ class _Stored:
         return f"{self.shape_class}-tuned-{self.key}"
 
 
-def names(place: str) -> dict[str, str]:
+def names(place: str, *, gated: bool = False) -> dict[str, str]:
     """Give the target of each launch with a tuned configuration, by its name.
 
     Args:
         place: module and name of the declared launches.
+        gated: leave out those that the kernel does not want to be compiled by the static gate.
 
     Raises:
         BaselineError: a file of tuned configurations cannot be read.
     """
     tunable = _tunable(place)
-    return {each.name: each.target for each in _stored(tunable.kernel)} if tunable is not None else {}
+    if tunable is None:
+        return {}
+    stored = _stored(tunable.kernel)
+    return {each.name: each.target for each in stored if not gated or tunable.gated(each.shape_class)}
 
 
 def launch_of(place: str, name: str) -> Launch | None:

@@ -34,6 +34,7 @@ class Tunable:
         inputs: gives the arguments of the call on the current device. The call must not write to them.
         launch: calls the kernel: takes a configuration and the inputs, gives its results.
         check: compares the default's results with another configuration's; gives what is wrong, or nothing.
+        gated: tells from the name of a class whether the static gate compiles what is stored for it.
     """
 
     kernel: str
@@ -45,6 +46,7 @@ class Tunable:
     inputs: Callable[..., tuple[Any, ...]]
     launch: Callable[..., Any]
     check: Callable[[Any, Any], str] = bit_equal
+    gated: Callable[[str], bool] = lambda shape_class: True
 
     def classes(self) -> dict[str, Shape]:
         """Give the shape of each class by the name of the class.
