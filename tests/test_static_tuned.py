@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from perfgate.baseline.files import replace_file
+from perfgate.static import tuned
 from perfgate.static.answers import Answer, Question
 from perfgate.static.pool import Pool
 from perfgate.static.targets import of_key
@@ -72,12 +73,14 @@ TUNABLE = Tunable(
     neighbours=lambda config, rows: [],
     inputs=inputs,
     launch=lambda config, x: launch(x, config),
+    gated=lambda shape_class: shape_class != "up-to-1024",
 )
 """
 ENTRY = Tuned({"num_warps": 8}, 1e-6, {"num_warps": 4}, 2e-6, "2026-01-31T12:00:00+00:00", {})
 STORED = {
     "up-to-128": ENTRY,
     "up-to-512": replace(ENTRY, config=None),
+    "up-to-1024": ENTRY,
     "up-to-3": ENTRY,
     "gone": ENTRY,
     "up-to-513": replace(ENTRY, config={"num_warps": 8, "stages": 2}),
@@ -93,7 +96,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("project")
     package = folder / "tuned_rows"
     package.mkdir()
-    tuning = TUNING.replace("(3,)]", "(3,), (513,)]")
+    tuning = TUNING.replace("(3,)]", "(3,), (513,), (1024,)]")
     for name, text in {"__init__": "", "kernel": KERNEL, "specialisations": SPECIALISATIONS, "tuning": tuning}.items():
         (package / f"{name}.py").write_text(text)
     baselines = folder / "baselines"
@@ -142,6 +145,13 @@ def test_stored_configurations_are_launches_of_the_hardwares_target(listed: tupl
     assert answer.names("sm80") == ["default"]
     assert pool.launches(f"{PLACE}:OTHERS").tuned == {}
     assert pool.launches(f"{PLACE}:LAUNCHES").tuned == answer.tuned
+
+
+def test_a_kernel_may_leave_stored_configurations_out_of_the_gate(listed: tuple[Answer, Pool]) -> None:
+    answer, pool = listed
+    assert set(tuned.names(PLACE)) - set(answer.tuned) == {"up-to-1024-tuned-nvidia-h200"}
+    # It can be asked for all the same.
+    assert pool.ask(Question(PLACE, "up-to-1024-tuned-nvidia-h200", "sm90")).status == "compiled"
 
 
 def test_they_are_launched_with_what_is_stored(compiled: Mapping[str, Answer]) -> None:
