@@ -50,6 +50,8 @@ class Kernel:
 def no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read every kernel anew."""
     monkeypatch.setitem(sys.modules, "triton.runtime.cache", None)
+    # Nor is Triton imported, which it could not be without that.
+    monkeypatch.setattr("perfgate.static.reading.default_options", lambda target: {})
 
 
 def test_launches_are_recorded_and_each_form_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,16 +161,15 @@ def test_kernels_in_a_baseline_are_read_back_and_checked(tmp_path: Path) -> None
 
 
 class Pool:
-    """Answers with one form of one kernel for the declared launch, and others for tuned ones; compiles nothing."""
+    """Answers with one form of one kernel for the declared launch; compiles nothing."""
 
-    def __init__(self, form: Form, **tuned: Form) -> None:
-        self.forms = {name: (each,) for name, each in {"a": form, **tuned}.items()}
-        self.tuned = {name: "gfx942" if name == "mine" else "sm90" for name in tuned}
+    def __init__(self, form: Form) -> None:
+        self.forms = {"a": (form,)}
 
     def ask(self, question: Question) -> Answer:
         """Tell the forms."""
         assert question == Question("rows.specialisations", "", "gfx942", FORMS)
-        return Answer("compiled", tuned=self.tuned, forms=self.forms)
+        return Answer("compiled", forms=self.forms)
 
 
 def test_a_form_that_no_launch_declares_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -188,6 +189,33 @@ def test_a_form_that_no_launch_declares_is_named(monkeypatch: pytest.MonkeyPatch
         "nearest: width i32:16 -> i32, num_warps 8 -> 4"
     ]
     assert told(Kernel(name="other")) == ["other is launched, and no launch of rows.specialisations launches it"]
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        ("no_compiler", []),
+        ("no_target", []),
+        ("failed", ["the launches of rows.specialisations cannot be looked at: wide: KeyError: 'q'"]),
+        ("crashed", ["the launches of rows.specialisations cannot be looked at: wide: KeyError: 'q'"]),
+    ],
+)
+def test_launches_that_cannot_be_looked_at_are_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: str, told: list[str]
+) -> None:
+    (tmp_path / "rows").mkdir()
+    for name in ("__init__", "kernel", "specialisations"):
+        (tmp_path / "rows" / f"{name}.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    pool: Any = SimpleNamespace(ask=lambda question: Answer(status, "wide: KeyError: 'q'"))
+    assert launched.undeclared(launched.describe([Kernel()]).values(), pool) == told
+
+
+def test_an_option_that_a_launch_does_not_give_is_tritons_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perfgate.static.reading.default_options", lambda target: {"num_stages": "3"})
+    declared = launched._declared_forms(Answer("compiled", forms={"a": (Form("m.k", {}, {}),)}), "m.k", "sm90")
+    record = {"num_warps": "4", "num_stages": "7"}
+    assert [launched._differences(form, record) for form in declared] == [["num_stages 3 -> 7"]]
 
 
 def test_options_are_compared_that_both_tell() -> None:
@@ -214,21 +242,6 @@ def test_declared_forms_are_those_that_are_compiled(kernel: str) -> None:
         assert each.form.kernel == form.kernel
         assert {**form.arguments} == {name: record[name] for name in form.arguments}
         assert launched._differences({**form.arguments, **form.options}, record) == []
-
-
-def test_what_was_tuned_for_this_hardware_is_declared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "rows").mkdir()
-    for name in ("__init__", "kernel", "specialisations"):
-        (tmp_path / "rows" / f"{name}.py").touch()
-    monkeypatch.syspath_prepend(tmp_path)
-    declared = Form("rows.kernel.k", {"x_ptr": "*bf16:16", "width": "i32:16", "TILE": "=1024"}, {"num_warps": "8"})
-    mine = replace(declared, options={"num_warps": "4"})
-    another = replace(declared, options={"num_warps": "2"})
-    pool: Any = Pool(declared, mine=mine, another=another)
-    assert launched.undeclared(launched.describe([Kernel(warps=4)]).values(), pool) == []
-    assert launched.undeclared(launched.describe([Kernel(warps=2)]).values(), pool) == [
-        "k is launched in a form that no launch of rows.specialisations has; nearest: num_warps 8 -> 2"
-    ]
 
 
 def test_a_package_without_declared_launches_is_left_alone() -> None:

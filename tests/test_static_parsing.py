@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 from perfgate.errors import PerfgateError
 from perfgate.static import amd, nvidia
 from perfgate.static.figures import Code, Figures, Form, from_json, mean_width, to_json
+from perfgate.static.reading import default_options
+from perfgate.static.targets import TARGETS
 
 USAGE = """
 Resource usage:
@@ -218,3 +221,10 @@ def test_figures_survive_json() -> None:
 
     assert from_json(json.loads(json.dumps(to_json(figures)))) == figures
     assert isinstance(figures.code, Code)
+
+
+def test_options_that_a_launch_does_not_give() -> None:
+    pytest.importorskip("triton")
+    options = default_options(TARGETS["sm90"])
+    assert (options["num_warps"], options["num_stages"]) == ("4", "3")
+    assert default_options(replace(TARGETS["sm90"], backend="another")) == {}

@@ -133,7 +133,7 @@ def test_a_test_fails_that_launches_what_is_not_declared(rows: pytest.Pytester) 
         line.strip("_ "): block for line, _, block in (part.partition("\n") for part in failures.split("\n___"))
     }
     declare = "hint: if users launch it, add it to LAUNCHES in rows/specialisations.py; if only this test does, write"
-    why = "The static gate compiles what is declared, and nothing else."
+    why = "The static gate compiles nothing that is not declared."
     assert sections["test_undeclared"].strip() == (
         "scale is launched as no launch of rows.specialisations does; nearest is narrow, but for\n"
         "    width: i32, not a multiple of 16 (declared: a multiple of 16)\n"

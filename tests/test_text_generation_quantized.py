@@ -124,6 +124,11 @@ def test_layers_multiply_by_what_they_store():
     torch.testing.assert_close(dynamic(exact), weight_only(exact), rtol=1e-5, atol=1e-3)
 
 
+def test_few_tokens_are_what_the_kernel_takes():
+    launch = pytest.importorskip("perf_kernels.decode_linear.launch")
+    assert FEW_TOKENS == launch.MAX_TOKENS
+
+
 def test_packed_layers_hold_the_weights_of_gptq_tensors():
     pytest.importorskip("triton")
     tensors = gptq.quantize(weight(), group_size=32)

@@ -337,6 +337,25 @@ def test_what_cannot_be_compiled_before_is_told_and_not_tried_again(
     assert len(processes.asked) <= 17
 
 
+def test_configurations_that_do_not_compile_are_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that times tells why, as always; all others go on being compiled before."""
+    processes = Processes(COMPILED)
+    monkeypatch.setattr(ahead, "Parent", lambda: processes)
+    with pretend.gpu(TARGETS["sm90"]), Ahead("rows", 2, 1) as prepares:
+        prepares.prepare("rows-128", Config(99), ("key",), [Config(warps) for warps in range(16)])
+        processes.answer = Answer("failed", "ValueError: arange's range must be a power of 2")
+        prepares.prepare("rows-128", Config(99), ("key",), [Config(3), Config(5)])
+        processes.answer = COMPILED
+        prepares.prepare("rows-256", Config(99), ("key",), [Config(6), Config(7)])
+        assert prepares.problem_once() == ""
+    assert len(processes.asked) == 17 + 2 + 3
+
+
+def test_a_default_of_which_one_kernel_has_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = prepared(monkeypatch, Processes(COMPILED), keys=("key", "of another kernel"))
+    assert told == "processes without a GPU compile something else than is launched"
+
+
 def test_a_gpu_that_is_no_target(monkeypatch: pytest.MonkeyPatch) -> None:
     processes = Processes(COMPILED)
     monkeypatch.setattr(ahead, "of_device", lambda backend, arch: None)

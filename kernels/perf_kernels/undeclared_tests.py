@@ -45,8 +45,6 @@ narrow_layer = _undeclared(
         "stride",
         "num_stages",
         "tokens",
-        "TOKENS",
-        "MORE",
     ),
 )
 any_parts_of_a_layer = _undeclared(

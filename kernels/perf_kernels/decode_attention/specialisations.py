@@ -1,4 +1,4 @@
-"""Which launches cover every compiled form of the kernel that users get? Compiled without a GPU by the static gate."""
+"""Which launches cover every compiled form of the kernel that users get? The static gate compiles ``LAUNCHES``."""
 
 from __future__ import annotations
 

@@ -48,6 +48,10 @@ LAYERS = {
 }
 
 
+#: Layers through which a short prompt goes one by one: query, key or value, attention's output, gate or up, and down.
+PROMPT_LAYERS = (Layer(4096, 2560), Layer(1024, 2560), Layer(2560, 4096), Layer(9728, 2560), Layer(2560, 9728))
+
+
 def layer_of(outputs: int, width: int, gated: bool) -> Layer:
     """Give the layer of this shape, with what stands before and behind it; one with nothing where there is none."""
     shape = (outputs, width, gated)

@@ -1,4 +1,4 @@
-"""How do several tokens meet the weights of a linear layer, each weight read once for 32, in 16, 8 or 4 bits?
+"""How do several tokens meet the weights of a linear layer in 16, 8 or 4 bits, each read once for up to 32 tokens?
 
 On tensor cores, with weights as the left operand, because its 16 rows are then all in use. One token alone has a
 kernel of its own: :mod:`perf_kernels.decode_linear.token_kernel`.
@@ -111,7 +111,7 @@ def _batch_kernel(
     inside = row < outputs
     token = tl.arange(0, TOKENS)
     if MORE:
-        token += tl.program_id(1) * TOKENS
+        token += tl.program_id(1).to(tl.int64) * TOKENS
     wanted = token < tokens
     x_rows = x_ptr + token.to(tl.int64) * width
     weights = weight_ptr + row[:, None] * stride

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 #: Tokens that a launch takes: of more, a product with rebuilt weights takes less time than reading them again.
 MAX_TOKENS = 64
 #: Tokens of a program: as many as tensor cores handle at a time, or twice as many.
-FEW_TOKENS, MANY_TOKENS = 16, 32
+BLOCK, LARGE_BLOCK = 16, 32
 #: Weights of 4 bits in a word.
 WORD = 8
 #: Programs of one warp that fill a large GPU (H200: 132 multiprocessors).
@@ -59,7 +59,7 @@ class LaunchConfig:
 
 def block_tokens(tokens: int) -> int:
     """Give the tokens of a program, of more than one."""
-    return FEW_TOKENS if tokens <= FEW_TOKENS else MANY_TOKENS
+    return BLOCK if tokens <= BLOCK else LARGE_BLOCK
 
 
 @functools.lru_cache(maxsize=4096)

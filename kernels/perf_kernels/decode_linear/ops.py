@@ -31,7 +31,7 @@ def decode_linear(
     out_dtype: torch.dtype | None = None,
     config: LaunchConfig | None = None,
 ) -> torch.Tensor:
-    """Multiply a few tokens by the weights of a linear layer, stored in 16, 8 or 4 bits, each weight read once for 32.
+    """Multiply a few tokens by the weights of a linear layer, stored in 16, 8 or 4 bits, each read once for up to 32.
 
     ``y = rms_norm(x) W^T + residual``, or, gated, ``silu(rms_norm(x) Wg^T) * (rms_norm(x) Wu^T)``. Sums are fp32; y is
     rounded once. Works under ``torch.compile``, as the operator ``perf_kernels::decode_linear``.

@@ -1,4 +1,4 @@
-"""Which launches cover every compiled form of the kernels that users get? Compiled without a GPU by the static gate."""
+"""Which launches cover every compiled form of the kernels that users get? The static gate compiles ``LAUNCHES``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from perf_kernels.decode_linear.inputs import GROUP, LAYERS, Format, Layer
+from perf_kernels.decode_linear.inputs import GROUP, LAYERS, PROMPT_LAYERS, Format, Layer
 from perf_kernels.decode_linear.naive_twin import matvec_naively
 from perf_kernels.decode_linear.ops import decode_linear
 from perf_kernels.target import current_target
@@ -42,11 +42,12 @@ def _launch(
     return decode_linear(x, values, scale, norm=norm, residual=residual, gated=layer.gated, codes=codes)
 
 
-def _prompt(form: Format, *, dtype: torch.dtype = torch.bfloat16, codes: torch.dtype | None = None) -> object:
-    """Launch the gates of a short prompt, which goes through the layers one by one."""
-    layer = Layer(9728, 2560)
-    values, scale = _stored(layer, form, dtype)
-    return decode_linear(torch.empty(26, layer.width, dtype=dtype, device="cuda"), values, scale, codes=codes)
+def _prompt(layer: Layer, form: Format, tokens: int, *, codes: torch.dtype | None = None) -> object:
+    """Launch a layer as a short prompt does: alone."""
+    values, scale = _stored(layer, form, torch.bfloat16)
+    return decode_linear(
+        torch.empty(tokens, layer.width, dtype=torch.bfloat16, device="cuda"), values, scale, codes=codes
+    )
 
 
 def _naive(name: str) -> object:
@@ -66,15 +67,25 @@ LAUNCHES: Mapping[str, Callable[[], object]] = {
     "bf16-gate_up-8": functools.partial(_launch, "gate_up", "dense", 8),
     "fp8-gate_up-8-codes": functools.partial(_launch, "gate_up", "fp8", 8, codes=torch.float8_e4m3fn),
     "int4-down-8": functools.partial(_launch, "down", "int4", 8, dtype=torch.float16),
-    "int8-gate-26": functools.partial(_prompt, "int8"),
+    "int8-gate-26": functools.partial(_prompt, Layer(9728, 2560), "int8", 26),
+    "int4-gate-64": functools.partial(_prompt, Layer(9728, 2560), "int4", 64),
 }
-#: Other forms that users get.
+#: Other forms that users get, compiled by tests for one target.
 MORE_LAUNCHES: Mapping[str, Callable[[], object]] = {
     "bf16-qkv-1": functools.partial(_launch, "qkv", "dense"),
     "int8-down-1-codes": functools.partial(_launch, "down", "int8", codes=torch.int8),
     "int8-gate_up-8": functools.partial(_launch, "gate_up", "int8", 8),
-    "int4-gate-26": functools.partial(_prompt, "int4"),
-    "int8-gate-26-codes": functools.partial(_prompt, "int8", codes=torch.int8),
+    "int8-gate-64": functools.partial(_prompt, Layer(9728, 2560), "int8", 64),
+    "int8-gate-33-codes": functools.partial(_prompt, Layer(9728, 2560), "int8", 33, codes=torch.int8),
+}
+#: Prompts of all lengths that are timed, and eight of three tokens; declared, and not compiled.
+PROMPT_LAUNCHES: Mapping[str, Callable[[], object]] = {
+    f"{form}{'-codes' if codes else ''}-{layer.outputs}-{layer.width}-{tokens}": functools.partial(
+        _prompt, layer, form, tokens, codes=codes
+    )
+    for form, codes in (("int8", None), ("int8", torch.int8), ("fp8", torch.float8_e4m3fn), ("int4", None))
+    for layer in PROMPT_LAYERS
+    for tokens in (3, 24, 26, 64)
 }
 #: The deliberate mistake, which the index check must find.
 TWIN_LAUNCHES: Mapping[str, Callable[[], object]] = {"naive-head": functools.partial(_naive, "head")}

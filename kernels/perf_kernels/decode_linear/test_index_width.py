@@ -162,10 +162,10 @@ def check_every_output(form: Format, tokens: int, outputs: int, columns: int, be
 
 @any_parts_of_a_layer
 @narrow_layer
-@pytest.mark.parametrize("tokens", [1, 3])
+@pytest.mark.parametrize("tokens", [1, 3, 33])
 @pytest.mark.parametrize("form", ["int8", "int4"])
 def test_small_shape(form: Format, tokens: int) -> None:
-    """What the large ones do, anywhere."""
+    """What the large ones do, anywhere; 33 tokens are two programs."""
     check_every_output(form, tokens, outputs=3 * REPEATED, columns=128, before=48)
 
 
@@ -173,7 +173,7 @@ def test_small_shape(form: Format, tokens: int) -> None:
 @pytest.mark.cuda
 @pytest.mark.vram(24)
 @pytest.mark.isolate
-@pytest.mark.parametrize("tokens", [1, 3])
+@pytest.mark.parametrize("tokens", [1, 3, 33])
 @pytest.mark.parametrize("columns", WIDTHS_AROUND)
 def test_rows_around_the_limit(columns: int, tokens: int) -> None:
     assert (OUTPUTS - 1) * columns > 2**31

@@ -15,7 +15,7 @@ pytestmark = [narrow_layer, any_parts_of_a_layer]
 DEVICE = DEVICE_TYPE
 
 
-@pytest.mark.parametrize("tokens", [1, 3])
+@pytest.mark.parametrize("tokens", [1, 3, 33])
 def test_compiles_into_a_graph(tokens: int) -> None:
     values, scale = random_weights(24, 64, "int8", torch.float32, DEVICE)
     x = random_tokens(tokens, 64, torch.float32, DEVICE)

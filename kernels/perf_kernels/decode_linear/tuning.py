@@ -8,7 +8,15 @@ from typing import Any
 
 import torch
 
-from perf_kernels.decode_linear.inputs import LAYERS, Format, Layer, layer_of, random_tokens, random_weights
+from perf_kernels.decode_linear.inputs import (
+    LAYERS,
+    PROMPT_LAYERS,
+    Format,
+    Layer,
+    layer_of,
+    random_tokens,
+    random_weights,
+)
 from perf_kernels.decode_linear.launch import WORD, LaunchConfig
 from perf_kernels.decode_linear.ops import choose, decode_linear
 from perf_kernels.target import DEVICE_TYPE
@@ -20,9 +28,8 @@ _KEPT: tuple[tuple[Format, str], ...] = (("dense", ""), ("int8", ""), ("int4", "
 _ITEMSIZE: dict[Format, int] = {"dense": 2, "int8": 1, "fp8": 1, "int4": 4}
 _CODES = {"": None, "int8": torch.int8, "fp8": torch.float8_e4m3fn}
 _TOKENS = (1, 8)
-#: A short prompt goes through the layers one by one: outputs and width of query, key, attention's output, gate, down.
+#: Those of a short prompt, whose layers have nothing before and behind them.
 _PROMPT_TOKENS = 32
-_PROMPT_LAYERS = ((4096, 2560), (1024, 2560), (2560, 4096), (9728, 2560), (2560, 9728))
 _ROWS, _TILES, _WARPS = (1, 2, 4, 8, 16), (128, 256, 512, 1024, 2048), (1, 2)
 _MOST_STAGES, _MOST_WARPS = 5, 8
 #: Numbers that a program may hold in registers for each of its threads.
@@ -41,7 +48,7 @@ Inputs = tuple[
 
 
 def _shapes() -> Iterator[Shape]:
-    """Give the layers of Qwen3-4B, kept in 16, 8 and 4 bits, the head in 16 only; of a prompt what torch has not."""
+    """Give the layers of Qwen3-4B, kept in 16, 8 and 4 bits, the head in 16 only; prompts in 16 bits are torch's."""
     for tokens in _TOKENS:
         for form, codes in _KEPT:
             for name, layer in LAYERS.items():
@@ -49,8 +56,8 @@ def _shapes() -> Iterator[Shape]:
                     yield _shape(tokens, layer, form, codes)
     for form, codes in _KEPT:
         if form != "dense":
-            for outputs, width in _PROMPT_LAYERS:
-                yield _shape(_PROMPT_TOKENS, layer_of(outputs, width, False), form, codes)
+            for layer in PROMPT_LAYERS:
+                yield _shape(_PROMPT_TOKENS, layer, form, codes)
 
 
 def _shape(tokens: int, layer: Layer, form: Format, codes: str) -> Shape:
@@ -108,7 +115,8 @@ def _fits(config: LaunchConfig, stride: int, itemsize: int, packed: bool, gated:
 def _inputs(tokens: int, outputs: int, stride: int, itemsize: int, packed: bool, gated: bool, codes: str) -> Inputs:
     """Give what a layer is launched with, norm and residual included: every program computes the norm again."""
     form: Format = "int4" if packed else "dense" if itemsize > 1 else "fp8" if codes == "fp8" else "int8"
-    layer = layer_of(outputs, stride * (WORD if packed else 1), gated)
+    width = stride * (WORD if packed else 1)
+    layer = Layer(outputs, width) if tokens == _PROMPT_TOKENS else layer_of(outputs, width, gated)
     values, scale = random_weights(layer.rows, layer.width, form, torch.bfloat16, DEVICE_TYPE)
     norm = random_tokens(1, layer.width, torch.bfloat16, DEVICE_TYPE, seed=1)[0] / 4 + 1 if layer.normed else None
     residual = random_tokens(tokens, outputs, torch.bfloat16, DEVICE_TYPE, seed=2) if layer.residual else None

@@ -14,7 +14,7 @@ from torch.nn.functional import linear, pad
 from perf_workloads.text_generation import gptq
 from perf_workloads.text_generation.setups import GenerationSetup
 
-#: Tokens up to which the backend "triton" takes our kernel; for more, weights are rebuilt once a product.
+#: Tokens up to which the backend "triton" takes our kernel, as many as it can; more are multiplied as without it.
 FEW_TOKENS = 64
 #: Rows of activations that torch's products of 8 bits get on a GPU: at least so many (of integers it takes more than
 #: 16), and a multiple of half as many.

@@ -11,12 +11,12 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from perfgate.static.answers import FORMS, Question
+from perfgate.static.answers import FORMS, Answer, Question
 from perfgate.static.figures import Figures, Form
 from perfgate.static.find import MODULE
 from perfgate.static.metrics import SPECS
 from perfgate.static.pool import Pool
-from perfgate.static.targets import of_device
+from perfgate.static.targets import TARGETS, of_device
 from perfgate.static.words import differences
 
 #: One launched kernel: its figures, and under FORM, FUNCTION and TARGET what it was compiled for.
@@ -134,7 +134,7 @@ def _form_changes(before: str, now: str) -> list[str]:
 def _differences(declared: Mapping[str, str], launched: Mapping[str, str]) -> list[str]:
     """Tell what a launch has otherwise.
 
-    Compared is what both tell: a launch tells the options that it gives, Triton of a compiled kernel some that it has.
+    Compared is what both tell: of a compiled kernel Triton does not tell every option that a launch may give.
     """
     return [
         f"{name} {value} -> {launched[name]}" for name, value in declared.items() if launched.get(name, value) != value
@@ -160,9 +160,13 @@ def undeclared(records: Iterable[Record], pool: Pool) -> list[str]:
         place = declared_in(function.rpartition(".")[0])
         if place is None:
             continue
-        known = _declared_forms(place, function, target, pool)
-        if known is None:
+        answer = pool.ask(Question(place, "", target, FORMS))
+        if answer.status in ("no_compiler", "no_target"):
             continue
+        if answer.status != "compiled":
+            lines[f"the launches of {place} cannot be looked at: {answer.reason}"] = None
+            continue
+        known = _declared_forms(answer, function, target)
         name = function.rpartition(".")[2]
         if not known:
             lines[f"{name} is launched, and no launch of {place} launches it"] = None
@@ -185,17 +189,17 @@ def declared_in(module: str) -> str | None:
     return None
 
 
-def _declared_forms(place: str, function: str, target: str, pool: Pool) -> list[Mapping[str, str]] | None:
-    """Give the forms of a function that launches declare, and what was tuned for this target; None without a compiler.
+def _declared_forms(answer: Answer, function: str, target: str) -> list[Mapping[str, str]]:
+    """Give the forms of a function that launches declare, compiled or not, and what was tuned for this target.
 
-    Nothing is compiled for that. Launches that are declared and not compiled count.
+    A launch need not give each option: Triton has a default for it.
     """
-    answer = pool.ask(Question(place, "", target, FORMS))
-    if answer.status != "compiled":
-        return None
+    from perfgate.static.reading import default_options
+
+    defaults = default_options(TARGETS[target])
     return [
-        {**form.arguments, **form.options}
-        for launch, forms in answer.forms.items()
+        {**defaults, **form.arguments, **form.options}
+        for forms in answer.forms.values()
         for form in forms
-        if form.kernel == function and answer.tuned.get(launch, target) == target
+        if form.kernel == function
     ]

@@ -25,6 +25,19 @@ _THREADS = re.compile(r"\.(?:reqntid|maxntid)\s+(\d+)")
 _OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg", "waves_per_eu", "matrix_instr_nonkdim", "kpack")
 
 
+def default_options(target: Target) -> dict[str, str]:
+    """Give the options that a launch has which does not give them, where Triton can compile for the target."""
+    try:
+        from triton.backends.compiler import GPUTarget
+        from triton.compiler.compiler import make_backend
+
+        options = make_backend(GPUTarget(target.backend, target.arch, target.lanes)).parse_options({})
+    # Another Triton may lack the backend, or have moved what makes one.
+    except Exception:
+        return {}
+    return {name: str(value) for name in _OPTIONS if (value := getattr(options, name, None)) is not None}
+
+
 def figures_of(kernel: Any, target: Target, code: Code | None = None) -> Figures:
     """Give the figures of a ``CompiledKernel``.
 

@@ -206,7 +206,7 @@ def _advice(files: Collection[str], names: Collection[str]) -> list[str]:
     """Say what to type."""
     texts = ", ".join(f'"{name}"' for name in ("why", *names))
     return [
-        "The static gate compiles what is declared, and nothing else.",
+        "The static gate compiles nothing that is not declared.",
         f"hint: if users launch it, add it to LAUNCHES in {' and '.join(files)}; if only this test does, write "
         f"@pytest.mark.{undeclared_marker.NAME}({texts})",
     ]

@@ -110,7 +110,7 @@ def search(
         timer: times a call.
         also: configurations to try besides the candidates: what was found before.
         tell: told what is being tried.
-        prepare: asked before several configurations are timed, if the default launches kernels of Triton.
+        prepare: asked before configurations are timed, if the default launches kernels of Triton.
 
     Raises:
         PerfgateError: the default configuration does not run, or the device is lost.
