@@ -28,6 +28,11 @@ def test_ternary_matmul(compiled: Any) -> None:
     assert_sound(compiled)
 
 
+@pytest.mark.static("perf_kernels.ternary_matmul.specialisations:VENDOR_LAUNCHES", targets=VENDORS)
+def test_ternary_matmul_of_vendors(compiled: Any) -> None:
+    assert_sound(compiled)
+
+
 @pytest.mark.static("perf_kernels.slide_quantization.specialisations")
 def test_slide_quantization(compiled: Any) -> None:
     assert_sound(compiled)
@@ -48,8 +53,18 @@ def test_decode_linear(compiled: Any) -> None:
     assert_sound(compiled)
 
 
+@pytest.mark.static("perf_kernels.decode_linear.specialisations:VENDOR_LAUNCHES", targets=VENDORS)
+def test_decode_linear_of_vendors(compiled: Any) -> None:
+    assert_sound(compiled)
+
+
 @pytest.mark.static("perf_kernels.decode_attention.specialisations")
 def test_decode_attention(compiled: Any) -> None:
+    assert_sound(compiled)
+
+
+@pytest.mark.static("perf_kernels.decode_attention.specialisations:VENDOR_LAUNCHES", targets=VENDORS)
+def test_decode_attention_of_vendors(compiled: Any) -> None:
     assert_sound(compiled)
 
 
@@ -58,13 +73,28 @@ def test_row_quantization(compiled: Any) -> None:
     assert_sound(compiled)
 
 
+@pytest.mark.static("perf_kernels.row_quantization.specialisations:VENDOR_LAUNCHES", targets=VENDORS)
+def test_row_quantization_of_vendors(compiled: Any) -> None:
+    assert_sound(compiled)
+
+
 @pytest.mark.static("perf_kernels.silu_mul_quantization.specialisations")
 def test_silu_mul_quantization(compiled: Any) -> None:
     assert_sound(compiled)
 
 
+@pytest.mark.static("perf_kernels.silu_mul_quantization.specialisations:VENDOR_LAUNCHES", targets=VENDORS)
+def test_silu_mul_quantization_of_vendors(compiled: Any) -> None:
+    assert_sound(compiled)
+
+
 @pytest.mark.static("perf_kernels.dequantize_bias.specialisations")
 def test_dequantize_bias(compiled: Any) -> None:
+    assert_sound(compiled)
+
+
+@pytest.mark.static("perf_kernels.dequantize_bias.specialisations:VENDOR_LAUNCHES", targets=VENDORS)
+def test_dequantize_bias_of_vendors(compiled: Any) -> None:
     assert_sound(compiled)
 
 

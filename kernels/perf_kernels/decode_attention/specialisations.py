@@ -39,6 +39,9 @@ LAUNCHES: Mapping[str, Callable[[], object]] = {
     "bf16-1-640": functools.partial(_launch, 1, 640),
     "bf16-1-640-shared": functools.partial(_launch, 1, 640, shared=True),
     # Triton makes no assumption about a length that is not a multiple of 16.
+}
+#: Compiled for one GPU of each vendor: other types and sizes, and parts that those above have in another way.
+VENDOR_LAUNCHES: Mapping[str, Callable[[], object]] = {
     "fp16-8-613-odd": functools.partial(_launch, 8, 613, torch.float16),
 }
 #: The deliberate mistake, which the index check must find.

@@ -65,11 +65,11 @@ else:
 def kernels() -> dict[str, Figures]:
     """Compile every launch for one target, in another process: in this one kernels may be interpreted.
 
-    The static gate compiles those of ``LAUNCHES`` for all targets.
+    The static gate compiles those of ``LAUNCHES`` for all targets, and those of ``VENDOR_LAUNCHES`` for two.
     """
     answers = {
         found: answer
-        for place in (PLACE, f"{PLACE}:MORE_LAUNCHES")
+        for place in (PLACE, f"{PLACE}:VENDOR_LAUNCHES", f"{PLACE}:MORE_LAUNCHES")
         for found, answer in compile_all(place, list(shared().launches(place).code), ["sm90"]).items()
     }
     assert {where: answer.reason for where, answer in answers.items() if answer.status != "compiled"} == {}

@@ -43,17 +43,20 @@ def _launch_twin(rows: int, columns: int) -> object:
 LAUNCHES: dict[str, Callable[[], object]] = {
     "int32-bf16-37888": functools.partial(_launch, 65536, 37888),
     "int32-bf16-bias-4608": functools.partial(_launch, 65536, 4608, bias_dtype=torch.bfloat16),
-    "int32-bf16-bias-4608-128-rows": functools.partial(_launch, 128, 4608, bias_dtype=torch.bfloat16),
-    "int32-fp16-3584": functools.partial(_launch, 65536, 3584, dtype=torch.float16),
-    "int32-fp16-bias-4608": functools.partial(_launch, 65536, 4608, dtype=torch.float16, bias_dtype=torch.float16),
-    "int32-fp32-3584": functools.partial(_launch, 65536, 3584, dtype=torch.float32),
     "fp32-bf16-bias-4608": functools.partial(_launch, 65536, 4608, torch.float32, bias_dtype=torch.bfloat16),
     "int32-bf16-transposed-37888": functools.partial(_launch, 65536, 37888, transposed=True),
     "int32-bf16-odd-3585": functools.partial(_launch, 65536, 3585),
     "bf16-bf16-37888": functools.partial(_launch_scaled, 65536, 37888),
     "bf16-bf16-bias-4608": functools.partial(_launch_scaled, 65536, 4608, bias_dtype=torch.bfloat16),
-    "bf16-bf16-bias-4608-128-rows": functools.partial(_launch_scaled, 128, 4608, bias_dtype=torch.bfloat16),
     "bf16-bf16-transposed-37888": functools.partial(_launch_scaled, 65536, 37888, transposed=True),
+}
+#: Compiled for one GPU of each vendor: other types and sizes, and parts that those above have in another way.
+VENDOR_LAUNCHES: dict[str, Callable[[], object]] = {
+    "int32-fp16-3584": functools.partial(_launch, 65536, 3584, dtype=torch.float16),
+    "int32-fp16-bias-4608": functools.partial(_launch, 65536, 4608, dtype=torch.float16, bias_dtype=torch.float16),
+    "int32-fp32-3584": functools.partial(_launch, 65536, 3584, dtype=torch.float32),
+    "bf16-bf16-bias-4608-128-rows": functools.partial(_launch_scaled, 128, 4608, bias_dtype=torch.bfloat16),
+    "int32-bf16-bias-4608-128-rows": functools.partial(_launch, 128, 4608, bias_dtype=torch.bfloat16),
 }
 #: Other forms that users get, declared and not compiled: how results are cut up depends on how many there are.
 MORE_LAUNCHES: dict[str, Callable[[], object]] = {

@@ -47,13 +47,13 @@ def _backward(basins: int, *, smooth: bool, everything: bool = False) -> object:
 #: of the smooth model is the larger.
 LAUNCHES: Mapping[str, Callable[[], object]] = {
     "forward-hard": lambda: _forward(BASINS, smooth=False),
-    "training-smooth": lambda: _training(BASINS, smooth=True),
     "backward-smooth": lambda: _backward(BASINS, smooth=True),
 }
 #: Compiled for one GPU of each vendor. They join what those above have in another way: the smooth model in chunks as
 #: long as without gradients, and the backward pass of the hard one. For the other targets they took at most 8 % more
 #: registers than their likes above, and like those none spilled. A regression of these alone, there, is not seen.
 VENDOR_LAUNCHES: Mapping[str, Callable[[], object]] = {
+    "training-smooth": lambda: _training(BASINS, smooth=True),
     "forward-smooth-from-default-storages": lambda: _forward(BASINS, smooth=True, initial=False),
     "backward-hard": lambda: _backward(BASINS, smooth=False),
 }

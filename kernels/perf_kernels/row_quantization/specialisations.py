@@ -35,10 +35,13 @@ LAUNCHES: Mapping[str, Callable[[], object]] = {
     "int8-18944-65536": functools.partial(_launch, "int8", 18944, 65536),
     "int8-18943-65536-odd": functools.partial(_launch, "int8", 18943, 65536),
     "int8-1048576-64-two-pass": functools.partial(_launch, "int8", 2**20, 64),
-    "int8-3584-65536-fp16": functools.partial(_launch, "int8", 3584, 65536, torch.float16),
-    "int8-8192-4096-fp32": functools.partial(_launch, "int8", 8192, 4096, torch.float32),
     "int8-8192-4096-strided": functools.partial(_strided, 8192, 4096),
     "fp8-3584-65536": functools.partial(_launch, "fp8", 3584, 65536),
+}
+#: Compiled for one GPU of each vendor: other types and sizes, and parts that those above have in another way.
+VENDOR_LAUNCHES: Mapping[str, Callable[[], object]] = {
+    "int8-3584-65536-fp16": functools.partial(_launch, "int8", 3584, 65536, torch.float16),
+    "int8-8192-4096-fp32": functools.partial(_launch, "int8", 8192, 4096, torch.float32),
     "fp8-18944-65536": functools.partial(_launch, "fp8", 18944, 65536),
 }
 #: The other widths that the served models have: INT8 from bf16, as many rows as a prompt has.

@@ -26,11 +26,14 @@ def _launch_twin(width: int, rows: int) -> object:
 LAUNCHES: dict[str, Callable[[], object]] = {
     "int8-18944": functools.partial(_launch, torch.int8, 18944),
     "fp8-18944": functools.partial(_launch, torch.float8_e4m3fn, 18944),
-    "int8-13824": functools.partial(_launch, torch.int8, 13824),
     "int8-8192": functools.partial(_launch, torch.int8, 8192),
     "int8-8192-128-rows": functools.partial(_launch, torch.int8, 8192, 128),
-    "int8-fp16-18944": functools.partial(_launch, torch.int8, 18944, values=torch.float16),
     "int8-two-passes": functools.partial(_launch, torch.int8, 2**20, 16),
+}
+#: Compiled for one GPU of each vendor: other types and sizes, and parts that those above have in another way.
+VENDOR_LAUNCHES: dict[str, Callable[[], object]] = {
+    "int8-13824": functools.partial(_launch, torch.int8, 13824),
+    "int8-fp16-18944": functools.partial(_launch, torch.int8, 18944, values=torch.float16),
 }
 #: Other forms that users get, declared and not compiled: how a row is cut up depends on its width and on their number.
 MORE_LAUNCHES: dict[str, Callable[[], object]] = {

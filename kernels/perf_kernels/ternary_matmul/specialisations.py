@@ -34,14 +34,17 @@ def _naive(width: int, outputs: int) -> object:
 LAUNCHES: Mapping[str, Callable[[], object]] = {
     "bf16-2560-6912-1": functools.partial(_launch, 2560, 6912, 1),
     "bf16-6912-2560-1": functools.partial(_launch, 6912, 2560, 1),
-    "bf16-6912-2560-1-bias": functools.partial(_launch, 6912, 2560, 1, bias=True),
-    "fp32-2560-6912-1": functools.partial(_launch, 2560, 6912, 1, torch.float32),
     "bf16-18944-3584-1-wide": functools.partial(_launch, 18944, 3584, 1),
     "bf16-6912-2560-8": functools.partial(_launch, 6912, 2560, 8),
-    "bf16-2560-6912-16": functools.partial(_launch, 2560, 6912, 16),
     "bf16-6912-2560-64": functools.partial(_launch, 6912, 2560, 64),
     # One block of columns: Triton makes a constant of a size that is 1.
     "bf16-256-1-1": functools.partial(_launch, 256, 1, 1),
+}
+#: Compiled for one GPU of each vendor: other types and sizes, and parts that those above have in another way.
+VENDOR_LAUNCHES: Mapping[str, Callable[[], object]] = {
+    "bf16-6912-2560-1-bias": functools.partial(_launch, 6912, 2560, 1, bias=True),
+    "fp32-2560-6912-1": functools.partial(_launch, 2560, 6912, 1, torch.float32),
+    "bf16-2560-6912-16": functools.partial(_launch, 2560, 6912, 16),
     "bf16-256-1-2": functools.partial(_launch, 256, 1, 2),
 }
 #: Other forms that users get, declared and not compiled. Few outputs: a program gives 8 of them, and so many at a time
