@@ -151,6 +151,8 @@ class Project:
             env={**plain, **own, **environment},
             stdout=subprocess.PIPE,
             text=True,
+            # What a shell starts in the background ignores it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
     def tune(self, *arguments: str) -> Any:
@@ -243,7 +245,10 @@ def test_an_end_amid_compilation_leaves_no_process_behind(
         # This one, the one that starts others, and at least one that compiles.
         assert len(project.processes()) >= 3
         process.send_signal(number)
-        out, _ = process.communicate(timeout=30)
+        try:
+            out, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
     if number is signal.SIGINT:
         assert json.loads(out)["lines"][-1].startswith("interrupted: 0 of 3 classes were tuned")
     project.wait_for_none()

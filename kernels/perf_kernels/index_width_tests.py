@@ -45,7 +45,8 @@ class IndexWidthTests:
         package: import path of the kernel's folder.
         twin: the launch of the naive twin.
         twin_operations: what of it may overflow, by the operations of Triton IR in alphabetical order.
-        everywhere: a launch that is compiled for every target here, if any; the static gate compiles all for all.
+        also: names of further launches in the same module that are compiled for one target.
+        everywhere: a launch that is compiled for every target here, if any; the static gate compiles most for all.
         unsupported: launches and targets that cannot do them, with what the launcher says.
         kernels_compiled: how many kernels the launches launch.
         program: takes "kernel" or "twin", and a shape. Interprets that at the shape, compares with the reference, and
@@ -58,6 +59,7 @@ class IndexWidthTests:
     package: str
     twin: str
     twin_operations: tuple[str, ...]
+    also: tuple[str, ...] = ()
     everywhere: str | None = None
     unsupported: tuple[tuple[str, str, str], ...] = ()
     kernels_compiled: int
@@ -77,10 +79,18 @@ class IndexWidthTests:
 
         What was compiled for one test is not compiled again for the next.
         """
-        answers = compile_all(self.place, list(shared().launches(self.place).code), ["sm90"])
+        answers = self.compiled(self.place, *(f"{self.place}:{name}" for name in self.also))
         if self.everywhere is None:
             return answers
         return answers | compile_all(self.place, [self.everywhere], [target for target in TARGETS if target != "sm90"])
+
+    def compiled(self, *places: str) -> dict[tuple[str, str], Answer]:
+        """Compile all launches of some places for one target."""
+        return {
+            where: answer
+            for place in places
+            for where, answer in compile_all(place, list(shared().launches(place).code), ["sm90"]).items()
+        }
 
     @pytest.fixture
     def kernels(self, answers: Mapping[tuple[str, str], Answer]) -> dict[str, Figures]:

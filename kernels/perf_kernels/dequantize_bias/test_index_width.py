@@ -52,6 +52,7 @@ class TestDequantizeBias(IndexWidthTests):
     twin = "int32-bf16-37888"
     twin_operations = ("arith.muli", "tt.addptr", "tt.addptr")
     everywhere = "int32-bf16-bias-4608"
+    also = ("VENDOR_LAUNCHES",)
     kernels_compiled = 19
     program = INTERPRET
     real = wrapping = (ROWS, WIDTH)

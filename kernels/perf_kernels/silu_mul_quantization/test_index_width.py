@@ -11,6 +11,7 @@ class TestSiluMulQuantization(QuantizerIndexWidthTests):
     twin = "int8-18944"
     twin_operations = ("arith.muli", "arith.muli", "tt.addptr", "tt.addptr")
     everywhere = "int8-8192"
+    also = ("VENDOR_LAUNCHES",)
     kernels_compiled = 13
     # The input has twice as many columns, and its offsets wrap first.
     width = WIDTH // 2

@@ -20,6 +20,7 @@ class TestSlideQuantization(QuantizerIndexWidthTests):
     twin = "int8-8-18944"
     twin_operations = ("arith.muli", "arith.muli", "tt.addptr", "tt.addptr")
     everywhere = "int8-8-3584"
+    also = ("VENDOR_LAUNCHES",)
     kernels_compiled = 14
     # Where only the result wraps.
     wrapping = (FIRST_WRAPPED_RESULT + 1, WIDTH)
