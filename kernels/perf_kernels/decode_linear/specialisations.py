@@ -10,7 +10,6 @@ import torch
 from perf_kernels.decode_linear.inputs import GROUP, LAYERS, PROMPT_LAYERS, Format, Layer
 from perf_kernels.decode_linear.naive_twin import matvec_naively
 from perf_kernels.decode_linear.ops import decode_linear
-from perf_kernels.target import current_target
 
 _CODES = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
 
@@ -31,9 +30,6 @@ def _launch(
     name: str, form: Format, tokens: int = 1, *, dtype: torch.dtype = torch.bfloat16, codes: torch.dtype | None = None
 ) -> object:
     """Launch a layer as a decoder does: behind a norm, or with a residual added."""
-    if form == "fp8" and tokens > 1 and current_target().arch == "gfx1100":
-        # 63,000 instructions, which no cache holds, and 20 s to compile: nobody runs that.
-        raise NotImplementedError("FP8 is converted by many instructions on RDNA 3: several tokens are not worth it")
     layer = LAYERS[name]
     x = torch.empty(tokens, layer.width, dtype=dtype, device="cuda")
     values, scale = _stored(layer, form, dtype)
