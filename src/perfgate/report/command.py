@@ -6,13 +6,14 @@ Annotations are left out: at which lines the tests are is known only while they 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfgate.report import run_file, whole_file
 
 if TYPE_CHECKING:
+    from perfgate.model import CaseResult
     from perfgate.report.html import History
 
 
@@ -32,6 +33,8 @@ def add_parser(commands: Any) -> None:
     about = "write the text of a comment on a pull request"
     parser.add_argument("--github-comment", metavar="FILE", type=Path, help=about)
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all of it as one stored run")
+    about = "write the figures of published.csv beside the cases, and ours, as CSV"
+    parser.add_argument("--published", metavar="FILE", type=Path, help=about)
     about = "folder that the ids of the cases start from, for published.csv beside them (default: this one)"
     parser.add_argument("--root", metavar="DIR", type=Path, default=Path(), help=about)
     about = "draw past runs on the page: a file or an address that pytest --perf-history has written to"
@@ -55,7 +58,7 @@ def run(options: argparse.Namespace) -> Iterator[str]:
         HistoryError: the history is not there, or cannot be read.
         SettingError: the address of the history cannot be used.
     """
-    from perfgate.report.merge import latest, merged
+    from perfgate.report.merge import cases, latest, merged
 
     runs = [run_file.read(path) for path in options.runs]
     if options.html is not None:
@@ -75,11 +78,26 @@ def run(options: argparse.Namespace) -> Iterator[str]:
         text = markdown.comment(*latest(runs))
         whole_file.write(options.github_comment, text, what="the comment", setting="--github-comment")
         yield f"wrote {options.github_comment}"
+    if options.published is not None:
+        yield from _published(cases(runs), options)
     if options.json is not None:
         run_file.write(merged(runs), options.json, setting="--json")
         yield f"wrote {options.json}"
-    if not any((options.html, options.markdown, options.github_comment, options.json)):
+    if not any((options.html, options.markdown, options.github_comment, options.published, options.json)):
         from perfgate.report import terminal
 
         for line in terminal.lines(merged(runs)):
             yield line.text
+
+
+def _published(results: Sequence[CaseResult], options: argparse.Namespace) -> Iterator[str]:
+    """Write the table of published figures, and say what is wrong with the files that they are in."""
+    from perfgate.report import published, published_csv
+
+    figures, problems = published.load(options.root, published.folders(results))
+    yield from problems
+    if not figures and not problems:
+        folders = ", ".join(name or "the root folder" for name in published.folders(results)) or "no folder"
+        yield f"no {published.FILE} beside the cases of these runs: looked in {folders}, from {options.root}"
+    whole_file.write(options.published, published_csv.table(results, figures), what="the table", setting="--published")
+    yield f"wrote {options.published}"
