@@ -1,4 +1,4 @@
-"""Where does each published figure stand beside ours, as a table that a spreadsheet opens? No figure is left out silently.
+"""Where does each published figure stand beside ours, as a table that a spreadsheet opens? None is left out silently.
 
 A published figure without one of ours says why: how the case ended, or that no run has it.
 """
