@@ -105,6 +105,17 @@ def test_every_side_takes_turns_and_goes_first_in_turn(repository):
     result.stdout.fnmatch_lines(["base and head are the same code: whatever differs is noise"])
 
 
+def test_what_looks_slower_after_twelve_pairs_and_is_undecided_gets_more(repository):
+    for name in "ab":
+        repository.figures(name, [0.9e-3, 1.1e-3] * 12)
+    (repository.path / "script.json").write_text(json.dumps(repository.script))
+    commit(repository.path, "noisy")
+    repository.figures("a", [0.99e-3, 1.21e-3] * 12)
+    compare(repository, pairs=12)
+    found = {name: (case["verdict"], case["processes"]) for name, case in cases(repository).items()}
+    assert found == {"a": ("inconclusive", 24), "b": ("inconclusive", 12)}
+
+
 def test_more_memory_fails_its_test(repository):
     repository.figures("a", STEADY, memory=1 << 21)
     result = compare(repository)

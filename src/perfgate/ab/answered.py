@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from perfgate import markers, plan
-from perfgate.ab import judge, shaken, sides
+from perfgate.ab import judge, sides
 from perfgate.ab.git import Base
 from perfgate.ab.stored import StoredTests
 from perfgate.model import CaseResult, Hardware, Measurement, Outcome, Verdict
@@ -81,17 +81,6 @@ class Answered:
         able = case not in self.of_head.missing and case not in self.of_base.missing
         repeats = any(each.repeats for each in self.of_head.measurements.get(case, ()))
         return result.verdict is Verdict.INCONCLUSIVE and able and not repeats
-
-    def shaken(self, item: pytest.Item) -> bool:
-        """Whether the machine changed between the sides of the last pair of a case."""
-        case = case_of(item)
-        base, head = self.of_base.measurements.get(case, []), self.of_head.measurements.get(case, [])
-        return len(base) == len(head) > 0 and shaken.shaken(base[-1], head[-1])
-
-    def forget_last(self, item: pytest.Item) -> None:
-        """Drop what the last pair of a case measured, so that another one can take its place."""
-        for side in (self.of_base, self.of_head):
-            side.measurements[case_of(item)].pop()
 
     def _placed(self, item: pytest.Item, measurement: Measurement) -> Measurement:
         """Give a measurement its hardware where its process died before it could say."""

@@ -1,21 +1,21 @@
 """How does a run compare the working tree with a commit? In pairs of fresh processes, base and head in turn.
 
 No case runs in pytest's own process: cases are noted as they come up, and measured after the last test. The reports of
-a test are those of the head's first process. One pair screens; what is undecided is repeated up to 4, 8 and 12 pairs.
-Which side goes first changes with each pair. A pair between whose sides the machine changed is measured again.
+a test are those of the head's first process. One pair screens; what is undecided is repeated up to 4, 8 and 12 pairs,
+and up to 18 and 24 where it looks slower than it may be. Which side goes first changes with each pair.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from perfgate import reporting, selection
-from perfgate.ab import git, judge, overlay, remarks, shaken, sides, worktree
+from perfgate.ab import git, judge, overlay, remarks, sides, worktree
 from perfgate.ab.answered import Answered
 from perfgate.ab.git import Base
 from perfgate.errors import PerfgateError
@@ -26,7 +26,6 @@ from perfgate.options import Settings
 from perfgate.replicate import isolate, process
 from perfgate.replicate.command import Launch
 from perfgate.units import count
-from perfgate.verdict.case import totals
 
 _UNFINISHED = "the run stopped before this was compared"
 
@@ -80,7 +79,6 @@ class PairGate:
         self._run = run
         self._pending: list[Pending] = []
         self._taken = 0
-        self._spares = shaken.spares(settings.processes)
         self._answered = Answered(base, hardware, config.rootpath, self.log.remarks)
         self.log.remarks += remarks.of_sides(base)
 
@@ -146,41 +144,34 @@ class PairGate:
 
     def _compare(self, started: tuple[Launch, Launch], check: Callable[[pytest.Item], None]) -> None:
         """Run pairs until nothing is undecided, or no more are allowed."""
-        stages = dict.fromkeys((1, *totals(self.settings.processes)))
-        done = 0
+        stages = judge.stages(self.settings.processes)
+        level, done = judge.alarm(self._taken), 0
         for stage in stages:
             for number in range(done + 1, stage + 1):
-                self._pair(started, number, stage, self._pending)
-                self._pair_again(started, number, stage)
+                self._pair(started, number, stage)
             done = stage
             decided = []
-            level, last = judge.alarm(self._taken), stage == self.settings.processes
             for pending in self._pending:
-                pending.result = self._answered.verdict(pending.item, level=level, last=last)
-                if not self._answered.open(pending.item, pending.result):
+                item, last = pending.item, stage == stages[-1]
+                pending.result = self._answered.verdict(item, level=level, last=last)
+                if stage >= self.settings.processes and not judge.looks_slower(pending.result):
+                    # Pairs beyond the allowed ones are for what may fail its test.
+                    pending.result = self._answered.verdict(item, level=level, last=True)
+                    decided.append(pending)
+                elif not self._answered.open(item, pending.result):
                     decided.append(pending)
             self._let_out(decided, check)
             if not self._pending:
-                break
-        if again := shaken.spares(self.settings.processes) - self._spares:
-            self.log.remarks.append(remarks.of_shaken(again))
+                return
 
-    def _pair_again(self, started: tuple[Launch, Launch], number: int, total: int) -> None:
-        """Measure the pair again for cases between whose sides the machine changed, while spare ones are left."""
-        while self._spares and (changed := [each for each in self._pending if self._answered.shaken(each.item)]):
-            self._spares -= 1
-            for pending in changed:
-                self._answered.forget_last(pending.item)
-            self._pair(started, number, total, changed)
-
-    def _pair(self, started: tuple[Launch, Launch], number: int, total: int, cases: Sequence[Pending]) -> None:
-        """Measure cases once more on both sides."""
-        shared = [case_of(pending.item) for pending in cases if pending.timeout_s is None]
-        alone = [[case_of(pending.item)] for pending in cases if pending.timeout_s is not None]
+    def _pair(self, started: tuple[Launch, Launch], number: int, total: int) -> None:
+        """Measure what is undecided once more on both sides."""
+        shared = [case_of(pending.item) for pending in self._pending if pending.timeout_s is None]
+        alone = [[case_of(pending.item)] for pending in self._pending if pending.timeout_s is not None]
         groups = ([shared] if shared else []) + alone
-        timeouts_s = {case_of(pending.item): pending.timeout_s for pending in cases}
+        timeouts_s = {case_of(pending.item): pending.timeout_s for pending in self._pending}
         both = [(self._answered.of_base, started[0], "base"), (self._answered.of_head, started[1], "head")]
-        what = f"comparing {count(len(cases), 'case')}"
+        what = f"comparing {count(len(self._pending), 'case')}"
         for answers, launch, side in both if number % 2 else reversed(both):
             sides.measure(
                 answers,

@@ -41,11 +41,6 @@ def of_removed(base: Base, gone: Sequence[str]) -> list[str]:
     return [f"on {base.ref} and no longer here: {_some(gone)}"] if gone else []
 
 
-def of_shaken(pairs: int) -> str:
-    """Tell of pairs that were measured again."""
-    return f"{count(pairs, 'pair')} measured again: the machine's speed changed between their sides"
-
-
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
