@@ -19,6 +19,7 @@ from perfgate.model import Measurement, Metric, Noise, Outcome
 from perfgate.static import launched
 from perfgate.static.answers import FORMS, Answer, Question
 from perfgate.static.figures import Form
+from perfgate.static.undeclared_marker import Marker
 
 ASSEMBLY = """
 k:
@@ -180,8 +181,9 @@ def test_a_form_that_no_launch_declares_is_named(monkeypatch: pytest.MonkeyPatch
     declared = Form("rows.kernel.k", {"x_ptr": "*bf16:16", "width": "i32:16", "TILE": "=1024"}, {"num_warps": "8"})
     pool: Any = Pool(declared)
 
-    def told(kernel: Kernel) -> list[str]:
-        return launched.undeclared(launched.describe([kernel]).values(), pool)
+    def told(kernel: Kernel, *names: str) -> list[str]:
+        markers = [Marker("t.py::test", ("a slow one", *names))] if names else []
+        return launched.undeclared(launched.describe([kernel]).values(), pool, markers)
 
     assert told(Kernel()) == []
     assert told(Kernel(hint=0, warps=4)) == [
@@ -189,6 +191,13 @@ def test_a_form_that_no_launch_declares_is_named(monkeypatch: pytest.MonkeyPatch
         "nearest: width i32:16 -> i32, num_warps 8 -> 4"
     ]
     assert told(Kernel(name="other")) == ["other is launched, and no launch of rows.specialisations launches it"]
+    # What a test's marker allows to be another is not told, and nothing else is kept quiet by it.
+    assert told(Kernel(hint=0, warps=4), "width", "num_*") == []
+    assert told(Kernel(hint=0, warps=4), "width") == [
+        "k is launched in a form that no launch of rows.specialisations has; nearest: num_warps 8 -> 4"
+    ]
+    assert told(Kernel(name="other"), "width") != []
+    assert told(Kernel(name="other"), "other") == []
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,13 @@ import pytest
 
 from perf_workloads.hbv import MODELS, a_day_at_a_time, step
 
+#: How nobody should launch them.
+a_day_a_launch = pytest.mark.undeclared_launches("a series of one day", "DAYS", "final_gradient_ptr")
+
 
 @pytest.mark.sm80
 @pytest.mark.perf(time="10%", memory="1%", clock="wall", budget=0.5)
+@a_day_a_launch
 @pytest.mark.parametrize(("basins", "days"), [(32, 1461), (1024, 365), (1024, 1461)])
 def test_a_launch_a_day(benchmark: Any, published: Any, basins: int, days: int) -> None:
     """The fused kernels called once a day, as in the published "Triton" version: the time is that of launches."""
@@ -31,6 +35,7 @@ def test_a_launch_a_day(benchmark: Any, published: Any, basins: int, days: int) 
 
 @pytest.mark.sm80
 @pytest.mark.perf(time="3%", memory="0", clock="device", budget=0.1)
+@pytest.mark.undeclared_launches("a block that leaves all multiprocessors but one idle", "DAYS", "BLOCK", "num_warps")
 @pytest.mark.parametrize("block", [32, 1024])
 def test_basins_of_a_program(benchmark: Any, published: Any, block: int) -> None:
     """1024 basins in 32 programs, and in one that leaves all multiprocessors but one idle.
@@ -50,6 +55,7 @@ def test_basins_of_a_program(benchmark: Any, published: Any, block: int) -> None
 
 @pytest.mark.sm80
 @pytest.mark.perf(time="10%", memory="1%", clock="wall", budget=0.1)
+@a_day_a_launch
 @pytest.mark.parametrize("implementation", ["fused", "a_launch_a_day", "eager"])
 def test_launches(benchmark: Any, torch: ModuleType, published: Any, implementation: str) -> None:
     """Kernels of a training step of 100 days, counted in a pass that is not timed."""

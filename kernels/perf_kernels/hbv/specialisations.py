@@ -60,5 +60,6 @@ VENDOR_LAUNCHES: Mapping[str, Callable[[], object]] = {
 #: Other forms that users get.
 MORE_LAUNCHES: Mapping[str, Callable[[], object]] = {
     "backward-smooth-every-gradient": lambda: _backward(BASINS, smooth=True, everything=True),
+    "backward-hard-every-gradient": lambda: _backward(BASINS, smooth=False, everything=True),
 }
 TWIN_LAUNCHES: Mapping[str, Callable[[], object]] = {"forward-32-bit": lambda: naive_hbv(*_inputs(BASINS))}

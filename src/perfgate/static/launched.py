@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from perfgate.static.answers import FORMS, Answer, Question
@@ -17,6 +17,7 @@ from perfgate.static.find import MODULE
 from perfgate.static.metrics import SPECS
 from perfgate.static.pool import Pool
 from perfgate.static.targets import TARGETS, of_device
+from perfgate.static.undeclared_marker import Marker, allowed
 from perfgate.static.words import differences
 
 #: One launched kernel: its figures, and under FORM, FUNCTION and TARGET what it was compiled for.
@@ -131,13 +132,17 @@ def _form_changes(before: str, now: str) -> list[str]:
     ]
 
 
-def _differences(declared: Mapping[str, str], launched: Mapping[str, str]) -> list[str]:
-    """Tell what a launch has otherwise.
+def _differences(
+    declared: Mapping[str, str], launched: Mapping[str, str], permitted: Collection[str] = ()
+) -> list[str]:
+    """Tell what a launch has otherwise that is not permitted.
 
     Compared is what both tell: of a compiled kernel Triton does not tell every option that a launch may give.
     """
     return [
-        f"{name} {value} -> {launched[name]}" for name, value in declared.items() if launched.get(name, value) != value
+        f"{name} {value} -> {launched[name]}"
+        for name, value in declared.items()
+        if launched.get(name, value) != value and name not in permitted
     ]
 
 
@@ -145,14 +150,15 @@ def _parts(form: str) -> dict[str, str]:
     return dict(part.split(" ", 1) for part in form.split(_SEPARATOR) if " " in part)
 
 
-def undeclared(records: Iterable[Record], pool: Pool) -> list[str]:
-    """Tell which kernels were launched in a form that no launch declares.
+def undeclared(records: Iterable[Record], pool: Pool, markers: Sequence[Marker] = ()) -> list[str]:
+    """Tell which kernels were launched in a form that no launch declares and no marker allows.
 
     Only kernels whose package declares launches are looked at.
 
     Args:
         records: of launched kernels.
         pool: looks at the declared launches.
+        markers: ``undeclared_launches`` markers of the test that launched them.
     """
     lines: dict[str, None] = {}
     for record in records:
@@ -169,9 +175,12 @@ def undeclared(records: Iterable[Record], pool: Pool) -> list[str]:
         known = _declared_forms(answer, function, target)
         name = function.rpartition(".")[2]
         if not known:
-            lines[f"{name} is launched, and no launch of {place} launches it"] = None
+            if not allowed(markers, [name]):
+                lines[f"{name} is launched, and no launch of {place} launches it"] = None
             continue
-        nearest = min((_differences(form, _parts(str(record[FORM]))) for form in known), key=len)
+        parts = _parts(str(record[FORM]))
+        permitted = allowed(markers, parts)
+        nearest = min((_differences(form, parts, permitted) for form in known), key=len)
         if not nearest:
             continue
         lines[f"{name} is launched in a form that no launch of {place} has; nearest: {', '.join(nearest)}"] = None
