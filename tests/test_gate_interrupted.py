@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from perfgate import recording
+
 STEADY = [1.000e-3, 1.001e-3, 0.999e-3, 1.000e-3, 1.002e-3]
 NOISY = [1.5e-3, 0.9e-3, 1.4e-3, 1.0e-3, 1.6e-3, 0.8e-3, 1.2e-3, 1.3e-3, 0.9e-3, 1.5e-3, 1.1e-3, 1.4e-3]
 # In its nth process the case presses Ctrl-C, or what another signal stands for, in the run that started it, and hangs.
@@ -140,6 +142,30 @@ def test_ctrl_c_while_recording_writes_nothing(slowed):
     assert slowed.baseline_file().read_bytes() == before
     assert within(60, lambda: not alive(child(slowed)))
     assert not (slowed.path / "slept").exists(), "the process that hangs was waited for"
+
+
+def test_ctrl_c_while_recording_costs_the_group_at_hand(slowed):
+    conftest = slowed.path / "conftest.py"
+    conftest.write_text(conftest.read_text() + "\nfrom perfgate import recording\nrecording.GROUP_S = 0.0\n")
+    before = slowed.baseline()["cases"]
+    press_in(slowed, "b", 4)
+    result = slowed.run("--perf-update=all")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(
+        [
+            "perfgate: recording up to 1 of 3: process 5 of 5*",
+            "perfgate: recording up to 2 of 3: process 2 of 5*",
+            "recorded 1 case into baselines/*/test_speed.json, 2 left as before",
+        ]
+    )
+    after = slowed.baseline()["cases"]
+    assert [name for name in before if after[name] != before[name]] == ["test_a"]
+
+
+def test_groups_of_a_recording_take_about_a_minute():
+    took_s = {"a": 20.0, "b": 30.0, "c": 30.0, "d": 100.0, "e": 1.0}
+    assert recording.groups(list(took_s), took_s) == [["a", "b", "c"], ["d"], ["e"]]
+    assert recording.groups([], took_s) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")

@@ -6,13 +6,13 @@ This is the part that runs wherever tests run: in the only process, or in each w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
-from perfgate import markers, outcomes, plan, reporting
+from perfgate import markers, outcomes, plan, recording, reporting
 from perfgate.model import CaseResult, Hardware, Measurement, Outcome, Verdict
 from perfgate.naming import case_of
 from perfgate.options import RECORDED_PROCESSES, Settings
@@ -265,14 +265,19 @@ class Gate:
     def _record(self) -> None:
         """Repeat the cases to be recorded in fresh processes, and keep those that always ended the same way."""
         self.log.recordings |= {case: [measurement_to_json(each)] for case, each in self._exact.items()}
-        cases = list(self._recordable)
-        if not cases:
-            return
-        taken: dict[str, list[Measurement]] = {case: [] for case in cases}
-        for number in range(1, RECORDED_PROCESSES + 1):
-            found = self._fresh(cases, f"recording {_count(cases)}: process {number} of {RECORDED_PROCESSES}")
-            for case, measurement in found.items():
-                taken[case].append(measurement)
+        cases, done = list(self._recordable), 0
+        for group in recording.groups(cases, self._durations_s):
+            done += len(group)
+            which = _count(cases) if group == cases else f"up to {done} of {len(cases)}"
+            taken: dict[str, list[Measurement]] = {case: [] for case in group}
+            for number in range(1, RECORDED_PROCESSES + 1):
+                found = self._fresh(group, f"recording {which}: process {number} of {RECORDED_PROCESSES}")
+                for case, measurement in found.items():
+                    taken[case].append(measurement)
+            self._keep(taken)
+
+    def _keep(self, taken: Mapping[str, Sequence[Measurement]]) -> None:
+        """Keep what was recorded of cases that always ended as they may."""
         for case, measurements in taken.items():
             allowed = self._allowed(self._recordable[case])
             bad = next((m for m in measurements if m.outcome not in allowed), None)

@@ -1,0 +1,26 @@
+"""In which portions is a recording made? An interrupt costs the portion at hand; what was recorded before is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+#: Seconds that a group of cases takes a process. Starting a process takes a few.
+GROUP_S = 60.0
+
+
+def groups(cases: Sequence[str], took_s: Mapping[str, float]) -> list[list[str]]:
+    """Split cases, in their order, into groups that each take about :data:`GROUP_S`.
+
+    Args:
+        cases: to be recorded.
+        took_s: seconds that each took when it first ran.
+    """
+    found: list[list[str]] = []
+    so_far_s = GROUP_S
+    for case in cases:
+        if so_far_s >= GROUP_S:
+            found.append([])
+            so_far_s = 0.0
+        found[-1].append(case)
+        so_far_s += took_s[case]
+    return found
