@@ -11,7 +11,7 @@ import torch
 from perf_kernels.row_inputs import random_rows
 from perf_kernels.row_quantization import quantize_rows
 from perf_kernels.row_quantization.reference import quotients
-from perf_kernels.row_tests import DEVICE
+from perf_kernels.row_tests import DEVICE, FP8, HAS_FP8
 from perf_kernels.undeclared_tests import few_short_rows
 
 #: How far from a tie a quotient up to 127 may be moved by rounding the scale, its inverse and the product to fp32.
@@ -44,6 +44,24 @@ def test_torchao(rows: int, width: int) -> None:
     theirs = primitives.quantize_affine(floats, block, their_scale, zero, torch.int8, quant_min=-127, quant_max=127)
     assert not zero.any()
     assert_agree(x, theirs, their_scale)
+
+
+@few_short_rows
+@pytest.mark.skipif(not HAS_FP8, reason="this GPU has no FP8")
+@pytest.mark.parametrize(("rows", "width"), [(7, 131), (16, 3584)])
+def test_torchao_fp8(rows: int, width: int) -> None:
+    primitives = pytest.importorskip(
+        "torchao.quantization.quant_primitives", reason="torchao is not installed: pip install torchao"
+    )
+    x = random_rows(rows, width, torch.bfloat16, DEVICE, seed=34)
+    their_scale = primitives._choose_scale_float8(x.float(), (1, width), float8_dtype=FP8)
+    theirs = primitives._quantize_affine_float8(x.float(), their_scale, FP8)
+    q, scale = quantize_rows(x, FP8)
+    torch.testing.assert_close(their_scale.flatten().float(), scale, rtol=1e-6, atol=0)
+    # Codes of one sign stand in the order of their bits: near a tie theirs may be the next one.
+    steps = (theirs.view(torch.int8).int() - q.view(torch.int8).int()).abs()
+    assert steps.max() <= 1
+    assert (steps != 0).float().mean() <= TIES
 
 
 @few_short_rows
