@@ -9,38 +9,84 @@ import numpy as np
 import pytest
 
 from perfgate.ab import judge
-from perfgate.model import Limit, Measurement, Metric, Noise, Outcome, Verdict
+from perfgate.model import Limit, Measurement, Metric, Noise, Outcome, StoredMetric, Verdict
 from perfgate.plan import Plan
-from perfgate.verdict.rule import ALARM, TOTALS, look
+from perfgate.verdict.rule import ALARM, look
 
 METHOD = {"version": "1", "clock": "wall"}
 
 
+STAGES = judge.stages(12)
+
+
 def simulate(sigma: float, change: float, *, cases: int = 1, runs: int = 4000, seed: int = 1) -> dict[str, float]:
-    """Give the shares of regressed and unchanged, and the mean number of pairs; vectorised as the rule is."""
+    """Play cases with Gaussian noise."""
     rng = np.random.default_rng(seed)
-    stages = judge.stages(12)
-    most = stages[-1]
-    base, head = rng.normal(0, sigma, (runs, most)), rng.normal(0, sigma, (runs, most)) + np.log1p(change)
+    base, head = rng.normal(0, sigma, (runs, 24)), rng.normal(0, sigma, (runs, 24)) + np.log1p(change)
+    return play(base, head, cases)
+
+
+def play(base: np.ndarray, head: np.ndarray, cases: int) -> dict[str, float]:
+    """Give the shares of regressed and unchanged, and the mean number of pairs; vectorised as the rule is."""
+    runs = len(base)
     limit, prior = np.log1p(judge.WALL_LIMIT.relative), judge.WALL_NOISE.relative
     open_, shares, pairs = np.arange(runs), Counter(), 0
-    for total in stages[1:]:
-        groups = [(open_, total == most)]
-        if total == 12:
-            plain = np.median(head[open_, :total], axis=1) - np.median(base[open_, :total], axis=1)
-            shown = look(base[open_, :total], head[open_, :total], limit, prior, last=False, alarm=judge.alarm(cases))
-            slower = np.maximum(shown.estimate, plain) > limit
-            groups = [(open_[slower], False), (open_[~slower], True)]
-        still = []
-        for some, last in groups:
-            seen = look(base[some, :total], head[some, :total], limit, prior, last=last, alarm=judge.alarm(cases))
-            shares["regressed"] += int(seen.regressed.sum())
-            shares["unchanged"] += int(seen.unchanged.sum())
-            done = seen.regressed | seen.improved | seen.unchanged | last
-            pairs += total * int(done.sum())
-            still.append(some[~done])
-        open_ = np.concatenate(still)
+    for total in STAGES[1:]:
+        levels = {"alarm": judge.alarm(cases), "rank": judge.RANK_OF_PAIRS}
+        seen = look(base[open_, :total], head[open_, :total], limit, prior, last=total >= 12, **levels)
+        shares["regressed"] += int(seen.regressed.sum())
+        shares["unchanged"] += int(seen.unchanged.sum())
+        done = seen.regressed | seen.improved | seen.unchanged | (total == STAGES[-1])
+        if total >= 12:
+            done |= seen.estimate <= limit
+        pairs += total * int(done.sum())
+        open_ = open_[~done]
     return {"pairs": pairs / runs, **{word: number / runs for word, number in shares.items()}}
+
+
+def test_the_simulation_plays_what_a_run_does():
+    """Case by case, by the functions that a run calls."""
+    rng = np.random.default_rng(7)
+    base, head = rng.normal(0, 0.06, (60, 24)), rng.normal(0, 0.06, (60, 24)) + np.log1p(0.10)
+    words, pairs = Counter(), 0
+    for before, now in zip(np.exp(base), np.exp(head), strict=True):
+        for total in STAGES[1:]:
+            sides = ([taken(1e-3 * value) for value in side[:total]] for side in (before, now))
+            result = judge.compare(*sides, commit="0123abc", level=judge.alarm(1), last=total >= 12, looks=STAGES)
+            if not (judge.looks_slower(result) if total >= 12 else result.verdict is Verdict.INCONCLUSIVE):
+                break
+        words[result.verdict.value] += 1
+        pairs += total
+    played = play(base, head, 1)
+    assert words["regressed"] == round(60 * played["regressed"]) > 40
+    assert words["unchanged"] == round(60 * played.get("unchanged", 0))
+    assert pairs == round(60 * played["pairs"]) > 60 * 8
+
+
+def test_a_word_of_the_18th_pair_stands_at_the_24th():
+    rng = np.random.default_rng(4)
+    before, now = np.exp(rng.normal(0, 0.05, 18)), 1.12 * np.exp(rng.normal(0, 0.05, 18))
+
+    def settle(pairs: int, *more: float) -> Verdict:
+        stored = StoredMetric("wall_time", "s", "lower", (*before, *[1.0] * 6)[:pairs], 0.0)
+        metrics = [
+            Metric("wall_time", "s", value, limit=Limit(0.05), noise=Noise(0.02)) for value in (*now, *more)[:pairs]
+        ]
+        return judge.settle(stored, metrics, last=pairs >= 12, alarm=judge.alarm(1), looks=STAGES).verdict
+
+    assert settle(12) is Verdict.INCONCLUSIVE
+    assert settle(18) is Verdict.REGRESSED
+    # As fast as can be: without the look at 18 that would be no slow-down any more.
+    assert settle(24, *[0.5] * 6) is Verdict.REGRESSED
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_two_modes_raise_an_alarm_in_few_runs(seed):
+    """Half of the processes take 30 % longer, as where two of them share a core: 10 cases a run."""
+    rng = np.random.default_rng(seed)
+    slow = [np.where(rng.random((10_000, 24)) < 0.5, np.log(1.3), 0.0) for _ in range(2)]
+    base, head = (side + rng.normal(0, 0.02, side.shape) for side in slow)
+    assert 10 * play(base, head, 10).get("regressed", 0.0) <= 0.025
 
 
 @pytest.mark.parametrize(("sigma", "least"), [(0.01, 1.0), (0.02, 0.999), (0.03, 0.99), (0.04, 0.98), (0.05, 0.95)])
@@ -48,7 +94,7 @@ def test_ten_percent_more_time_is_found(sigma, least):
     rates = simulate(sigma, 0.10)
     print(sigma, rates)
     assert rates["regressed"] >= least
-    assert rates.get("unchanged", 0) <= 0.02
+    assert rates.get("unchanged", 0) <= 0.021
 
 
 @pytest.mark.parametrize("cases", [1, 10, 200])
@@ -64,17 +110,14 @@ def test_unchanged_code_raises_an_alarm_in_at_most_two_percent_of_runs(sigma, ca
 
 def test_a_slow_down_in_the_tail_of_t_is_found_and_none_is_invented():
     rng = np.random.default_rng(4)
-    base, head = rng.standard_t(3, (20_000, 12)) * 0.02, rng.standard_t(3, (20_000, 12)) * 0.02
-    limit = np.log1p(0.05)
-    words = [look(base[:, :n], head[:, :n], limit, 0.02, last=n == 12, alarm=judge.alarm(1)) for n in TOTALS]
-    assert float(np.any([each.regressed for each in words], axis=0).mean()) <= 1e-3
-    slower = look(base, head + np.log(1.15), limit, 0.02, last=True, alarm=judge.alarm(1))
-    assert float(slower.regressed.mean()) >= 0.9
+    base, head = rng.standard_t(3, (20_000, 24)) * 0.02, rng.standard_t(3, (20_000, 24)) * 0.02
+    assert play(base, head, 1).get("regressed", 0.0) <= 1e-3
+    assert play(base, head + np.log(1.15), 1)["regressed"] >= 0.99
 
 
 def test_levels_share_the_alarms_of_a_run():
     assert judge.alarm(1) == judge.LOOSEST
-    assert judge.alarm(200) == pytest.approx(ALARM, rel=0.15)
+    assert judge.alarm(200) == pytest.approx(ALARM * 3 / 5, rel=0.15)
     assert judge.alarm(1000) < ALARM
 
 
@@ -133,8 +176,9 @@ def test_what_is_slower_on_the_clock_alone_gets_further_pairs_too():
 
     base = [on_a_machine(value, 1.0) for value in (1e-3, 1.02e-3, 0.98e-3, 1.01e-3)]
     head = [on_a_machine(1.3 * value, 0.75) for value in (1e-3, 1.02e-3, 0.98e-3, 1.01e-3)]
-    assert judge.looks_slower(compare(base, head))
-    assert compare(base, head, last=True).verdict is Verdict.THROTTLED
+    result = compare(base, head, last=True)
+    assert result.verdict is Verdict.THROTTLED
+    assert judge.looks_slower(result)
 
 
 def test_one_pair_clears_no_wall_time_of_a_cpu_however_alike_it_looks():

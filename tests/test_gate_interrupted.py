@@ -164,7 +164,7 @@ def test_ctrl_c_while_recording_costs_the_group_at_hand(slowed):
 
 def test_groups_of_a_recording_take_about_a_minute():
     took_s = {"a": 20.0, "b": 30.0, "c": 30.0, "d": 100.0, "e": 1.0}
-    assert recording.groups(list(took_s), took_s) == [["a", "b", "c"], ["d"], ["e"]]
+    assert recording.groups(list(took_s), took_s) == [["a", "b"], ["c"], ["d"], ["e"]]
     assert recording.groups([], took_s) == []
 
 

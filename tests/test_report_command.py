@@ -90,24 +90,30 @@ def test_published_figures_are_written_beside_ours_and_none_is_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     skipped = dataclasses.replace(RUNS[1].results[0], case="a.py::s", outcome=Outcome.SKIPPED, reason="no driver")
-    files = stored(tmp_path, dataclasses.replace(RUNS[1], results=(*RUNS[1].results, skipped)))
+    removed = dataclasses.replace(RUNS[1].results[0], case="a.py::r", verdict=Verdict.REMOVED)
+    new = dataclasses.replace(RUNS[1].results[0], reason="no baseline")
+    files = stored(tmp_path, dataclasses.replace(RUNS[1], results=(new, skipped, removed)))
     rows = [
         "a.py::t,device_time,62,us,RTX 3090,A paper",
+        "a.py::t,device_time,62,B,RTX 3090,A paper",
         "a.py::t,tokens_per_s,7,tokens/s,RTX 3090,A paper",
         "a.py::s,outcome,oom,,RTX 3090,A paper",
         "a.py::t,outcome,oom,,RTX 3090,A paper",
+        "a.py::r,outcome,oom,,RTX 3090,A paper",
         "a.py::nowhere,device_time,1,s,RTX 3090,A paper",
     ]
     (tmp_path / "published.csv").write_text("\n".join(["case,metric,value,unit,hardware,source", *rows]))
     table = tmp_path / "made" / "ours.csv"
     assert main(["report", *files, "--published", str(table), "--root", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == f"wrote {table}\n"
+    assert capsys.readouterr().out == f"wrote {table}: 7 published figures of the root folder\n"
     assert table.read_text().splitlines() == [
         "case,metric,unit,published,published on,ours,on,times,outcome,why not",
         "a.py::t,device_time,s,6.2e-05,RTX 3090,3.1e-05,nvidia-h200,0.5,passed,",
+        "a.py::t,device_time,B,62,RTX 3090,,nvidia-h200,,passed,ours is in s",
         "a.py::t,tokens_per_s,tokens/s,7,RTX 3090,,nvidia-h200,,passed,it reported no tokens_per_s",
         "a.py::s,outcome,,oom,RTX 3090,,nvidia-h200,,skipped,no driver",
         "a.py::t,outcome,,oom,RTX 3090,passed,nvidia-h200,,passed,",
+        "a.py::r,outcome,,oom,RTX 3090,,nvidia-h200,,,no run has this case",
         "a.py::nowhere,device_time,s,1,RTX 3090,,,,,no run has this case",
     ]
 
@@ -120,7 +126,7 @@ def test_a_table_of_no_published_figures_says_where_they_were_looked_for(
     told = capsys.readouterr().out.splitlines()
     assert told == [
         f"no published.csv beside the cases of these runs: looked in the root folder, from {tmp_path}",
-        f"wrote {table}",
+        f"wrote {table}: 0 published figures of the root folder",
     ]
     (tmp_path / "published.csv").write_text("case\n")
     assert main(["report", *stored(tmp_path, RUNS[0]), "--published", str(table), "--root", str(tmp_path)]) == 0

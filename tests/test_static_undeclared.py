@@ -321,3 +321,17 @@ def test_on_a_gpu_an_undeclared_launch_is_warned_of(pytester: pytest.Pytester) -
             "*TILE: constant 64 (declared: constant 128)",
         ]
     )
+
+
+def test_a_timed_case_may_have_the_marker_without_a_watched_folder(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.undeclared_launches("as nobody should", "TILE")
+        def test_slow(benchmark):
+            benchmark(int)
+        """
+    )
+    pytester.runpytest_subprocess("--strict-markers", "--benchmark-max-time=0.01").assert_outcomes(passed=1)
+    pytester.runpytest_subprocess("--markers").stdout.fnmatch_lines(["@pytest.mark.undeclared_launches(reason,*"])

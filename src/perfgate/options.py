@@ -93,7 +93,7 @@ def add(parser: pytest.Parser) -> None:
         metavar="N",
         default=None,
         help="Confirm a suspicion in at most N fresh processes, the first one included "
-        f"(default: {DEFAULT_PROCESSES}; 1: screen only).",
+        f"(default: {DEFAULT_PROCESSES}, and twice as many pairs of --perf-ab for what looks slower; 1: screen only).",
     )
     group.addoption(
         "--perf-strict",

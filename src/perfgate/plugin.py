@@ -13,6 +13,7 @@ import pytest
 
 from perfgate import markers, options, startup, swallowed  # noqa: F401 - startup has to see sys.path as it was
 from perfgate.errors import SettingError
+from perfgate.static import undeclared_marker
 
 if TYPE_CHECKING:
     from perfgate.fixture import PerfBenchmark
@@ -79,7 +80,7 @@ class BenchmarkPlugin:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers, and prepare the run before pytest-benchmark reads its settings."""
-    for line in (*markers.ini_lines(), markers.PERF):
+    for line in (*markers.ini_lines(), markers.PERF, undeclared_marker.LINE):
         config.addinivalue_line("markers", line)
     if not any(config.pluginmanager.hasplugin(name) for name in ("benchmark", "pytest_benchmark.plugin")):
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,13 +38,14 @@ class Answered:
         self._hardware = hardware
         self._remarks = remarks
 
-    def verdict(self, item: pytest.Item, *, level: float, last: bool) -> CaseResult:
+    def verdict(self, item: pytest.Item, *, level: float, last: bool, looks: Sequence[int]) -> CaseResult:
         """Judge a case.
 
         Args:
             item: its test.
             level: see :func:`perfgate.ab.judge.alarm`.
-            last: no further pair will come.
+            last: no further pair will come, or only because the case looks slower.
+            looks: see :func:`perfgate.ab.judge.stages`.
         """
         case = case_of(item)
         head = [self._placed(item, each) for each in self.of_head.measurements.get(case, ())]
@@ -60,7 +62,7 @@ class Answered:
             return self._not_on_base(item, head[0], base[0].reason)
         limited = [judge.limited(each, plan.of(item)) for each in head]
         last = last or head[0].repeats or len(base) != len(head)
-        return judge.compare(base, limited, commit=self._commit.short, level=level, last=last)
+        return judge.compare(base, limited, commit=self._commit.short, level=level, last=last, looks=looks)
 
     def none(self, item: pytest.Item, reason: str, *, outcome: Outcome = Outcome.SKIPPED) -> CaseResult:
         """Give the result of a case that there is no verdict of.
@@ -77,10 +79,13 @@ class Answered:
 
     def open(self, item: pytest.Item, result: CaseResult) -> bool:
         """Whether a further pair can decide a case that has this result so far."""
+        return result.verdict is Verdict.INCONCLUSIVE and self.repeatable(item)
+
+    def repeatable(self, item: pytest.Item) -> bool:
+        """Whether a further pair can be measured, and may differ from those so far."""
         case = case_of(item)
         able = case not in self.of_head.missing and case not in self.of_base.missing
-        repeats = any(each.repeats for each in self.of_head.measurements.get(case, ()))
-        return result.verdict is Verdict.INCONCLUSIVE and able and not repeats
+        return able and not any(each.repeats for each in self.of_head.measurements.get(case, ()))
 
     def _placed(self, item: pytest.Item, measurement: Measurement) -> Measurement:
         """Give a measurement its hardware where its process died before it could say."""

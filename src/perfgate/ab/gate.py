@@ -151,15 +151,17 @@ class PairGate:
                 self._pair(started, number, stage)
             done = stage
             decided = []
+            closing = stage >= self.settings.processes
             for pending in self._pending:
-                item, last = pending.item, stage == stages[-1]
-                pending.result = self._answered.verdict(item, level=level, last=last)
-                if stage >= self.settings.processes and not judge.looks_slower(pending.result):
-                    # Pairs beyond the allowed ones are for what may fail its test.
-                    pending.result = self._answered.verdict(item, level=level, last=True)
+                result = self._answered.verdict(pending.item, level=level, last=closing, looks=stages)
+                if closing:
+                    further = stage != stages[-1] and judge.looks_slower(result)
+                    again = further and self._answered.repeatable(pending.item)
+                else:
+                    again = self._answered.open(pending.item, result)
+                if not again:
                     decided.append(pending)
-                elif not self._answered.open(item, pending.result):
-                    decided.append(pending)
+                pending.result = result
             self._let_out(decided, check)
             if not self._pending:
                 return
@@ -201,7 +203,7 @@ class PairGate:
             item = pending.item
             check(item)
             result = pending.result or self._answered.none(pending.item, "")
-            if interrupted and result.verdict is Verdict.INCONCLUSIVE:
+            if interrupted and result.verdict is Verdict.INCONCLUSIVE and result.processes < self.settings.processes:
                 result = replace(result, reason=_UNFINISHED)
             reports = self._reports(pending, result, interrupted=interrupted)
             if reports:

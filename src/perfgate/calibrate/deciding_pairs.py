@@ -1,5 +1,7 @@
 """What would ``--perf-ab`` have said? Its rules, one pair and up to twelve, on processes of a pool.
 
+The further pairs that it gives to what looks slower after twelve are not played: a pool seldom has as many processes.
+
 A pool does not tell whether a test names its limit of wall time or has the one that stored baselines get without it. A
 limit that is the latter is taken for not named, and becomes the one of base and head in one run.
 """

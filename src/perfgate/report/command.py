@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
     about = "write the text of a comment on a pull request"
     parser.add_argument("--github-comment", metavar="FILE", type=Path, help=about)
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all of it as one stored run")
-    about = "write the figures of published.csv beside the cases, and ours, as CSV"
+    about = "write all figures of each published.csv beside the cases of the runs, and ours, as CSV"
     parser.add_argument("--published", metavar="FILE", type=Path, help=about)
     about = "folder that the ids of the cases start from, for published.csv beside them (default: this one)"
     parser.add_argument("--root", metavar="DIR", type=Path, default=Path(), help=about)
@@ -93,11 +93,12 @@ def run(options: argparse.Namespace) -> Iterator[str]:
 def _published(results: Sequence[CaseResult], options: argparse.Namespace) -> Iterator[str]:
     """Write the table of published figures, and say what is wrong with the files that they are in."""
     from perfgate.report import published, published_csv
+    from perfgate.units import count
 
     figures, problems = published.load(options.root, published.folders(results))
     yield from problems
+    folders = ", ".join(name or "the root folder" for name in published.folders(results)) or "no folder"
     if not figures and not problems:
-        folders = ", ".join(name or "the root folder" for name in published.folders(results)) or "no folder"
         yield f"no {published.FILE} beside the cases of these runs: looked in {folders}, from {options.root}"
     whole_file.write(options.published, published_csv.table(results, figures), what="the table", setting="--published")
-    yield f"wrote {options.published}"
+    yield f"wrote {options.published}: {count(len(figures), 'published figure')} of {folders}"

@@ -1,4 +1,4 @@
-"""Where does each published figure stand beside ours, as a table that a spreadsheet opens? None is left out silently.
+"""Where does each published figure stand beside ours, as a table that a spreadsheet opens? None of them is left out.
 
 A published figure without one of ours says why: how the case ended, or that no run has it.
 """
@@ -9,7 +9,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
-from perfgate.model import CaseResult
+from perfgate.model import CaseResult, Outcome, Verdict
 from perfgate.report.published import Beside, Published, beside
 
 COLUMNS = ("case", "metric", "unit", "published", "published on", "ours", "on", "times", "outcome", "why not")
@@ -37,11 +37,15 @@ def _rows(published: Published, results: Sequence[CaseResult]) -> Iterator[tuple
     about = (published.metric, published.unit, theirs, published.hardware)
     own = [result for result in results if published.is_of(result.case)]
     for result in own:
-        found = beside([published], [result])
-        if found:
+        found = [] if result.verdict is Verdict.REMOVED else beside([published], [result])
+        if found and found[0].word == "" and found[0].unit != published.unit:
+            yield (result.case, *about, "", result.key, "", result.outcome.value, f"ours is in {found[0].unit}")
+        elif found:
             yield (result.case, *about, *_ours(found[0]), result.outcome.value, "")
+        elif result.verdict is Verdict.REMOVED:
+            yield (result.case, *about, "", result.key, "", "", "no run has this case")
         else:
-            why = result.reason or f"it reported no {published.metric}"
+            why = result.reason if result.outcome is not Outcome.PASSED else f"it reported no {published.metric}"
             yield (result.case, *about, "", result.key, "", result.outcome.value, why)
     if not own:
         name = f"{published.folder}/{published.case}" if published.folder else published.case

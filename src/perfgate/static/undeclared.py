@@ -43,7 +43,6 @@ def register(config: pytest.Config, folder: Path, target: Callable[[], str | Non
         strict: fail, and tell markers that nothing needs. Otherwise only warn, and let what was tuned for this hardware
             count as declared: on a GPU, launchers choose that, and tests draw more and larger sizes.
     """
-    config.addinivalue_line("markers", undeclared_marker.LINE)
     config.pluginmanager.register(_Watch(config, folder, functools.cache(target), strict))
 
 

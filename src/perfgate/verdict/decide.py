@@ -21,19 +21,22 @@ absent:
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from perfgate import units
 from perfgate.model import Metric, MetricVerdict, StoredMetric, Verdict
 from perfgate.verdict import scale as scales
-from perfgate.verdict.rule import ALARM, TOTALS, Look, look
+from perfgate.verdict.rule import ALARM, RANK, TOTALS, Look, look
 from perfgate.verdict.scale import Scale
 from perfgate.verdict.speeds import CLOCK, Finding, by_clock, by_views, common, steadiest, word
 
 
-def decide(stored: StoredMetric, current: Sequence[Metric], *, last: bool, alarm: float = ALARM) -> MetricVerdict:
+def decide(
+    stored: StoredMetric, current: Sequence[Metric], *, last: bool, alarm: float = ALARM, rank: float = RANK
+) -> MetricVerdict:
     """Judge what was measured so far of one metric.
 
     Args:
@@ -41,6 +44,7 @@ def decide(stored: StoredMetric, current: Sequence[Metric], *, last: bool, alarm
         current: the metric from each process of now, the screening one first. Limit and noise are the last one's.
         last: no further process will come.
         alarm: level at which REGRESSED and IMPROVED exclude chance.
+        rank: p-value that the rank test must reach for them.
 
     Returns:
         The verdict. INCONCLUSIVE means "undecided, repeat" unless ``last``; every other word stands.
@@ -64,7 +68,7 @@ def decide(stored: StoredMetric, current: Sequence[Metric], *, last: bool, alarm
         )
 
     scale = scales.of(stored.values, values, higher=metric.better == "higher", limit=metric.limit, noise=metric.noise)
-    finding = _find(stored, current, scale, last=last, alarm=alarm)
+    finding = _find(stored, current, scale, functools.partial(look, last=last, alarm=alarm, rank=rank), last=last)
     shown = finding.look
     change = scale.change(float(shown.estimate))
     low, high = sorted((scale.change(float(shown.low)), scale.change(float(shown.high))))
@@ -107,9 +111,11 @@ def settle(stored: StoredMetric, current: Sequence[Metric], *, last: bool) -> Me
     return verdict
 
 
-def _find(stored: StoredMetric, current: Sequence[Metric], scale: Scale, *, last: bool, alarm: float) -> Finding:
+def _find(
+    stored: StoredMetric, current: Sequence[Metric], scale: Scale, rule: Callable[..., Look], *, last: bool
+) -> Finding:
     def at(baseline: Sequence[float], now: Sequence[float]) -> Look:
-        return look(scale.figures(baseline), scale.figures(now), scale.limit, scale.prior, last=last, alarm=alarm)
+        return rule(scale.figures(baseline), scale.figures(now), scale.limit, scale.prior)
 
     plain = at(stored.values, [metric.value for metric in current])
     speeds = common(stored, current)

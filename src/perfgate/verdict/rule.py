@@ -75,6 +75,7 @@ def look(
     *,
     last: bool,
     alarm: float = ALARM,
+    rank: float = RANK,
 ) -> Look:
     """Apply the rule to figures on a scale on which larger is worse and differences are changes.
 
@@ -85,6 +86,7 @@ def look(
         prior: [...], the deviation between processes that is expected beforehand.
         last: no further process will come.
         alarm: level of the interval that must exclude 0.
+        rank: p-value that the rank test must reach.
     """
     import numpy as np
 
@@ -105,8 +107,8 @@ def look(
         unchanged = size <= allowed
     else:
         exact = deviation == 0
-        regressed = _ranks_agree(baseline, current, (estimate > allowed) & (low > 0), exact, last=last)
-        improved = _ranks_agree(-baseline, -current, (estimate < -allowed) & (high < 0), exact, last=last)
+        regressed = _ranks_agree(baseline, current, (estimate > allowed) & (low > 0), exact, rank, last=last)
+        improved = _ranks_agree(-baseline, -current, (estimate < -allowed) & (high < 0), exact, rank, last=last)
         ordinary = size + t_quantile(degrees, WITHIN) * error
         unchanged = ordinary <= allowed
         if last:
@@ -124,6 +126,7 @@ def _ranks_agree(
     current: NDArray[np.float64],
     suspects: NDArray[np.bool_],
     exact: NDArray[np.bool_],
+    rank: float,
     *,
     last: bool,
 ) -> NDArray[np.bool_]:
@@ -133,7 +136,7 @@ def _ranks_agree(
     attainable = smallest_p_value(baseline.shape[-1], current.shape[-1])
     agree = np.zeros(suspects.shape, dtype=bool)
     for row in map(tuple, np.argwhere(suspects)):
-        level = max(RANK, attainable) if last or exact[row] else RANK
+        level = max(rank, attainable) if last or exact[row] else rank
         # A p-value is a ratio of whole numbers; equal ones must stay equal.
         if attainable <= level:
             agree[row] = rank_p_value(baseline[row].tolist(), current[row].tolist()) <= level * (1 + 1e-9)
