@@ -32,7 +32,10 @@ widths = st.one_of(st.integers(1, 80), st.integers(1, 700), st.sampled_from([255
 
 @by_value
 def test_int8_against_other_arithmetic(dtype: torch.dtype) -> None:
-    """Dividing by the rounded scale, in fp32 or fp64, decides ties otherwise: at most 1e-3 of the codes, each by 1."""
+    """Dividing by the rounded scale, in fp32 or fp64, decides ties otherwise, each by 1.
+
+    At most 1e-4 of the codes; 1e-3 in 16 bits, where one value in some thousand is half of its row's largest: a tie.
+    """
     x = random_rows(48, 3584, dtype, DEVICE, seed=11)
     q, scale = quantize_rows(x)
     quotient = quotients(x, torch.int8)
@@ -40,7 +43,7 @@ def test_int8_against_other_arithmetic(dtype: torch.dtype) -> None:
     for other in ((x.float() / scale[:, None]).round(), (x.double() / scale.double()[:, None]).round()):
         difference = (q.double() - other.double()).abs()
         assert difference.max() <= 1
-        assert difference.mean() <= 1e-3
+        assert difference.mean() <= (1e-4 if dtype is torch.float32 else 1e-3)
         assert at_tie[difference != 0].all()
 
 
@@ -62,6 +65,29 @@ def test_small_rows_come_back_at_their_size(exponent: float, code: torch.dtype) 
     back = dequantize(*quantize_rows(x, code))
     step = 2.0**exponent * (1 / 254 if code is torch.int8 else 1 / 28)
     assert (back - x).abs().max() <= step * 1.001
+
+
+def test_tolerances_of_one_pass_a_scale_that_is_19_times_too_large() -> None:
+    """How the published defect went unseen: codes, scales and values were compared with a tolerance of 1."""
+    x = random_rows(4, 300, torch.float32, DEVICE, seed=9)
+    x = x / x.abs().amax(dim=1, keepdim=True) * 1e-4
+    q, scale = quantize_rows(x)
+    largest = x.abs().amax(dim=1)
+    published_q = (x * (127 / largest)[:, None]).round()
+    published_scale = (largest / 127).clamp(min=1 / (512 * 127))
+    assert (published_scale / scale).min() > 19.5
+
+    for theirs, ours in (
+        (published_q, q.float()),
+        (published_scale, scale),
+        (published_q * published_scale[:, None], dequantize(q, scale)),
+    ):
+        torch.testing.assert_close(theirs, ours, rtol=1, atol=1)
+
+    # In steps of the scale that the row needs, half of one is all that rounding explains.
+    back = published_q * published_scale[:, None]
+    assert ((back - x).abs() / (largest / 127)[:, None]).max() > 2000
+    assert ((dequantize(q, scale) - x).abs() / (largest / 127)[:, None]).max() <= 0.5001
 
 
 @by_value
