@@ -12,7 +12,19 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[suite]'")
 safetensors_torch = pytest.importorskip("safetensors.torch", reason="pip install -e '.[suite]'")
 
-from perf_workloads.slidesparse.tiny_checkpoint import CONFIG, DOWN, HIDDEN, INTERMEDIATE, refused, rewrite, write  # noqa: E402
+from perf_workloads.slidesparse.tiny_checkpoint import (  # noqa: E402
+    CONFIG,
+    DOWN,
+    HIDDEN,
+    INTERMEDIATE,
+    refused,
+    rewrite,
+    write,
+)
+
+INDEX = "model.safetensors.index.json"
+AGAIN = "hint: copy the checkpoint again"
+OTHER_MODEL = "hint: weights and configuration are of different models: copy both from the same one"
 
 
 @pytest.fixture
@@ -56,6 +68,36 @@ def test_an_index_of_another_checkpoint(source: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("found", [None, [], "model.safetensors", {}])
+def test_an_index_that_names_no_files(source: Path, found: object) -> None:
+    (source / INDEX).write_text(json.dumps({"weight_map": found}))
+    assert refused(source) == (
+        f"{source / INDEX}: weight_map must be an object that names the file of each tensor\n{AGAIN}"
+    )
+
+
+@pytest.mark.parametrize("outside", ["../x.safetensors", "/tmp/x.safetensors", "sub/x.safetensors", "..", "x.bin", 7])
+def test_an_index_that_names_a_file_elsewhere(source: Path, outside: object) -> None:
+    """A file of the same name is written: it would replace one outside the target."""
+    where = json.loads((source / INDEX).read_text())["weight_map"]
+    (source / INDEX).write_text(json.dumps({"weight_map": {**where, DOWN: outside}}))
+    assert refused(source) == (
+        f"{source / INDEX}: {DOWN} is said to be in {outside!r}; it must be a *.safetensors file of the checkpoint's "
+        f"own folder, since a file of the same name is written\n"
+        f"hint: move its files into {source}, and name them in the index without a folder"
+    )
+
+
+@pytest.mark.parametrize("name", ["config.json", INDEX, "model-00002-of-00002.safetensors"])
+def test_a_file_that_cannot_be_read(source: Path, name: str) -> None:
+    (source / name).unlink()
+    (source / name).mkdir()
+    assert refused(source) == (
+        f"{source / name}: cannot be read: Is a directory\n"
+        "hint: give a folder whose files can be read by whoever converts it"
+    )
+
+
 def test_a_tensor_in_two_files(source: Path) -> None:
     rewrite(source, lambda tensors: tensors.update({DOWN: torch.zeros(HIDDEN, INTERMEDIATE)}), number=1)
     assert refused(source) == (
@@ -74,7 +116,7 @@ def test_another_models_configuration(source: Path) -> None:
     (source / "config.json").write_text(json.dumps({**CONFIG, "hidden_size": 32}))
     assert refused(source) == (
         f"{source}: model.layers.0.mlp.down_proj.weight has 16 outputs, and config.json says hidden_size 32\n"
-        "hint: weights and configuration are of different models"
+        "hint: weights and configuration are of different models: copy both from the same one"
     )
 
 
@@ -83,6 +125,22 @@ def test_quantised_already(source: Path) -> None:
     assert refused(source) == (
         f"{source / 'config.json'}: the weights are quantised already, by gptq\n"
         "hint: convert the checkpoint with float weights that it was made of"
+    )
+
+
+def test_quantised_by_nobody_knows_what(source: Path) -> None:
+    (source / "config.json").write_text(json.dumps({**CONFIG, "quantization_config": "int8"}))
+    assert refused(source).startswith(
+        f"{source / 'config.json'}: the weights are quantised already, by an unknown method\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size"])
+@pytest.mark.parametrize("value", ["2", 2.0, True, 0, {}])
+def test_a_figure_that_is_no_number(source: Path, name: str, value: object) -> None:
+    (source / "config.json").write_text(json.dumps({**CONFIG, name: value}))
+    assert refused(source) == (
+        f"{source / 'config.json'}: {name} is {value!r}; it must be a whole number above 0\n{OTHER_MODEL}"
     )
 
 

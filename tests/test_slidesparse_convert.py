@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[suite]'")
+safetensors = pytest.importorskip("safetensors", reason="pip install -e '.[suite]'")
 safetensors_torch = pytest.importorskip("safetensors.torch", reason="pip install -e '.[suite]'")
 
 from perf_workloads.slidesparse import command, conversion, schemes  # noqa: E402
-from perf_workloads.slidesparse.checkpoint import CheckpointError  # noqa: E402
 from perf_workloads.slidesparse.conversion import convert  # noqa: E402
+from perf_workloads.slidesparse.headers import CheckpointError  # noqa: E402
 from perf_workloads.slidesparse.tiny_checkpoint import CONFIG, DOWN, layer, refused, rewrite, write  # noqa: E402
 
 
@@ -122,8 +123,8 @@ def test_goes_on_after_an_interruption(source: Path, tmp_path: Path, monkeypatch
     assert said == [
         f"going on with {partial}",
         "file 1 of 2: model-00001-of-00002.safetensors is done",
-        "file 2 of 2: model-00002-of-00002.safetensors, 5 tensors",
-        "8 layers as int8-2_6",
+        "file 2 of 2: model-00002-of-00002.safetensors, 7 tensors",
+        "12 layers as int8-2_6",
     ]
     assert (target / "model-00001-of-00002.safetensors").stat().st_mtime_ns == first.st_mtime_ns
     assert sorted(path.name for path in target.iterdir()) == sorted(path.name for path in source.iterdir())
@@ -155,9 +156,87 @@ def test_a_full_disk(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     partial = tmp_path / "target.partial"
     assert str(caught.value) == (
         f"{partial}: cannot be written: No space left on device\n"
-        "hint: the same command goes on from here; remove the folder to begin anew"
+        f"hint: the same command goes on from here; remove {partial} to begin anew"
     )
     assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_too_little_memory(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    """It names the tensor, and keeps what is done: the same command goes on, maybe elsewhere."""
+    original = conversion._convert_layer
+
+    def convert_layer(name: str, *arguments: object) -> object:
+        if name == DOWN:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nSee the documentation")
+        return original(name, *arguments)
+
+    target = tmp_path / "target"
+    with monkeypatch.context() as patch:
+        patch.setattr(conversion, "_convert_layer", convert_layer)
+        patch.setattr(conversion, "_check_device", lambda device: None)
+        if device == "cuda":
+            opening = safetensors.safe_open
+            patch.setattr("safetensors.safe_open", lambda path, **how: opening(path, **{**how, "device": "cpu"}))
+        with pytest.raises(CheckpointError) as caught:
+            convert(source, target, schemes.find("int8-dense"), device=device)
+    elsewhere = "free memory first" if device == "cpu" else "give --device cpu, or free the device's memory first"
+    assert str(caught.value) == (
+        f"{DOWN}: cannot be converted: CUDA out of memory. Tried to allocate 2 GiB. (--device {device})\n"
+        f"hint: {elsewhere}: the same command goes on from here"
+    )
+    assert (tmp_path / "target.partial" / "model-00001-of-00002.safetensors").exists()
+    convert(source, target, schemes.find("int8-dense"))
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there(source: Path, tmp_path: Path, device: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        convert(source, tmp_path / "target", schemes.find("int8-dense"), device=device)
+    assert str(caught.value).startswith(f"--device {device}: cannot convert anything: ")
+    assert str(caught.value).endswith("\nhint: give --device cpu")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_target_that_cannot_be_made(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError) as caught:
+        convert(source, tmp_path / "file" / "target", schemes.find("int8-dense"))
+    partial = tmp_path / "file" / "target.partial"
+    assert str(caught.value) == (
+        f"{partial}: cannot be written: Not a directory\n"
+        f"hint: the same command goes on from here; remove {partial} to begin anew"
+    )
+
+
+def test_a_partial_folder_that_is_none(source: Path, tmp_path: Path) -> None:
+    partial = tmp_path / "target.partial"
+    partial.write_text("")
+    with pytest.raises(CheckpointError) as caught:
+        convert(source, tmp_path / "target", schemes.find("int8-dense"))
+    assert str(caught.value).startswith(f"{partial}: cannot be written: Not a directory\n")
+
+
+def test_a_target_that_appears_meanwhile(source: Path, tmp_path: Path) -> None:
+    target, partial = tmp_path / "target", tmp_path / "target.partial"
+
+    def say(line: str) -> None:
+        target.mkdir(exist_ok=True)
+        (target / "of somebody else").write_text("")
+
+    with pytest.raises(CheckpointError) as caught:
+        convert(source, target, schemes.find("int8-dense"), say=say)
+    assert str(caught.value) == (
+        f"{target}: all is converted, but {partial} cannot get this name: Directory not empty\n"
+        f"hint: make room for it, then: mv {partial} {target}"
+    )
+    assert (partial / "config.json").exists()
+
+
+def test_no_quantisation_as_null(source: Path, tmp_path: Path) -> None:
+    (source / "config.json").write_text(json.dumps({**CONFIG, "quantization_config": None}))
+    target = convert(source, tmp_path / "target", schemes.find("int8-dense"))
+    assert json.loads((target / "config.json").read_text())["quantization_config"]["scheme"] == "int8-dense"
 
 
 @pytest.mark.parametrize(
@@ -177,7 +256,7 @@ def test_command(
     assert json.loads((target / "config.json").read_text())["quantization_config"]["scheme"] == name
     shown = capsys.readouterr()
     assert shown.out == f"{target}\n"
-    assert shown.err.endswith(f"8 layers as {name}\n")
+    assert shown.err.endswith(f"12 layers as {name}\n")
 
 
 def test_command_that_fails(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

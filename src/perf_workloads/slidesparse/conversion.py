@@ -1,7 +1,8 @@
 """How is a checkpoint turned into one with a scheme's codes? File by file, so that it can go on after an interruption.
 
 What is done lies in ``DST.partial`` and gets its name when all of it is there. A checkpoint that cannot be converted
-leaves nothing; an interruption leaves finished files, and the same command takes them over.
+leaves nothing; an interruption, a full disk or too little memory leaves finished files, and the same command takes them
+over. A file that was being converted is converted anew.
 
 Imports torch and safetensors when it converts.
 """
@@ -10,13 +11,15 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from perf_workloads.slidesparse.checkpoint import CONFIG, INDEX, Checkpoint, CheckpointError, inspect, read_header
+from perf_workloads.slidesparse.checkpoint import Checkpoint, inspect
+from perf_workloads.slidesparse.headers import CONFIG, INDEX, CheckpointError, read_header
 from perf_workloads.slidesparse.schemes import Scheme
 from perf_workloads.slidesparse.serving.models import quantization_config
 
@@ -54,13 +57,42 @@ def convert(
         ``target``.
 
     Raises:
-        CheckpointError: the source cannot be converted, or the target is there already.
+        CheckpointError: the source cannot be converted, the target is there already or cannot be written, or the device
+            cannot convert it.
     """
-    if target.exists():
-        raise CheckpointError(f"{target}: there already", hint="give a folder that does not exist, or remove it")
-    checkpoint = inspect(source)
     partial = target.with_name(target.name + ".partial")
-    _begin(partial, _origin(checkpoint, scheme, prune), say)
+    try:
+        if target.exists():
+            raise CheckpointError(f"{target}: there already", hint="give a folder that does not exist, or remove it")
+        checkpoint = inspect(source)
+        _check_device(device)
+        _begin(partial, _origin(checkpoint, scheme, prune), say)
+        _convert_files(checkpoint, partial, scheme, prune, device, say)
+    except OSError as error:
+        raise CheckpointError(
+            f"{_place(error, source, partial)}: {error.strerror or error}",
+            hint=f"the same command goes on from here; remove {partial} to begin anew",
+        ) from None
+    except (RuntimeError, MemoryError) as error:
+        elsewhere = "free memory first" if device == "cpu" else "give --device cpu, or free the device's memory first"
+        raise CheckpointError(
+            f"{_first_line(error)} (--device {device})", hint=f"{elsewhere}: the same command goes on from here"
+        ) from None
+    try:
+        os.rename(partial, target)
+    except OSError as error:
+        raise CheckpointError(
+            f"{target}: all is converted, but {partial} cannot get this name: {error.strerror or error}",
+            hint=f"make room for it, then: mv {shlex.quote(str(partial))} {shlex.quote(str(target))}",
+        ) from None
+    say(f"{checkpoint.layers} layers as {scheme.name}")
+    return target
+
+
+def _convert_files(
+    checkpoint: Checkpoint, partial: Path, scheme: Scheme, prune: bool, device: str, say: Callable[[str], None]
+) -> None:
+    """Convert what is not done yet. A checkpoint that turns out not to be convertible leaves nothing."""
     try:
         for number, file in enumerate(checkpoint.files, start=1):
             at = f"file {number} of {len(checkpoint.files)}: "
@@ -70,16 +102,30 @@ def convert(
             _convert_file(checkpoint, file, partial, scheme, prune, device, lambda line, at=at: say(at + line))  # type: ignore[misc]
         _finish(checkpoint, partial, scheme, prune)
     except CheckpointError:
-        shutil.rmtree(partial)
+        shutil.rmtree(partial, ignore_errors=True)
         raise
-    except OSError as error:
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that is none, or is not there, before anything is written."""
+    import torch
+
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError) as error:
         raise CheckpointError(
-            f"{partial}: cannot be written: {error.strerror or error}",
-            hint="the same command goes on from here; remove the folder to begin anew",
+            f"--device {device}: cannot convert anything: {_first_line(error)}", hint="give --device cpu"
         ) from None
-    os.rename(partial, target)
-    say(f"{checkpoint.layers} layers as {scheme.name}")
-    return target
+
+
+def _place(error: OSError, source: Path, partial: Path) -> str:
+    """Say which path an error is about, and what could not be done with it."""
+    path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else partial
+    return f"{path}: cannot be {'read' if path.is_relative_to(source) else 'written'}"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _origin(checkpoint: Checkpoint, scheme: Scheme, prune: bool) -> dict[str, Any]:
@@ -127,11 +173,14 @@ def _convert_file(
     try:
         with safe_open(checkpoint.folder / file, framework="pt", device=device) as opened:
             for number, tensor in enumerate(tensors, start=1):
-                value = opened.get_tensor(tensor.name)
-                if tensor.is_layer:
-                    converted.update(_convert_layer(tensor.name, value, scheme, prune))
-                else:
-                    converted[tensor.name] = value.cpu()
+                try:
+                    value = opened.get_tensor(tensor.name)
+                    if tensor.is_layer:
+                        converted.update(_convert_layer(tensor.name, value, scheme, prune))
+                    else:
+                        converted[tensor.name] = value.cpu()
+                except (RuntimeError, MemoryError) as error:
+                    raise RuntimeError(f"{tensor.name}: cannot be converted: {_first_line(error)}") from None
                 if time.monotonic() - said_s > _BETWEEN_LINES_S:
                     said_s = time.monotonic()
                     say(f"{number} of {len(tensors)} tensors")

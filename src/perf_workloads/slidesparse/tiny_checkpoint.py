@@ -10,17 +10,28 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from perf_workloads.slidesparse import schemes
-from perf_workloads.slidesparse.checkpoint import CheckpointError
 from perf_workloads.slidesparse.conversion import convert
+from perf_workloads.slidesparse.headers import CheckpointError
 
-HIDDEN, INTERMEDIATE = 16, 24
+#: Widths; four heads of queries share two of keys and values, each 4 wide.
+HIDDEN, INTERMEDIATE, KEYS = 16, 24, 8
 WIDTHS = {
     "self_attn.q_proj": (HIDDEN, HIDDEN),
+    "self_attn.k_proj": (KEYS, HIDDEN),
+    "self_attn.v_proj": (KEYS, HIDDEN),
     "self_attn.o_proj": (HIDDEN, HIDDEN),
     "mlp.gate_proj": (INTERMEDIATE, HIDDEN),
     "mlp.down_proj": (HIDDEN, INTERMEDIATE),
 }
-CONFIG = {"model_type": "tiny", "hidden_size": HIDDEN, "intermediate_size": INTERMEDIATE, "num_hidden_layers": 2}
+CONFIG = {
+    "model_type": "tiny",
+    "hidden_size": HIDDEN,
+    "intermediate_size": INTERMEDIATE,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 4,
+}
 DOWN = "model.layers.1.mlp.down_proj.weight"
 
 
@@ -45,6 +56,7 @@ def write(folder: Path) -> Path:
         tensors = layer(number)
         if number == 0:
             tensors["model.embed_tokens.weight"] = torch.arange(64.0).view(4, 16)
+            tensors["model.norm.weight"] = torch.ones(HIDDEN, dtype=torch.bfloat16)
         file = _file(number + 1)
         save_file(tensors, folder / file, metadata={"format": "pt"})
         where.update(dict.fromkeys(tensors, file))
@@ -53,11 +65,14 @@ def write(folder: Path) -> Path:
 
 
 def rewrite(source: Path, change: Callable[[dict[str, torch.Tensor]], None], number: int = 2) -> None:
-    """Change the tensors of one of the files, the last one by default."""
+    """Change the tensors of one of the files, the last one by default, and the index with them."""
     path = source / _file(number)
     tensors = load_file(path)
     change(tensors)
     save_file(tensors, path, metadata={"format": "pt"})
+    index = source / "model.safetensors.index.json"
+    where = {name: file for name, file in json.loads(index.read_text())["weight_map"].items() if file != path.name}
+    index.write_text(json.dumps({"weight_map": {**dict.fromkeys(tensors, path.name), **where}}))
 
 
 def refused(source: Path, name: str = "int8-2_8", prune: bool = True) -> str:

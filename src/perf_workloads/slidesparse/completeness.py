@@ -1,0 +1,218 @@
+"""Do the tensors of a checkpoint make up the model that its configuration tells of? Compared by names and shapes.
+
+Layers are compared with each other, so that no list of architectures is needed: what one layer has, its neighbours of
+the same kind must have. An engine need not notice what is missing: it then serves whatever memory held.
+
+Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from perf_workloads.slidesparse.headers import AGAIN, CONFIG, LAYER, CheckpointError, Tensor
+
+FLOATS = {"BF16", "F16", "F32"}
+#: A tensor of a layer: in which stack, of which layer, and its name there.
+_IN_LAYER = re.compile(r"^(?P<stack>(?:.*?\.)?layers)\.(?P<number>\d+)\.(?P<rest>.+)$")
+#: The stack whose layers ``num_hidden_layers`` counts.
+_DECODER = "model.layers"
+#: Which figure of the configuration the inputs and outputs of a layer must equal.
+_INPUTS = {
+    "q_proj": "hidden_size",
+    "k_proj": "hidden_size",
+    "v_proj": "hidden_size",
+    "gate_proj": "hidden_size",
+    "up_proj": "hidden_size",
+    "down_proj": "intermediate_size",
+}
+_OUTPUTS = {
+    "o_proj": "hidden_size",
+    "down_proj": "hidden_size",
+    "gate_proj": "intermediate_size",
+    "up_proj": "intermediate_size",
+}
+#: Widths that heads make up, by layer: the axis, and the figure that counts the heads.
+_HEADS = {
+    "q_proj": (0, "num_attention_heads"),
+    "k_proj": (0, "num_key_value_heads"),
+    "v_proj": (0, "num_key_value_heads"),
+    "o_proj": (1, "num_attention_heads"),
+}
+_SIDES = ("outputs", "inputs")
+_OTHER_MODEL = "weights and configuration are of different models: copy both from the same one"
+
+Stacks = Mapping[str, Mapping[int, frozenset[str]]]
+
+
+def check(folder: Path, config: Mapping[str, Any], tensors: Sequence[Tensor]) -> None:
+    """Check that tensors and configuration are of one whole model.
+
+    Args:
+        folder: of the checkpoint, for messages.
+        config: ``config.json``.
+        tensors: of all files.
+
+    Raises:
+        CheckpointError: a layer, a tensor of a layer, the embedding or the last norm is missing, or a linear layer has
+            another type or shape than the configuration says.
+    """
+    layers = [tensor for tensor in tensors if tensor.is_layer]
+    if not layers:
+        raise CheckpointError(f"{folder}: no linear layers (….layers.N.…_proj.weight), so there is nothing to convert")
+    stacks = _stacks(tensors, layers)
+    _check_numbers(folder, config, stacks)
+    for layer in layers:
+        _check_layer(folder, config, layer)
+    _check_names(folder, config, stacks)
+    _check_heads(folder, config, layers, stacks)
+    _check_outside(folder, config, tensors, stacks)
+
+
+def _stacks(tensors: Sequence[Tensor], layers: Sequence[Tensor]) -> Stacks:
+    """List, by stack and number, the names that each layer's tensors have within it; stacks that are converted."""
+    stacks: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for tensor in tensors:
+        if match := _IN_LAYER.match(tensor.name):
+            stacks[match["stack"]][int(match["number"])].add(match["rest"])
+    converted = {match["stack"] for layer in layers if (match := _IN_LAYER.match(layer.name))}
+    return {
+        stack: {number: frozenset(names) for number, names in sorted(stacks[stack].items())}
+        for stack in sorted(converted)
+    }
+
+
+def _check_numbers(folder: Path, config: Mapping[str, Any], stacks: Stacks) -> None:
+    """Check that layers are numbered from 0 to what the configuration says, without a gap."""
+    said = _figure(folder, config, "num_hidden_layers")
+    for stack, found in stacks.items():
+        counted = said is not None and (stack == _DECODER or len(stacks) == 1)
+        wanted = said if said is not None and counted else max(found) + 1
+        missing = next((number for number in range(wanted) if number not in found), None)
+        if missing is None and len(found) == wanted:
+            continue
+        what = f"it has layer {max(found)}" if missing is None else f"layer {missing} is missing"
+        why = f"{CONFIG} tells of {wanted} layers" if counted else f"{stack} goes up to {max(found)}"
+        raise CheckpointError(f"{folder}: {what}, and {why}", hint=AGAIN)
+
+
+def _check_layer(folder: Path, config: Mapping[str, Any], layer: Tensor) -> None:
+    """Check the type and the widths of a linear layer."""
+    if layer.dtype not in FLOATS:
+        raise CheckpointError(f"{folder}: {layer.name} is {layer.dtype}; it must be {', '.join(sorted(FLOATS))}")
+    if not math.prod(layer.shape):
+        raise CheckpointError(f"{folder}: {layer.name} is empty: {list(layer.shape)}", hint=AGAIN)
+    for axis, names in enumerate((_OUTPUTS, _INPUTS)):
+        name = names.get(_kind(layer))
+        figure = None if name is None else _figure(folder, config, name)
+        if figure is not None and layer.shape[axis] != figure:
+            raise CheckpointError(
+                f"{folder}: {layer.name} has {layer.shape[axis]} {_SIDES[axis]}, and {CONFIG} says {name} {figure}",
+                hint=_OTHER_MODEL,
+            )
+
+
+def _check_names(folder: Path, config: Mapping[str, Any], stacks: Stacks) -> None:
+    """Check that layers of a kind have the same tensors; ``layer_types`` says where there are several kinds."""
+    for stack, layers in stacks.items():
+        types = config.get("layer_types")
+        told = isinstance(types, list) and len(types) == len(layers)
+        kinds: dict[str, list[int]] = defaultdict(list)
+        for number in layers:
+            kinds[str(types[number]) if told and types else ""].append(number)
+        for numbers in kinds.values():
+            everything = frozenset[str]().union(*(layers[number] for number in numbers))
+            for number in numbers:
+                if not (missing := sorted(everything - layers[number])):
+                    continue
+                other = next(each for each in numbers if missing[0] in layers[each])
+                raise CheckpointError(
+                    f"{folder}: layer {number} lacks {stack}.{number}.{missing[0]}, which layer {other} has; an "
+                    "engine may serve whatever memory holds there",
+                    hint=AGAIN,
+                )
+
+
+def _check_heads(folder: Path, config: Mapping[str, Any], layers: Sequence[Tensor], stacks: Stacks) -> None:
+    """Check the widths of attention, where a layer has q, k, v and o and the configuration counts heads."""
+    heads, hidden = _figure(folder, config, "num_attention_heads"), _figure(folder, config, "hidden_size")
+    head = _figure(folder, config, "head_dim")
+    told = f"head_dim {head}"
+    if head is None:
+        if heads is None or hidden is None:
+            return
+        head = hidden // heads
+        told = f"hidden_size {hidden} / num_attention_heads {heads}"
+    for layer in layers:
+        axis, name = _HEADS.get(_kind(layer), (0, ""))
+        count = _figure(folder, config, name) if name else None
+        match = _IN_LAYER.match(layer.name)
+        if count is None or match is None or (len(stacks) > 1 and match["stack"] != _DECODER):
+            continue
+        beside = layer.name.removesuffix(f"{_kind(layer)}.weight")
+        names = {f"{match['stack']}.{match['number']}.{each}" for each in stacks[match["stack"]][int(match["number"])]}
+        if any(f"{beside}{each}.weight" not in names for each in _HEADS):
+            # Attention of another kind: its keys and values are compressed, shared or fused.
+            continue
+        # A gate for each query may stand beside it.
+        allowed = {count * head, 2 * count * head} if _kind(layer) == "q_proj" else {count * head}
+        if layer.shape[axis] not in allowed:
+            raise CheckpointError(
+                f"{folder}: {layer.name} has {layer.shape[axis]} {_SIDES[axis]}, and {CONFIG} says {count * head}: "
+                f"{name} {count} x {told}",
+                hint=_OTHER_MODEL,
+            )
+
+
+def _check_outside(folder: Path, config: Mapping[str, Any], tensors: Sequence[Tensor], stacks: Stacks) -> None:
+    """Check that there is what stands before and behind the layers: an embedding, a norm, a head of its own."""
+    outside = [tensor for tensor in tensors if not _IN_LAYER.match(tensor.name)]
+    if any("input_layernorm.weight" in names for layers in stacks.values() for names in layers.values()) and not any(
+        "norm" in tensor.name for tensor in outside
+    ):
+        raise CheckpointError(
+            f"{folder}: no norm behind the layers (model.norm.weight), though each has one", hint=AGAIN
+        )
+    rows = _figure(folder, config, "vocab_size")
+    if rows is None:
+        return
+    tables = [tensor.name for tensor in outside if len(tensor.shape) == 2 and tensor.shape[0] >= rows]
+    if all(name.startswith("lm_head.") for name in tables):
+        raise CheckpointError(
+            f"{folder}: no embedding (model.embed_tokens.weight): {CONFIG} says vocab_size {rows}, and no tensor but "
+            "the head has so many rows",
+            hint=AGAIN,
+        )
+    generates = any(str(each).endswith("ForCausalLM") for each in config.get("architectures") or ())
+    if generates and config.get("tie_word_embeddings") is False and len(tables) < 2:
+        raise CheckpointError(
+            f"{folder}: no head (lm_head.weight): {CONFIG} says that it is not {tables[0]}, by tie_word_embeddings",
+            hint=AGAIN,
+        )
+
+
+def _figure(folder: Path, config: Mapping[str, Any], name: str) -> int | None:
+    """Give a figure of the configuration; None where it is not given, or given for each layer as a list.
+
+    Raises:
+        CheckpointError: it is no whole number above 0.
+    """
+    value = config.get(name)
+    if value is None or isinstance(value, list):
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise CheckpointError(
+            f"{folder / CONFIG}: {name} is {value!r}; it must be a whole number above 0", hint=_OTHER_MODEL
+        )
+    return value
+
+
+def _kind(layer: Tensor) -> str:
+    """Name a linear layer as within its block, e.g. ``q_proj``."""
+    assert LAYER.search(layer.name)
+    return layer.name.split(".")[-2]

@@ -1,0 +1,85 @@
+"""What tensors does a safetensors file hold, and what does a checkpoint's JSON say? Read before any weights are.
+
+A header says where each tensor's bytes are, so a truncated file is known from its size. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from perfgate.errors import PerfgateError
+
+CONFIG, INDEX = "config.json", "model.safetensors.index.json"
+#: Layers that are converted, by the names that Hugging Face's decoders give them.
+LAYER = re.compile(r"\.layers\.(?P<number>\d+)\..*_proj\.weight$")
+#: What to do about a file that does not fit its header, or the others.
+AGAIN = "copy the checkpoint again"
+#: Headers are smaller than this; anything larger is no header.
+_LONGEST_HEADER = 100 * 2**20
+
+
+class CheckpointError(PerfgateError):
+    """A checkpoint cannot be read, does not fit together, or cannot be converted as asked."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a file, as its header tells of it."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether it holds the weights of a linear layer that is converted."""
+        return LAYER.search(self.name) is not None and len(self.shape) == 2
+
+
+def read_header(path: Path) -> tuple[Tensor, ...]:
+    """List the tensors of a safetensors file, by name.
+
+    Raises:
+        CheckpointError: it is not one, or not all of it is there.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+            header = json.loads(file.read(length)) if 2 <= length <= min(_LONGEST_HEADER, size - 8) else None
+        if not isinstance(header, dict):
+            raise ValueError
+        header.pop("__metadata__", None)
+        tensors = tuple(Tensor(name, each["dtype"], tuple(each["shape"])) for name, each in sorted(header.items()))
+        end = 8 + length + max((each["data_offsets"][1] for each in header.values()), default=0)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: the index names this file, and it is not there", hint=AGAIN) from None
+    except (ValueError, KeyError, TypeError, IndexError, struct.error):
+        raise CheckpointError(f"{path}: not a safetensors file, or its header is damaged", hint=AGAIN) from None
+    if size != end:
+        how = "is truncated" if size < end else "has more behind its end"
+        raise CheckpointError(f"{path}: {how}: {size} bytes, its header tells of {end}", hint=AGAIN)
+    return tensors
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        CheckpointError: it is not there, or is none.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: not there", hint="give the folder that holds config.json and weights") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: not valid JSON: {error}", hint=AGAIN) from None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: not a JSON object", hint=AGAIN)
+    return found
