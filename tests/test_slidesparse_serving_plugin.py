@@ -17,6 +17,7 @@ if importlib.util.find_spec("vllm") is None:
 
 import torch
 from vllm.config import LoadConfig, VllmConfig, set_current_vllm_config
+from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMethod
 
 from perf_workloads.slidesparse import schemes
 from perf_workloads.slidesparse.linear import linear, pack_weight, quantize_weight
@@ -193,6 +194,18 @@ def test_a_configuration_that_cannot_be_read(config: dict[str, Any], said: str) 
 def test_what_is_no_linear_layer_is_left_alone() -> None:
     config = SlideSparseConfig.from_config({"scheme": "int8-2_8"})
     assert config.get_quant_method(torch.nn.Embedding(2, 3), "model.embed_tokens") is None
+
+
+def test_linear_layers_of_other_names_are_left_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Once a kind, so that a model of many layers does not fill the log."""
+    config = SlideSparseConfig.from_config({"scheme": "int8-2_8"})
+    for number in range(3):
+        layer = LinearBase.__new__(LinearBase)
+        method = config.get_quant_method(layer, f"model.layers.{number}.mlp.gate")
+        assert isinstance(method, UnquantizedLinearMethod)
+    assert [record.message for record in caplog.records] == [
+        "model.layers.N.mlp.gate is served as floats: slidesparse converts layers named *_proj"
+    ]
 
 
 def test_registering_twice() -> None:

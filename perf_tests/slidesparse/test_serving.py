@@ -29,6 +29,8 @@ served = pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")
 TINY_POINTS = (Point("prefill", 64), Point("prefill", 2048), Point("decode", 8))
 TINY_PASSES, TINY_NEW_TOKENS, SCORED_TOKENS = 2, 8, 6
 TINY_PROMPTS = ([5, 17, 99, 3], [64, 2, 2, 81, 40, 7, 31], [120])
+#: Each of two layers has qkv, o, gate_up and down.
+TINY_LAYERS = "8 converted"
 #: An engine in fp32 has exact sums alone; the other form is for bf16.
 TINY_SCHEMES = (
     models.UNQUANTISED,
@@ -122,7 +124,9 @@ def test_tiny_model(benchmark: Any, torch: ModuleType, tiny: Tiny, scheme: str) 
         assert figures["pinned"] is None
         for kind in ("prompt", "output"):
             benchmark.report(f"{stage}_{tokens}_{kind}_rate", figures[f"{kind}_tokens_per_s"], unit="tokens/s")
-    note_facts(benchmark, tiny.process.ask("facts", POINT_S))
+    facts = tiny.process.ask("facts", POINT_S)
+    assert facts.get("layers") == (None if scheme == models.UNQUANTISED else TINY_LAYERS)
+    note_facts(benchmark, facts)
 
     scored = tiny.score()
 

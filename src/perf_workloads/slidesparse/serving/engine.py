@@ -13,7 +13,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from perf_workloads.slidesparse.serving import workloads
+from perf_workloads.slidesparse.serving import coverage, workloads
+from perf_workloads.slidesparse.serving.models import METHOD
 from perf_workloads.slidesparse.serving.workloads import Workload
 from perfgate.measure import notes
 
@@ -63,6 +64,9 @@ class Engine:
     Args:
         folder: of the model, with ``config.json`` and maybe weights.
         options: of :func:`start_options`, and further ones of ``vllm.LLM``.
+
+    Raises:
+        ValueError: the model is to be served as a scheme of ours, which converts none of its layers.
     """
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
@@ -87,6 +91,12 @@ class Engine:
             self._llm.apply_model(draw_codes)
         # Told by the layers, because what is replayed from a graph notes nothing.
         self._epilogues = {each for found in self._llm.apply_model(epilogues) for each in found}
+        self._layers = ""
+        quantization = self._llm.llm_engine.vllm_config.quant_config
+        if quantization is not None and quantization.get_name() == METHOD:
+            covered = self._llm.apply_model(coverage.coverage)[0]
+            covered.check(quantization.scheme.name)
+            self._layers = str(covered)
         self._memory = {"weight_bytes": sum(self._llm.apply_model(_weight_bytes))} if on_gpu else {}
 
     def run(self, load: Workload) -> dict[str, Any]:
@@ -136,7 +146,7 @@ class Engine:
         ]
 
     def facts(self) -> dict[str, Any]:
-        """Say what ran: versions, device, attention, graphs, and what the layers of the last run chose.
+        """Say what ran: versions, device, attention, graphs, converted layers, and what those of the last run chose.
 
         What was replayed from a graph chose when that was captured, and is not told again.
         """
@@ -156,6 +166,7 @@ class Engine:
             "compilation": getattr(mode, "name", str(mode)),
             "scheduler": type(self._scheduler).__name__,
             **({"epilogue": " | ".join(sorted(self._epilogues))} if self._epilogues else {}),
+            **({"layers": self._layers} if self._layers else {}),
             **notes.texts(self._notes),
         }
 
@@ -201,8 +212,6 @@ def draw_codes(model: Any) -> int:
         RuntimeError: quantised weights that are not INT8 codes.
     """
     import torch
-
-    from perf_workloads.slidesparse.serving.models import METHOD
 
     drawn = 0
     for name, layer in model.named_modules():

@@ -9,6 +9,7 @@ Imports vLLM, torch and triton: only :func:`perf_workloads.slidesparse.serving.p
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,11 +23,11 @@ from vllm.platforms import current_platform
 from perf_workloads.slidesparse import products, schemes
 from perf_workloads.slidesparse.linear import TYPES, epilogue, linear, pack_weight, quantize_weight, slid_width
 from perf_workloads.slidesparse.schemes import Epilogue, Scheme
+from perf_workloads.slidesparse.serving import coverage
 from perf_workloads.slidesparse.serving.models import METHOD
 from perf_workloads.slidesparse.serving.product import vllm_product
 
-#: Layers with these names are converted, in an engine as in a checkpoint.
-LAYERS = "_proj"
+_LOG = logging.getLogger(__name__)
 
 Tensor = Any
 
@@ -46,6 +47,7 @@ class SlideSparseConfig(QuantizationConfig):  # type: ignore[misc]  # vLLM is no
     def __init__(self, scheme: Scheme, stored: bool, prune: bool) -> None:
         super().__init__()
         self.scheme, self.stored, self.prune = scheme, stored, prune
+        self.left: set[str] = set()
 
     @classmethod
     def get_name(cls) -> str:
@@ -82,10 +84,15 @@ class SlideSparseConfig(QuantizationConfig):  # type: ignore[misc]  # vLLM is no
         return cls(schemes.find(config["scheme"]), bool(config.get("stored", False)), bool(config.get("prune", True)))
 
     def get_quant_method(self, layer: Any, prefix: str) -> LinearMethodBase | None:
-        """Give the method of a layer; None for what is no linear layer."""
+        """Give the method of a layer; None for what is no linear layer. Linear layers that are left are logged."""
         if not isinstance(layer, LinearBase):
             return None
-        return SlideSparseLinearMethod(self, prefix) if prefix.endswith(LAYERS) else UnquantizedLinearMethod()
+        if prefix.endswith(coverage.LAYERS):
+            return SlideSparseLinearMethod(self, prefix)
+        if (kind := coverage.kind(prefix)) not in self.left:
+            self.left.add(kind)
+            _LOG.warning("%s is served as floats: %s converts layers named *%s", kind, METHOD, coverage.LAYERS)
+        return UnquantizedLinearMethod()
 
 
 class SlideSparseLinearMethod(LinearMethodBase):  # type: ignore[misc]

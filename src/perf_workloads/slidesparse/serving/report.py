@@ -26,7 +26,7 @@ _FIGURES = (
     "output_tokens",
     "weight_bytes",
 )
-_FACTS = ("engine", "torch", "backend", "graph_mode", "compilation", "product", "epilogue", "options")
+_FACTS = ("engine", "torch", "backend", "graph_mode", "compilation", "product", "epilogue", "layers", "options")
 
 #: What the rows of two forms of a scheme differ in.
 _FORMS = (

@@ -50,7 +50,7 @@ class Record:
         outcome: "passed", or how it failed.
         cause: why it failed, in one line.
         figures: by name, in base units; empty for a failure.
-        facts: engine, backend, graph mode, what sparse INT8 products write and what else decided.
+        facts: engine, backend, graph mode, what sparse INT8 products write, converted layers and what else decided.
     """
 
     key: Key

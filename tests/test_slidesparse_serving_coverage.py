@@ -1,0 +1,92 @@
+"""Is it told which layers of a model a scheme leaves as they are? Stand-ins for vLLM's methods and layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from perf_workloads.slidesparse.serving import coverage
+from perf_workloads.slidesparse.serving.models import METHOD
+
+
+class Ours:
+    """A method of ours, as its layers have it."""
+
+    quantization = METHOD
+
+
+class CompressedTensorsLinearMethod:
+    """Another method of quantisation."""
+
+    quantization = "compressed-tensors"
+
+
+class UnquantizedLinearMethod:
+    """vLLM's method of float weights."""
+
+
+class UnquantizedFusedMoEMethod:
+    """vLLM's method of experts."""
+
+
+class UnquantizedEmbeddingMethod:
+    """vLLM's method of embeddings and the head."""
+
+
+class Layer:
+    """A module with a method, or without one."""
+
+    def __init__(self, method: object = None) -> None:
+        if method is not None:
+            self.quant_method = method
+
+
+class SomeForCausalLM:
+    """A model of such modules."""
+
+    def __init__(self, **layers: object) -> None:
+        self._layers = layers
+
+    def named_modules(self) -> Iterator[tuple[str, Layer]]:
+        """Name two layers of each kind, an embedding and what is no layer."""
+        yield "", Layer()
+        yield "model.embed_tokens", Layer(UnquantizedEmbeddingMethod())
+        for number in range(2):
+            yield f"model.layers.{number}", Layer()
+            for name, method in self._layers.items():
+                yield f"model.layers.{number}.{name}", Layer(method)
+
+
+def test_all_layers_are_converted() -> None:
+    found = coverage.coverage(SomeForCausalLM(qkv_proj=Ours(), o_proj=Ours(), norm=None))
+    assert (found.converted, str(found)) == (4, "4 converted")
+    found.check("int8-2_8")
+
+
+def test_layers_that_are_left_are_named() -> None:
+    model = SomeForCausalLM(
+        qkv_proj=Ours(), gate=UnquantizedLinearMethod(), experts=UnquantizedFusedMoEMethod(), lora=None
+    )
+    found = coverage.coverage(model)
+    assert str(found) == "2 converted, not 2 model.layers.N.experts, 2 model.layers.N.gate"
+    found.check("int8-2_8")
+
+
+def test_a_model_of_which_nothing_is_converted() -> None:
+    found = coverage.coverage(SomeForCausalLM(wqkv=UnquantizedLinearMethod(), w2=UnquantizedLinearMethod()))
+    with pytest.raises(ValueError) as caught:
+        found.check("int8-2_8")
+    assert str(caught.value) == (
+        "int8-2_8 converts no layer of SomeForCausalLM: it converts those named *_proj, and the model has "
+        "model.layers.N.w2, model.layers.N.wqkv. Its figures would be those of float weights: serve it without "
+        "quantization_config, as bf16"
+    )
+    with pytest.raises(ValueError, match="and the model has no linear layers"):
+        coverage.coverage(SomeForCausalLM(other=CompressedTensorsLinearMethod())).check("fp8-dense")
+
+
+def test_kinds() -> None:
+    assert coverage.kind("model.layers.13.mlp.experts.7.w1") == "model.layers.N.mlp.experts.N.w1"
+    assert coverage.kind("h.2") == "h.N"
+    assert coverage.kind("model.conv1.w2") == "model.conv1.w2"
