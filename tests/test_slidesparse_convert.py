@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,6 +99,11 @@ class Stopped(BaseException):
     """What stops a conversion from outside."""
 
 
+def environment() -> dict[str, str]:
+    """Give this process's variables, with what it imports from."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
 def interrupt(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stop a conversion in its second file."""
     original = conversion._convert_layer
@@ -129,6 +138,51 @@ def test_goes_on_after_an_interruption(source: Path, tmp_path: Path, monkeypatch
     assert (target / "model-00001-of-00002.safetensors").stat().st_mtime_ns == first.st_mtime_ns
     assert sorted(path.name for path in target.iterdir()) == sorted(path.name for path in source.iterdir())
     assert not partial.exists()
+
+
+#: Converts as the command does, and is killed in the middle of the second file.
+KILLED = """
+import os, signal, sys
+from perf_workloads.slidesparse import command, conversion
+original = conversion._convert_layer
+def convert_layer(name, *arguments):
+    if name == "model.layers.1.self_attn.k_proj.weight":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(name, *arguments)
+conversion._convert_layer = convert_layer
+sys.exit(command.main(sys.argv[1:]))
+"""
+
+
+def test_goes_on_after_a_kill(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """File by file: what was finished is kept, the file of the kill is converted anew."""
+    target, partial = tmp_path / "target", tmp_path / "target.partial"
+    arguments = ["convert", str(source), str(target), "--scheme", "2:8", "--prune"]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=environment(), timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not target.exists()
+    first = partial / "model-00001-of-00002.safetensors"
+    assert sorted(path.name for path in partial.iterdir()) == ["conversion.json", first.name]
+    finished = first.stat()
+
+    assert command.main(arguments) == 0
+
+    assert "model-00001-of-00002.safetensors is done\n" in capsys.readouterr().err
+    kept = (target / first.name).stat()
+    assert (kept.st_ino, kept.st_mtime_ns) == (finished.st_ino, finished.st_mtime_ns)
+    fresh = convert(source, tmp_path / "fresh", schemes.find("int8-2_8"), prune=True)
+    assert sorted(path.name for path in target.iterdir()) == sorted(path.name for path in fresh.iterdir())
+    for path in fresh.iterdir():
+        assert (target / path.name).read_bytes() == path.read_bytes()
+    assert not partial.exists()
+
+
+def test_help_says_what_an_interruption_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["convert", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "goes on with what lies in DST.partial, file by file" in shown
+    assert "the one that was being converted is converted anew" in shown
 
 
 def test_a_part_of_another_conversion_is_not_taken_over(

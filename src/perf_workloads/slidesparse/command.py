@@ -44,7 +44,13 @@ def _parser() -> _Parser:
     parser = _Parser(prog="perfgate-slidesparse", description=__doc__)
     commands = parser.add_subparsers(required=True)
 
-    convert = commands.add_parser("convert", help="turn a checkpoint's linear weights into codes of a scheme")
+    convert = commands.add_parser(
+        "convert",
+        help="turn a checkpoint's linear weights into codes of a scheme",
+        description="Turn a checkpoint's linear weights into codes of a scheme. After an interruption the same command "
+        "goes on with what lies in DST.partial, file by file: finished *.safetensors files are kept, and the one that "
+        "was being converted is converted anew. A checkpoint of one file therefore begins anew.",
+    )
     convert.add_argument("source", type=Path, metavar="SRC", help="folder with config.json and *.safetensors")
     convert.add_argument("target", type=Path, metavar="DST", help="folder to write; must not exist")
     convert.add_argument(
