@@ -27,7 +27,7 @@ def record(scheme: str, stage: str, tokens: int, rate: float) -> Record:
     judged = "prompt" if stage == "prefill" else "output"
     figures = {f"{judged}_tokens_per_s": rate, f"{other}_tokens_per_s": 7.0, "elapsed_s": 2.5, "passes": 128}
     facts = {"engine": "vllm 0.20.2", "backend": "FLASH_ATTN", "graph_mode": "FULL"}
-    return Record(key, "2026-01-01", Outcome.PASSED, "", figures, facts)
+    return Record(key, "2026-01-01T08:00:30+00:00", Outcome.PASSED, "", figures, facts)
 
 
 RECORDS = [
@@ -37,7 +37,10 @@ RECORDS = [
     record("int8-dense", "decode", 64, 1000.0),
     record("int8-2_4", "decode", 64, 11740.0),
     Record(
-        Key("h200", MODEL, "int8-dense", "prefill", 65536), "2026-01-02", Outcome.OUT_OF_MEMORY, "CUDA out of memory"
+        Key("h200", MODEL, "int8-dense", "prefill", 65536),
+        "2026-01-02T23:59:59+00:00",
+        Outcome.OUT_OF_MEMORY,
+        "CUDA out of memory",
     ),
     Record(Key("a100", MODEL, "bf16", "decode", 64), "2026-01-03", Outcome.CRASHED, "another device"),
 ]
@@ -52,10 +55,18 @@ REPORT = """\
 
 ## Totals
 
-| stage | points | ok | failed | absent |
+| stage | points | ok | failed | absent | A100, published |
+|---|---|---|---|---|---|
+| prefill | 6 | 3 | 1 | 2 | 155 of 160 ok |
+| decode | 3 | 2 | 0 | 1 | 80 of 80 ok |
+
+## When points were run, UTC
+
+| model | scheme | points | first | last |
 |---|---|---|---|---|
-| prefill | 6 | 3 | 1 | 2 |
-| decode | 3 | 2 | 0 | 1 |
+| Qwen2.5-7B | bf16 | 1 | 2026-01-01 08:00 | 2026-01-01 08:00 |
+| Qwen2.5-7B | int8-dense | 3 | 2026-01-01 08:00 | 2026-01-02 23:59 |
+| Qwen2.5-7B | int8-2_4 | 2 | 2026-01-01 08:00 | 2026-01-01 08:00 |
 
 ## How runs ended
 
@@ -201,7 +212,7 @@ def test_csv() -> None:
         "backend": "FLASH_ATTN",
         "graph_mode": "FULL",
         "epilogue": "int32",
-        "when": "2026-01-01",
+        "when": "2026-01-01T08:00:30+00:00",
     }
     assert by["int8-dense", "prefill", "65536"]["cause"] == "CUDA out of memory"
     assert by["int8-dense", "prefill", "65536"]["published_a100"] == "illegal-memory-access"
@@ -212,6 +223,7 @@ def test_csv() -> None:
 def test_no_failures() -> None:
     text = report.markdown(report.Table("h200", [MODEL], SCHEMES, RECORDS[:5], TOKENS), {}, "again")
     assert text.endswith("## Failures\n\nNone.\n")
+    assert "\n| decode | 3 | 2 | 0 | 1 | – |\n" in text
 
 
 def test_the_published_run_is_read_whole() -> None:

@@ -16,6 +16,8 @@ from perf_workloads.slidesparse.serving.workloads import PASSES, STAGES, TOKENS,
 from perfgate.model import Outcome
 
 ABSENT = "–"
+#: Of a time as records have it, up to its minutes.
+_MINUTES = len("2026-01-01T00:00")
 _FIGURES = (
     "prompt_tokens_per_s",
     "output_tokens_per_s",
@@ -99,7 +101,18 @@ def markdown(table: Table, published: Status, rerun: str) -> str:
     lines += [*_passes(table)]
     if any(name in schemes.TO_BF16 for name in table.schemes):
         lines += ["", _FORMS]
-    lines += ["", "## Totals", "", *_totals(table), "", "## How runs ended", ""]
+    lines += [
+        "",
+        "## Totals",
+        "",
+        *_totals(table, published),
+        "",
+        "## When points were run, UTC",
+        "",
+        *_dates(table),
+        "",
+    ]
+    lines += ["## How runs ended", ""]
     lines += ["The A100's published runs stand behind a slash where they did not end alike.", ""]
     for stage in STAGES:
         lines += [f"### {stage}", "", *_matrix(table, stage, _status_beside(table, published)), ""]
@@ -144,13 +157,28 @@ def _passes(table: Table) -> Iterator[str]:
         yield f"- passes of a prefill: {min(counts)} to {max(counts)}, published were {PASSES}; M was read from each"
 
 
-def _totals(table: Table) -> Iterator[str]:
-    yield "| stage | points | ok | failed | absent |"
-    yield "|---|---|---|---|---|"
+def _totals(table: Table, published: Status) -> Iterator[str]:
+    """Count what is shown, and beside it all that was published of the A100."""
+    yield "| stage | points | ok | failed | absent | A100, published |"
+    yield "|---|---|---|---|---|---|"
     for stage in STAGES:
+        theirs = [status for (_, _, point), status in published.items() if point.stage == stage]
+        beside = f"{theirs.count('ok')} of {len(theirs)} ok" if theirs else ABSENT
         status = [table.status(key) for key in table.keys(stage)]
         ok, absent = status.count("ok"), status.count(ABSENT)
-        yield f"| {stage} | {len(status)} | {ok} | {len(status) - ok - absent} | {absent} |"
+        yield f"| {stage} | {len(status)} | {ok} | {len(status) - ok - absent} | {absent} | {beside} |"
+
+
+def _dates(table: Table) -> Iterator[str]:
+    """Give the first and the last time of the points that stand for each model and scheme."""
+    yield "| model | scheme | points | first | last |"
+    yield "|---|---|---|---|---|"
+    for model in table.names:
+        for scheme in table.schemes:
+            keys = [key for stage in STAGES for key in table.keys(stage) if (key.model, key.scheme) == (model, scheme)]
+            whens = sorted(table.stands[key].when[:_MINUTES].replace("T", " ") for key in keys if key in table.stands)
+            if whens:
+                yield f"| {model} | {scheme} | {len(whens)} | {whens[0]} | {whens[-1]} |"
 
 
 def _matrix(table: Table, stage: Stage, cell: Callable[[Key], str]) -> Iterator[str]:
