@@ -95,6 +95,12 @@ def test_a_target_that_is_there(source: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("target", [".", "/", ".."])
+def test_a_target_without_a_name(source: Path, target: str) -> None:
+    with pytest.raises(CheckpointError, match="there already"):
+        convert(source, Path(target), schemes.find("int8-dense"))
+
+
 class Stopped(BaseException):
     """What stops a conversion from outside."""
 

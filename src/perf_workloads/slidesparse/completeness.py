@@ -134,7 +134,8 @@ def _check_names(folder: Path, config: Mapping[str, Any], stacks: Stacks) -> Non
                 raise CheckpointError(
                     f"{folder}: layer {number} lacks {stack}.{number}.{missing[0]}, which layer {other} has; an "
                     "engine may serve whatever memory holds there",
-                    hint=AGAIN,
+                    hint=f"{AGAIN}; if layers are meant to differ, give the kind of each as layer_types in {CONFIG}, a "
+                    f"list of {len(layers)} names",
                 )
 
 

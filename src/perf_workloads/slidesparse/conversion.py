@@ -60,7 +60,7 @@ def convert(
         CheckpointError: the source cannot be converted, the target is there already or cannot be written, or the device
             cannot convert it.
     """
-    partial = target.with_name(target.name + ".partial")
+    partial = target.parent / f"{target.name}.partial"
     try:
         if target.exists():
             raise CheckpointError(f"{target}: there already", hint="give a folder that does not exist, or remove it")
