@@ -150,6 +150,28 @@ def test_a_known_outcome_is_expected_and_its_end_an_improvement(steady):
     assert steady.verdicts() == {"a": "improved"}
 
 
+def test_an_expected_failure_is_no_regression(steady):
+    """A goal that is known to be missed: it is not judged, says why, and leaves the run green."""
+    goal = '@pytest.mark.xfail(raises=AssertionError, strict=False, reason="missed: 2.8 x of 3 x")'
+    steady.cases("a", body="benchmark(lambda: {name!r}); assert False", head=goal)
+    run, result = steady.compare("--perf-strict", "-rx")
+    (case,) = run["cases"]
+    assert (case["verdict"], case["outcome"], case["failed"]) == ("skipped", "skipped", False)
+    assert case["reason"] == "expected to fail: missed: 2.8 x of 3 x"
+    result.assert_outcomes(xfailed=1)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["XFAIL test_speed.py::test_a - missed: 2.8 x of 3 x"])
+    # Another error than that of the goal fails, and what passes is judged as any case is.
+    steady.cases("a", body="benchmark(lambda: {name!r}); raise ValueError", head=goal)
+    steady.run("--benchmark-compare").assert_outcomes(failed=1)
+    steady.cases("a", head=goal)
+    steady.run("--benchmark-compare").assert_outcomes(xpassed=1)
+    steady.figures("a", scaled(1.3))
+    run, result = steady.compare("--perf-processes=4")
+    assert [case["verdict"] for case in run["cases"]] == ["regressed"]
+    result.assert_outcomes(failed=1)
+
+
 def test_a_known_outcome_is_recorded_only_if_the_marker_names_it(project):
     body = "raise MemoryError('no room')"
     project.cases("a", body=body)

@@ -41,8 +41,7 @@ def finish(item: pytest.Item, reports: Sequence[pytest.TestReport], hardware: Ha
         if report.outcome == "passed":
             continue
         if report.outcome == "skipped":
-            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr or "")
-            return with_outcome(measurement, Outcome.SKIPPED, reason.removeprefix("Skipped: "))
+            return with_outcome(measurement, Outcome.SKIPPED, _why_skipped(report))
         outcome, reason = item.stash.get(_RAISED, (Outcome.FAILED, ""))
         return with_outcome(measurement, outcome, reason or f"failed in {report.when}")
     if fixture is None:
@@ -56,6 +55,14 @@ def finish(item: pytest.Item, reports: Sequence[pytest.TestReport], hardware: Ha
         work=fixture.stated_work,
         kernels=fixture.kernels,
     )
+
+
+def _why_skipped(report: pytest.TestReport) -> str:
+    """Give the reason of a skip, or of a failure that was expected: its report holds a whole traceback."""
+    if hasattr(report, "wasxfail"):
+        return f"expected to fail: {report.wasxfail}" if report.wasxfail else "expected to fail"
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr or "")
+    return reason.removeprefix("Skipped: ")
 
 
 def _at_speed(fixture: PerfBenchmark) -> list[Metric]:
