@@ -206,7 +206,14 @@ class TestIssueBody:
 
     def test_history_alone_is_enough(self) -> None:
         text = issue.body({"cpu": run_of(SAME)}, ["cpu"], "**1 new change point**\n")
-        assert text.startswith(f"{issue.MARKER}\n**1 new change point**\n\n## Performance gate passed")
+        assert text.startswith(
+            f"{issue.MARKER}\n{issue.HISTORY_MARKER}\n**1 new change point**\n\n## Performance gate passed"
+        )
+
+    def test_a_job_that_failed_without_a_case_is_told(self) -> None:
+        text = issue.body({"cpu": run_of(SAME)}, ["cpu"], ended="failure")
+        assert text.startswith(f"{issue.MARKER}\n**A run ended as `failure`, and no case did**: a test that is no")
+        assert "**A run ended" not in issue.body({"cpu": run_of(SLOW)}, ["cpu"], ended="failure")
 
     def test_stays_within_what_github_takes(self) -> None:
         many = [replace(SLOW, case=f"t.py::{'x' * 500}{number}") for number in range(500)]
@@ -237,14 +244,59 @@ class TestIssue:
         assert capsys.readouterr().out == "updated issue 5\n"
         assert fake.called()[1:] == ["issue edit 5 --repo owner/name --body-file -"]
 
+    def test_an_update_does_not_forget_a_step(self, fake: Fake, results: Path) -> None:
+        fake.answers(
+            {self.LIST: [{"number": 5, "body": f"{issue.MARKER}\n{issue.HISTORY_MARKER}\n"}], "issue edit": ""}
+        )
+        assert self.write(results) == 0
+        assert fake.calls[-1]["text"].count(issue.HISTORY_MARKER) == 1
+
     def test_a_quiet_night_opens_none(self, fake: Fake, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
         shutil.rmtree(results / "perf-h200")
         found = {"findings": [{"worse": False}]}
         (results / "perf-cpu" / "history.json").write_text(json.dumps(found))
         (results / "perf-cpu" / "history.md").write_text("**faster**")
+        fake.answers({self.LIST: [{"number": 3, "body": "somebody's own"}, {"number": 4, "body": None}]})
         assert self.write(results, "--expected", '["perf-cpu"]') == 0
         assert capsys.readouterr().out == "nothing to tell: no issue\n"
-        assert fake.calls == []
+        assert len(fake.calls) == 1
+
+    def test_a_good_night_closes_its_own_and_no_other(
+        self, fake: Fake, results: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        shutil.rmtree(results / "perf-h200")
+        others = [{"number": 3, "body": "somebody's own"}, {"number": 4, "body": f"see {issue.MARKER}"}]
+        fake.answers({self.LIST: [*others, {"number": 5, "body": f"{issue.MARKER}\nold"}], "issue close": ""})
+        assert self.write(results, "--expected", '["perf-cpu"]', "--link", "https://example.org/9") == 0
+        assert capsys.readouterr().out == "closed issue 5\n"
+        assert fake.calls[1]["arguments"] == [
+            *("issue", "close", "5", "--repo", "owner/name", "--reason", "completed", "--comment"),
+            "No case fails in this night. Performance gate passed: 1 unchanged on `cpu-pretended-2t`.\n\n"
+            "[Run](https://example.org/9)\n",
+        ]
+        assert len(fake.calls) == 2
+
+    @pytest.mark.parametrize(
+        ("verdict", "more", "told"),
+        [
+            (Verdict.STALE, "", "a machine compared nothing"),
+            (Verdict.UNCHANGED, issue.HISTORY_MARKER, "it tells of a step in the history"),
+        ],
+    )
+    def test_an_issue_that_a_night_does_not_answer_stays_open(
+        self,
+        fake: Fake,
+        results: Path,
+        capsys: pytest.CaptureFixture[str],
+        verdict: Verdict,
+        more: str,
+        told: str,
+    ) -> None:
+        run_file.write(run_of(replace(SAME, verdict=verdict)), results / "perf-h200" / "run.json")
+        fake.answers({self.LIST: [{"number": 5, "body": f"{issue.MARKER}\n{more}"}]})
+        assert self.write(results) == 0
+        assert capsys.readouterr().out == f"issue 5 stays open: {told}\n"
+        assert len(fake.calls) == 1
 
     @pytest.mark.parametrize(
         "found",

@@ -389,7 +389,7 @@ class TestOnGitHub:
     def test_a_bad_night_opens_an_issue(self, repository: Path, results: Path, programs: Programs) -> None:
         programs.add("gh", self.ANSWERS.format(repository))
         command = command_of("perf-nightly", "perfgate")
-        variables = {"GITHUB_REPOSITORY": "o/n", "MACHINES": '["perf-cpu", "h200"]'}
+        variables = {"GITHUB_REPOSITORY": "o/n", "MACHINES": '["perf-cpu", "h200"]', "ENDED": "failure"}
         done = shell(command, repository, programs.folder, **variables)
         assert (done.returncode, done.stdout) == (0, "opened made\n"), done.stderr
         body = (repository / "sent").read_text()

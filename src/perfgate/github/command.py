@@ -37,11 +37,13 @@ def add_parser(commands: Any) -> None:
     one.add_argument("--head", metavar="COMMIT", required=True, help="the commit of the pull request that was run")
     one.add_argument("--author", metavar="LOGIN", default=comment.AUTHOR, help="whose comment is replaced")
 
-    about = "open an issue, or update the open one, where a case fails or history shows a step"
+    about = "open an issue or update the open one, where a case fails or history shows a step; else close it"
     one = actions.add_parser("issue", parents=[where], help=about, description=about)
     one.add_argument("results", metavar="FOLDER", type=Path, help=f"{results}; history.json and history.md too")
     about = """machines that were to measure, as JSON: ["cpu"] or [{"name": "cpu"}]"""
     one.add_argument("--expected", metavar="NAMES", default="[]", help=about)
+    about = "how the jobs that measured ended, in GitHub's word: any but success is told (default: success)"
+    one.add_argument("--ended", metavar="WORD", default="success", help=about)
     one.add_argument("--title", metavar="TITLE", default="Performance changed in a nightly run", help="of a new issue")
     one.add_argument("--label", metavar="LABEL", default=issue.LABEL, help=f"(default: {issue.LABEL})")
 
@@ -76,15 +78,18 @@ def run(options: argparse.Namespace) -> Iterator[str]:
         runs = list(_runs(options.results).values())
         yield from comment.post(options.repository, number, options.head, runs, link=address, author=options.author)
     elif options.action == "issue":
+        found = _runs(options.results)
         text = issue.body(
-            _runs(options.results),
+            found,
             _names(options.expected),
             _history(options.results),
+            ended=options.ended,
             repository=options.repository,
             link=address,
             server=os.environ.get("GITHUB_SERVER_URL", "https://github.com"),
         )
-        yield from issue.update(options.repository, options.title, text, label=options.label)
+        good = issue.good_news(found, link=address)
+        yield from issue.update(options.repository, options.title, text, good=good, label=options.label)
     else:
         yield from pull_request.propose(
             options.repository,

@@ -68,7 +68,7 @@ def answer(*runs: Run) -> str:
         return f"Performance gate: {told or 'no run'}"
     if not any(run.compared for run in runs):
         return f"Performance: {told}"
-    if not any(result.verdict in _COMPARED for result in results):
+    if not any(map(has_compared, runs)):
         return f"Performance gate compared nothing: {told}"
     return f"Performance gate passed: {told}"
 
@@ -87,6 +87,11 @@ def _counts(run: Run) -> str:
         for key, group in groups.items()
     )
     return f"{told}, compared with {code(run.base)}" if run.base else told
+
+
+def has_compared(run: Run) -> bool:
+    """Tell whether any case of a run could be compared: one that is new, stale or skipped could not."""
+    return any(result.verdict in _COMPARED for result in run.results)
 
 
 def fails(result: CaseResult) -> bool:
