@@ -302,7 +302,7 @@ class TestNightly:
         )
         assert done.returncode == code
         assert programs.calls == [
-            "python -m pytest -q -p no:cacheprovider --benchmark-compare --perf-history=h.sqlite "
+            "python -m pytest -q -p no:cacheprovider -rxXfE --benchmark-compare --perf-history=h.sqlite "
             "--perf-json=results/cpu/run.json --perf-html=results/cpu/report.html perf_tests",
             "perfgate history report --history=h.sqlite --json",
             "perfgate history report --history=h.sqlite --markdown",
@@ -310,6 +310,19 @@ class TestNightly:
         assert (repository / "results" / "cpu" / "history.json").read_text() == "told: --json\n"
         assert (repository / "results" / "cpu" / "history.md").read_text() == "told: --markdown\n"
         assert summary.read_text() == "told: --markdown\n"
+
+    def test_slow_cases_get_their_time(self, repository: Path, programs: Programs) -> None:
+        programs.add("python")
+        programs.add("perfgate", "echo told")
+        variables = {"NAME": "cpu", "HISTORY": "h.sqlite", "SLOW": "600"}
+        assert shell(self.COMMAND, repository, programs.folder, **variables).returncode == 0
+        assert programs.calls[0].endswith(" --perf-html=results/cpu/report.html perf_tests --slow-budget=600")
+
+    def test_slow_cases_run_once_a_week(self) -> None:
+        workflow = load(FOLDER / "perf-nightly.yml")
+        *_, weekly = [each["cron"] for each in triggers(workflow)["schedule"]]
+        (given,) = [step.environment["SLOW"] for step in COMMANDS if step.fields["run"] == self.COMMAND]
+        assert f"github.event.schedule == '{weekly}' && matrix.machine.slow" in given
 
     @pytest.mark.parametrize(("code", "ended"), [(0, 1), (3, 3)])
     def test_a_history_that_cannot_be_asked_fails_and_leaves_nothing_half_written(
