@@ -235,6 +235,17 @@ def test_the_reason_says_where_a_change_is_not_that_of_the_values(ran, reason):
     assert (result.verdict, result.reason) == (Verdict.REGRESSED, reason)
 
 
+def test_what_repeats_exactly_is_decided_by_one_pair_whatever_may_follow():
+    stored = StoredMetric("registers", "count", "lower", (40.0,))
+    now = [Metric("registers", "count", 48.0, limit=Limit(0.1), noise=Noise(0.0))]
+    for pairs in (1, 4, 12):
+        found = judge.settle(stored, now, last=True, alarm=1e-3, looks=judge.stages(pairs))
+        assert found.verdict is Verdict.REGRESSED, pairs
+        assert judge.settle(stored, now, last=False, alarm=1e-3, looks=judge.stages(pairs)).verdict is (
+            Verdict.INCONCLUSIVE
+        )
+
+
 def test_more_memory_fails_after_four_pairs():
     assert compare([taken(1e-3)], [taken(1e-3, memory=2 << 20)]).verdict is Verdict.INCONCLUSIVE
     result = compare([taken(1e-3)] * 4, [taken(1e-3, memory=2 << 20)] * 4)

@@ -204,7 +204,8 @@ def settle(
         looks: numbers of pairs after which the case is judged; those of :data:`FURTHER` come after a last look.
     """
     pairs = min(len(stored.values), len(current))
-    usual = TOTALS[-1] if FURTHER[-1] in looks else pairs
+    # What repeats exactly ends after one pair, and what one side no longer runs after fewer than the usual ones.
+    usual = min(TOTALS[-1], pairs) if FURTHER[-1] in looks else pairs
     for total in sorted({*(look for look in looks if look < pairs), pairs}):
         ended = total >= usual and (last or total < pairs)
         verdict = decide(_first(stored, total), current[:total], last=ended, alarm=alarm, rank=RANK_OF_PAIRS)
