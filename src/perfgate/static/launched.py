@@ -9,7 +9,7 @@ import contextlib
 import importlib.util
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perfgate.static.answers import FORMS, Answer, Question
 from perfgate.static.figures import Figures, Form
@@ -17,8 +17,10 @@ from perfgate.static.find import MODULE
 from perfgate.static.metrics import SPECS
 from perfgate.static.pool import Pool
 from perfgate.static.targets import TARGETS, of_device
-from perfgate.static.undeclared_marker import Marker, allowed
 from perfgate.static.words import differences
+
+if TYPE_CHECKING:
+    from perfgate.static.undeclared_marker import Marker
 
 #: One launched kernel: its figures, and under FORM, FUNCTION and TARGET what it was compiled for.
 Record = Mapping[str, "float | str"]
@@ -160,6 +162,9 @@ def undeclared(records: Iterable[Record], pool: Pool, markers: Sequence[Marker] 
         pool: looks at the declared launches.
         markers: ``undeclared_launches`` markers of the test that launched them.
     """
+    # Here alone: reading what was launched, to show a run, needs no pytest.
+    from perfgate.static.undeclared_marker import allowed
+
     lines: dict[str, None] = {}
     for record in records:
         function, target = str(record[FUNCTION]), str(record[TARGET])
