@@ -19,7 +19,7 @@ ROUNDED = 2 * 2**-8
 
 
 @few_short_rows
-@pytest.mark.parametrize(("rows", "width"), [(7, 131), (16, 1792)])
+@pytest.mark.parametrize(("rows", "width"), [(7, 128), (16, 1792)])
 def test_vllm(rows: int, width: int) -> None:
     pytest.importorskip("vllm._custom_ops", reason="vllm is not installed: pip install vllm", exc_type=ImportError)
     x = random_gate_up(rows, width, torch.bfloat16, DEVICE, 33)
