@@ -15,7 +15,7 @@ import pytest
 
 from perfgate import cli
 from perfgate.errors import PerfgateError
-from perfgate.github import comment, gh, issue, pull_request
+from perfgate.github import comment, gh, issue, pull_request, waiting
 from perfgate.model import CaseResult, Device, Hardware, MetricVerdict, Outcome, Run, Verdict
 from perfgate.report import markdown, run_file
 
@@ -236,7 +236,8 @@ class TestIssue:
             "issue create --repo owner/name --title Performance changed in a nightly run "
             "--label perf-nightly --body-file -"
         )
-        assert fake.calls[-1]["text"].startswith(f"{issue.MARKER}\n## {ANSWER}")
+        failing = '<!-- perfgate: failing [["perf-h200","t.py::slow"]] -->'
+        assert fake.calls[-1]["text"].startswith(f"{issue.MARKER}\n{failing}\n## {ANSWER}")
 
     def test_is_updated_while_it_is_open(self, fake: Fake, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
         fake.answers({self.LIST: [{"number": 5, "body": f"{issue.MARKER}\nold"}], "issue edit": ""})
@@ -275,6 +276,42 @@ class TestIssue:
             "[Run](https://example.org/9)\n",
         ]
         assert len(fake.calls) == 2
+
+    def test_a_failing_case_has_to_be_compared_again_before_its_issue_is_closed(
+        self, fake: Fake, results: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        worse = replace(SLOW, case="t.py::test_a[<b>-->]")
+        run_file.write(run_of(worse), results / "perf-h200" / "run.json")
+        fake.answers({self.LIST: [], "label create": "", "issue create": "x"})
+        assert self.write(results) == 0
+        opened = fake.calls[-1]["text"]
+        assert waiting.of(opened) == {("perf-h200", "t.py::test_a[<b>-->]")}
+
+        # The next night skips it, as it does a slow case on all days but one.
+        skipped = replace(worse, verdict=Verdict.SKIPPED, outcome=Outcome.SKIPPED, failed=False, metrics=())
+        run_file.write(run_of(skipped, SAME), results / "perf-h200" / "run.json")
+        fake.answers({self.LIST: [{"number": 5, "body": opened}]})
+        capsys.readouterr()
+        assert self.write(results) == 0
+        told = capsys.readouterr().out
+        assert told == "issue 5 stays open: t.py::test_a[<b>-->] on perf-h200 was not compared again\n"
+
+        # Another one fails then: the issue tells of both.
+        other = replace(SLOW, case="t.py::test_z")
+        run_file.write(run_of(skipped, other), results / "perf-h200" / "run.json")
+        fake.answers({self.LIST: [{"number": 5, "body": opened}], "issue edit": ""})
+        assert self.write(results) == 0
+        edited = fake.calls[-1]["text"]
+        assert waiting.of(edited) == {("perf-h200", "t.py::test_a[<b>-->]"), ("perf-h200", "t.py::test_z")}
+        assert "Failed in an earlier night, and not compared since: `t.py::test_a[<b>-->]` on `perf-h200`." in edited
+
+        run_file.write(
+            run_of(replace(worse, verdict=Verdict.UNCHANGED, failed=False)), results / "perf-h200" / "run.json"
+        )
+        fake.answers({self.LIST: [{"number": 5, "body": opened}], "issue close": ""})
+        capsys.readouterr()
+        assert self.write(results) == 0
+        assert capsys.readouterr().out == "closed issue 5\n"
 
     @pytest.mark.parametrize(
         ("verdict", "more", "told"),

@@ -2,7 +2,8 @@
 
 CPU memory is committed when it is touched: rows that lie 2**31 elements apart take their own pages alone. Kernels run
 in Triton's interpreter, in a process of its own (``perf_kernels.test_distant``): one whose offsets are 32 bits wide
-reads what is not its own, and mostly dies of it.
+reads what is not its own, and mostly dies of it. What is written lies close together here; stores are looked at by
+``test_index_width``.
 """
 
 from __future__ import annotations
@@ -17,12 +18,9 @@ from hypothesis import strategies as st
 
 from perf_kernels import decode_attention, dequantize_bias, hbv, linear_attention, ternary_matmul
 from perf_kernels.decode_attention.inputs import random_step
-from perf_kernels.decode_linear import LaunchConfig as Products
-from perf_kernels.decode_linear import decode_linear
-from perf_kernels.decode_linear.inputs import random_tokens as random_decoded
-from perf_kernels.decode_linear.inputs import random_weights
 from perf_kernels.dequantize_bias.inputs import random_products
 from perf_kernels.hbv.inputs import published_inputs
+from perf_kernels.hbv.kernel import launch_backward, launch_forward
 from perf_kernels.linear_attention.inputs import random_heads
 from perf_kernels.row_inputs import random_rows
 from perf_kernels.row_launch import LaunchConfig as Tiles
@@ -109,12 +107,6 @@ def _ternary(place: Place, draw: Draw) -> object:
     return ternary_matmul.ternary_matmul(place(tokens, 0), layer.packed, layer.gamma, config=config)
 
 
-def _decode(place: Place, draw: Draw) -> object:
-    values, scale = random_weights(16 * draw.rows, 128, "int8", device="cpu", seed=draw.seed)
-    x = random_decoded(2, 128, device="cpu", seed=draw.seed)
-    return decode_linear(place(x, 0), values, scale, config=Products(16, (32, 64, 128)[draw.block]))
-
-
 def _decode_attention(place: Place, draw: Draw) -> object:
     """Two sequences; their caches are contiguous, so it is their length that moves the second one away."""
     step = random_step(2, 2, 1, 32, 40, 37, device="cpu", seed=draw.seed)
@@ -136,13 +128,15 @@ def _longer(x: torch.Tensor, dim: int, length: int) -> torch.Tensor:
 
 
 def _hbv(place: Place, draw: Draw) -> object:
+    """The backward pass reads the gradient of the discharge as it lies; all else is made contiguous."""
     *forcings, parameters, initial = published_inputs(draw.rows, 37, "cpu", seed=draw.seed)
-    placed = [place(series, 0).requires_grad_() for series in forcings]
-    parameters, initial = place(parameters, 0).requires_grad_(), place(initial, 0)
     config = hbv.LaunchConfig(block=(8, 16, 32)[draw.block])
-    discharge, storages = hbv.hbv(*placed, parameters, initial=initial, config=config)
-    discharge.sum().backward()
-    return discharge, storages, parameters.grad, *(series.grad for series in placed)
+    discharge, _, soil, checkpoint = launch_forward(
+        *forcings, parameters, initial, smooth=draw.seed % 2 == 0, save=True, config=config
+    )
+    gradient = place(discharge.sin(), 0)
+    options = {"smooth": draw.seed % 2 == 0, "forcings": True, "config": config}
+    return launch_backward(*forcings, parameters, soil, checkpoint, gradient, None, **options)
 
 
 def _attend(place: Place, draw: Draw) -> object:
@@ -160,11 +154,13 @@ CALLS: Mapping[str, Callable[[Place, Draw], object]] = {
     "silu_mul_quantization": _silu,
     "dequantize_bias": _dequantize,
     "ternary_matmul": _ternary,
-    "decode_linear": _decode,
     "decode_attention": _decode_attention,
     "hbv": _hbv,
     "linear_attention": _attend,
 }
+#: Kernels all of whose inputs are contiguous rows, so that only their number moves them apart. Their last programs
+#: are interpreted at a real size.
+CONTIGUOUS: Mapping[str, str] = {"decode_linear": "perf_kernels.decode_linear.test_index_width"}
 #: The deliberate mistake.
 TWINS: Mapping[str, Callable[[Place, Draw], object]] = {"naive": _quantize_naively}
 

@@ -101,6 +101,7 @@ def measure(benchmark: Any, torch: ModuleType, implementation: str, inputs: Any)
     memory = PeakMemory(torch)
     # What graphs need is allocated while they are captured.
     call = graphed(inputs) if model is None else step(model, inputs)
+    benchmark.progress(f"{implementation}: compiled or captured, timing {len(inputs[0])} days")
     taken = Taken(call)
     benchmark.pedantic(taken, rounds=ROUNDS[len(inputs[0])])
     for name, seconds in taken.medians().items():

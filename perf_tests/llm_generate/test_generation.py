@@ -107,6 +107,7 @@ def measure(
     point = case.point
     runner = runner_of(models, case)
     input_ids, kind = runner.prompt(point.input_tokens)
+    benchmark.progress("loaded, a generation is looked at")
     benchmark.note("prompt", kind)
     benchmark.note("transformers", version("transformers"))
     # Not among the calls below: the first passes load kernels and create handles.
@@ -122,6 +123,7 @@ def measure(
         generations.append(runner.generate(input_ids, point.new_tokens, benchmark.clock))
         return generations[-1]
 
+    benchmark.progress("timing generations")
     with runner.watching_memory() as peak:
         generation = timed(call)
     with unprofiled():

@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> Iterator[str]:
             server=os.environ.get("GITHUB_SERVER_URL", "https://github.com"),
         )
         good = issue.good_news(found, link=address)
-        yield from issue.update(options.repository, options.title, text, good=good, label=options.label)
+        yield from issue.update(options.repository, options.title, text, found, good=good, label=options.label)
     else:
         yield from pull_request.propose(
             options.repository,

@@ -1,6 +1,7 @@
 """When does a nightly run open an issue? When a case fails, when history shows a step, or when a machine is silent.
 
-A good night closes it, unless history opened it: a step is told once, and no later night says that it is gone.
+A night closes it in which each case that it tells of was compared again and is good: one that was skipped has not
+answered. What history opened stays: a step is told once, and no later night says that it is gone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from perfgate.github import gh
+from perfgate.github import gh, waiting
 from perfgate.model import CaseResult, Run
 from perfgate.report import markdown
 from perfgate.report.escape import code
@@ -87,13 +88,16 @@ def good_news(runs: Mapping[str, Run], *, link: str = "") -> str:
     return f"No case fails in this night. {markdown.answer(*runs.values())}.\n" + (f"\n[Run]({link})\n" if link else "")
 
 
-def update(repository: str, title: str, text: str, *, good: str = "", label: str = LABEL) -> Iterator[str]:
+def update(
+    repository: str, title: str, text: str, runs: Mapping[str, Run], *, good: str = "", label: str = LABEL
+) -> Iterator[str]:
     """Open an issue, or bring the one that is open up to date; after a good night close it. Tell what was done.
 
     Args:
         repository: ``owner/name``.
         title: of a new issue.
         text: what :func:`body` gave.
+        runs: what was measured, by the name of the machine.
         good: what :func:`good_news` gave, with which an open issue is closed when there is no text.
         label: of the issue.
 
@@ -105,28 +109,36 @@ def update(repository: str, title: str, text: str, *, good: str = "", label: str
     issues = [each for each in json.loads(gh.call(listed)) if (each["body"] or "").startswith(MARKER)]
     if not text:
         for issue in issues:
-            yield _close(issue, where, good)
+            yield _close(issue, where, good, waiting.of(issue["body"]) - waiting.answered(runs))
         if not issues:
             yield "nothing to tell: no issue"
         return
     if issues:
         number = str(issues[0]["number"])
+        left = waiting.of(issues[0]["body"]) - waiting.answered(runs)
+        text = waiting.told(text, left - waiting.failing(runs))
+        text = waiting.marked(text, MARKER, left | waiting.failing(runs))
         if HISTORY_MARKER in issues[0]["body"] and HISTORY_MARKER not in text:
             text += _EARLIER
         gh.call(["issue", "edit", number, *where, "--body-file", "-"], text=text)
         yield f"updated issue {number}"
         return
+    text = waiting.marked(text, MARKER, waiting.failing(runs))
     about = "Performance changed in a nightly run"
     gh.call(["label", "create", label, *where, "--force", "--description", about, "--color", "B60205"])
     made = gh.call(["issue", "create", *where, "--title", title, "--label", label, "--body-file", "-"], text=text)
     yield f"opened {made.strip()}"
 
 
-def _close(issue: Mapping[str, Any], where: Sequence[str], good: str) -> str:
+def _close(issue: Mapping[str, Any], where: Sequence[str], good: str, unanswered: Collection[waiting.Failing]) -> str:
     """Close an issue with good news, where they answer what it tells; say what was done."""
     number = str(issue["number"])
     if HISTORY_MARKER in issue["body"]:
         return f"issue {number} stays open: it tells of a step in the history"
+    if unanswered:
+        (machine, case), *more = sorted(unanswered)
+        others = f" and {count(len(more), 'more case')}" if more else ""
+        return f"issue {number} stays open: {case} on {machine}{others} was not compared again"
     if not good:
         return f"issue {number} stays open: a machine compared nothing"
     gh.call(["issue", "close", number, *where, "--reason", "completed", "--comment", good])
