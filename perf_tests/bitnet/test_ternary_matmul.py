@@ -73,9 +73,11 @@ def test_one_token_at_least_3_times_as_fast_as_bf16(torch: ModuleType, layer: st
         pytest.fail("the timed result is wrong")
 
     ours_s, theirs_s = median(ours), median(theirs)
-    assert theirs_s >= 3 * ours_s, (
-        f"{ours_s * 1e6:.2f} us, bf16 {theirs_s * 1e6:.2f} us: {theirs_s / ours_s:.2f} times as fast"
-    )
+    told = f"{ours_s * 1e6:.2f} us, bf16 {theirs_s * 1e6:.2f} us: {theirs_s / ours_s:.2f} times as fast"
+    if theirs_s < 2.5 * ours_s:
+        # A goal that is expected to be missed is not to hide one that is missed by more than ever.
+        pytest.fail(told)
+    assert theirs_s >= 3 * ours_s, told
 
 
 @pytest.mark.sm80
@@ -93,7 +95,10 @@ def test_never_slower_than_bf16(torch: ModuleType, tokens: int) -> None:
         for _ in range(3)
     ]
     ours_s, theirs_s = (median(times) for times in zip(*rounds, strict=True))
-    assert ours_s <= theirs_s * 1.02, f"{ours_s * 1e6:.2f} us a call, bf16 {theirs_s * 1e6:.2f} us"
+    told = f"{ours_s * 1e6:.2f} us a call, bf16 {theirs_s * 1e6:.2f} us"
+    if ours_s > theirs_s * 1.2:
+        pytest.fail(told)
+    assert ours_s <= theirs_s * 1.02, told
 
 
 @pytest.mark.cpu
