@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import time
 from itertools import pairwise
@@ -214,18 +215,26 @@ def test_ceilings_are_measured(monkeypatch):
     assert all(1e7 < found.rates[name] < 1e13 for name in ("fp32", "bf16", "int8"))
 
 
+def touched(size: int) -> mmap.mmap:
+    """Take memory of the system's own: an allocator may have some left that it once had touched."""
+    memory = mmap.mmap(-1, size)
+    for place in range(0, size, mmap.PAGESIZE):
+        memory[place] = 1
+    return memory
+
+
 def test_memory_is_sampled_between_the_edges_of_a_stage():
     """Pitfall: a timeline of stage edges has no sample where memory is highest."""
     with MemoryTimeline(0.005) as timeline:
         start_s = timeline.now_s()
         before = timeline.samples[0].memory.rss
-        held = bytearray(os.urandom(64 * MIB))
+        held = touched(64 * MIB)
         # As long as a busy machine takes for some samples.
         enough, deadline = len(timeline.samples) + 20, time.monotonic() + 60
         while len(timeline.samples) < enough:
             assert time.monotonic() < deadline, "memory is not sampled"
             time.sleep(0.005)
-        del held
+        held.close()
         end_s = timeline.now_s()
     inside = [sample for sample in timeline.samples if start_s < sample.time_s < end_s]
     assert 0.004 < min(after.time_s - before.time_s for before, after in pairwise(inside)) < 0.05
@@ -237,8 +246,7 @@ def test_memory_is_sampled_between_the_edges_of_a_stage():
 def test_the_high_water_mark_sees_what_falls_between_samples():
     with MemoryTimeline(10.0) as timeline:
         before = timeline.samples[0].memory.rss
-        held = bytearray(os.urandom(64 * MIB))
-        del held
+        touched(64 * MIB).close()
     assert len(timeline.samples) == 2
     assert max(sample.memory.rss for sample in timeline.samples) < before + 30 * MIB
     assert timeline.peak_rss >= before + 60 * MIB

@@ -67,7 +67,6 @@ def test_gradients_are_those_of_autograd(
     assert_same_gradients(got, inputs, smooth=smooth)
 
 
-@few_days
 @both_models
 def test_gradients_over_the_whole_ranges(smooth: bool) -> None:
     inputs = wide_inputs(10, 32, DEVICE, seed=7)
