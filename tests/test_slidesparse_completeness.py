@@ -37,8 +37,7 @@ def test_a_layer_that_lacks_a_tensor(source: Path, part: str) -> None:
     rewrite(source, lambda tensors: tensors.pop(name))
     assert refused(source) == (
         f"{source}: layer 1 lacks {name}, which layer 0 has; an engine may serve whatever memory holds there\n"
-        f"{AGAIN}; if layers are meant to differ, give the kind of each as layer_types in config.json, a list of 2 "
-        "names"
+        f"{AGAIN}; if layers are meant to differ, as some models' do, give --layers-differ"
     )
 
 

@@ -36,14 +36,18 @@ class Checkpoint:
         return sum(tensor.is_layer for tensors in self.files.values() for tensor in tensors)
 
 
-def inspect(folder: Path) -> Checkpoint:
+def inspect(folder: Path, *, layers_differ: bool = False) -> Checkpoint:
     """Read all headers of a checkpoint and check that they fit together.
+
+    Args:
+        folder: with ``config.json`` and ``*.safetensors``.
+        layers_differ: whether layers are not compared with each other.
 
     Raises:
         CheckpointError: it cannot be read or converted; the message says why.
     """
     try:
-        return _inspect(folder)
+        return _inspect(folder, layers_differ)
     except OSError as error:
         raise CheckpointError(
             f"{error.filename or folder}: cannot be read: {error.strerror or error}",
@@ -51,7 +55,7 @@ def inspect(folder: Path) -> Checkpoint:
         ) from None
 
 
-def _inspect(folder: Path) -> Checkpoint:
+def _inspect(folder: Path, layers_differ: bool) -> Checkpoint:
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: not a folder", hint="give the one that holds config.json")
     config = read_json(folder / CONFIG)
@@ -65,7 +69,8 @@ def _inspect(folder: Path) -> Checkpoint:
         )
     checkpoint = Checkpoint(folder, config, {name: read_header(folder / name) for name in names})
     _check_index(checkpoint, index)
-    completeness.check(folder, config, [tensor for tensors in checkpoint.files.values() for tensor in tensors])
+    tensors = [tensor for found in checkpoint.files.values() for tensor in found]
+    completeness.check(folder, config, tensors, layers_differ=layers_differ)
     return checkpoint
 
 

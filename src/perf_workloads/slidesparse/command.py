@@ -61,6 +61,11 @@ def _parser() -> _Parser:
     )
     convert.add_argument("--codes", choices=("int8", "fp8"), default="int8", help="for 2:L and dense (default int8)")
     convert.add_argument("--prune", action="store_true", help="zero the 2 smallest weights in each L first")
+    convert.add_argument(
+        "--layers-differ",
+        action="store_true",
+        help="layers are meant to have other tensors than their neighbours: do not compare them with each other",
+    )
     convert.add_argument("--device", default="cpu", help="where weights are converted (default cpu)")
     convert.set_defaults(run=_convert)
 
@@ -122,6 +127,7 @@ def _convert(options: argparse.Namespace) -> int:
         options.target,
         schemes.find(name),
         prune=options.prune,
+        layers_differ=options.layers_differ,
         device=options.device,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )

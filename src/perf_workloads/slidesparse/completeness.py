@@ -1,7 +1,8 @@
 """Do the tensors of a checkpoint make up the model that its configuration tells of? Compared by names and shapes.
 
 Layers are compared with each other, so that no list of architectures is needed: what one layer has, its neighbours of
-the same kind must have. An engine need not notice what is missing: it then serves whatever memory held.
+the same kind must have. An engine need not notice what is missing: it then serves whatever memory held. The
+configuration's figures are those of the text decoder; stacks of encoders are only compared within themselves.
 
 Imports nothing heavy.
 """
@@ -15,13 +16,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from perf_workloads.slidesparse.headers import AGAIN, CONFIG, LAYER, CheckpointError, Tensor
+from perf_workloads.slidesparse.headers import AGAIN, CONFIG, CheckpointError, Tensor
 
 FLOATS = {"BF16", "F16", "F32"}
 #: A tensor of a layer: in which stack, of which layer, and its name there.
 _IN_LAYER = re.compile(r"^(?P<stack>(?:.*?\.)?layers)\.(?P<number>\d+)\.(?P<rest>.+)$")
-#: The stack whose layers ``num_hidden_layers`` counts.
-_DECODER = "model.layers"
+#: Stacks whose layers ``num_hidden_layers`` counts: the decoder of a text, alone or beside encoders.
+_DECODERS = ("model.layers", "model.language_model.layers", "language_model.model.layers")
+#: Where a model with encoders keeps the figures of its decoder.
+_TEXT = ("text_config", "llm_config", "language_config")
 #: Which figure of the configuration the inputs and outputs of a layer must equal.
 _INPUTS = {
     "q_proj": "hidden_size",
@@ -44,19 +47,22 @@ _HEADS = {
     "v_proj": (0, "num_key_value_heads"),
     "o_proj": (1, "num_attention_heads"),
 }
+#: How many layers that predict further tokens stand behind the others (multi-token prediction).
+_FURTHER = "num_nextn_predict_layers"
 _SIDES = ("outputs", "inputs")
 _OTHER_MODEL = "weights and configuration are of different models: copy both from the same one"
 
 Stacks = Mapping[str, Mapping[int, frozenset[str]]]
 
 
-def check(folder: Path, config: Mapping[str, Any], tensors: Sequence[Tensor]) -> None:
+def check(folder: Path, config: Mapping[str, Any], tensors: Sequence[Tensor], *, layers_differ: bool = False) -> None:
     """Check that tensors and configuration are of one whole model.
 
     Args:
         folder: of the checkpoint, for messages.
         config: ``config.json``.
         tensors: of all files.
+        layers_differ: whether layers may have other tensors than their neighbours.
 
     Raises:
         CheckpointError: a layer, a tensor of a layer, the embedding or the last norm is missing, or a linear layer has
@@ -64,53 +70,93 @@ def check(folder: Path, config: Mapping[str, Any], tensors: Sequence[Tensor]) ->
     """
     layers = [tensor for tensor in tensors if tensor.is_layer]
     if not layers:
-        raise CheckpointError(f"{folder}: no linear layers (….layers.N.…_proj.weight), so there is nothing to convert")
-    stacks = _stacks(tensors, layers)
-    _check_numbers(folder, config, stacks)
+        raise CheckpointError(
+            f"{folder}: no linear layers of a text decoder (….layers.N.…_proj.weight, no experts), so there is nothing "
+            "to convert",
+            hint="serve the checkpoint as it is",
+        )
+    stacks = _stacks(tensors)
+    text = _text(config)
+    _check_numbers(folder, text, stacks)
     for layer in layers:
-        _check_layer(folder, config, layer)
-    _check_names(folder, config, stacks)
-    _check_heads(folder, config, layers, stacks)
-    _check_outside(folder, config, tensors, stacks)
+        _check_layer(folder, layer)
+    decoder = [layer for layer in layers if _is_decoder(_stack(layer), stacks)]
+    for layer in decoder:
+        _check_widths(folder, text, layer)
+    if not layers_differ:
+        _check_names(folder, text, stacks)
+    _check_heads(folder, text, decoder, stacks)
+    _check_norm(folder, tensors, stacks)
+    _check_tables(folder, config, tensors)
 
 
-def _stacks(tensors: Sequence[Tensor], layers: Sequence[Tensor]) -> Stacks:
-    """List, by stack and number, the names that each layer's tensors have within it; stacks that are converted."""
+def _text(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the configuration of the text decoder: what stands for it alone, over what stands for all."""
+    parts = [part for name in _TEXT if isinstance(part := config.get(name), dict)]
+    return {name: value for part in ({**config}, *parts) for name, value in part.items()}
+
+
+def _stacks(tensors: Sequence[Tensor]) -> Stacks:
+    """List, by stack and number, the names that each layer's tensors have within it; stacks with projections."""
     stacks: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     for tensor in tensors:
         if match := _IN_LAYER.match(tensor.name):
             stacks[match["stack"]][int(match["number"])].add(match["rest"])
-    converted = {match["stack"] for layer in layers if (match := _IN_LAYER.match(layer.name))}
     return {
-        stack: {number: frozenset(names) for number, names in sorted(stacks[stack].items())}
-        for stack in sorted(converted)
+        stack: {number: frozenset(names) for number, names in sorted(layers.items())}
+        for stack, layers in sorted(stacks.items())
+        if any(name.endswith("_proj.weight") for names in layers.values() for name in names)
     }
 
 
+def _stack(layer: Tensor) -> str:
+    match = _IN_LAYER.match(layer.name)
+    return match["stack"] if match else ""
+
+
+def _is_decoder(stack: str, stacks: Stacks) -> bool:
+    """Whether the configuration's figures are those of a stack; of an unknown one beside others nobody knows."""
+    return stack in _DECODERS or len(stacks) == 1
+
+
 def _check_numbers(folder: Path, config: Mapping[str, Any], stacks: Stacks) -> None:
-    """Check that layers are numbered from 0 to what the configuration says, without a gap."""
+    """Check that layers are numbered from 0 to what the configuration says, without a gap.
+
+    Layers that predict further tokens may stand behind those that it counts, and an engine need not have them.
+    """
     said = _figure(folder, config, "num_hidden_layers")
+    further = (_figure(folder, config, _FURTHER) or 0) if config.get(_FURTHER) else 0
     for stack, found in stacks.items():
-        counted = said is not None and (stack == _DECODER or len(stacks) == 1)
-        wanted = said if said is not None and counted else max(found) + 1
+        counted = said is not None and _is_decoder(stack, stacks)
+        wanted = max(found) + 1
+        if said is not None and counted:
+            wanted = said + further if further and max(found) >= said else said
         missing = next((number for number in range(wanted) if number not in found), None)
         if missing is None and len(found) == wanted:
             continue
         what = f"it has layer {max(found)}" if missing is None else f"layer {missing} is missing"
-        why = f"{CONFIG} tells of {wanted} layers" if counted else f"{stack} goes up to {max(found)}"
+        why = f"{CONFIG} tells of {said} layers" if counted else f"{stack} goes up to {max(found)}"
+        if counted and wanted != said:
+            why += f" and {further} more ({_FURTHER})"
         raise CheckpointError(f"{folder}: {what}, and {why}", hint=AGAIN)
 
 
-def _check_layer(folder: Path, config: Mapping[str, Any], layer: Tensor) -> None:
-    """Check the type and the widths of a linear layer."""
+def _check_layer(folder: Path, layer: Tensor) -> None:
+    """Check that a linear layer is of a type that can be converted, and not empty."""
     if layer.dtype not in FLOATS:
         raise CheckpointError(f"{folder}: {layer.name} is {layer.dtype}; it must be {', '.join(sorted(FLOATS))}")
     if not math.prod(layer.shape):
         raise CheckpointError(f"{folder}: {layer.name} is empty: {list(layer.shape)}", hint=AGAIN)
+
+
+def _check_widths(folder: Path, config: Mapping[str, Any], layer: Tensor) -> None:
+    """Check the widths of a linear layer of the decoder; those of shared experts have figures of their own."""
     for axis, names in enumerate((_OUTPUTS, _INPUTS)):
         name = names.get(_kind(layer))
         figure = None if name is None else _figure(folder, config, name)
-        if figure is not None and layer.shape[axis] != figure:
+        if name == "intermediate_size" and ".shared_" in layer.name:
+            continue
+        if figure is not None and layer.shape[axis] not in {figure, config.get(f"{name}_mlp")}:
             raise CheckpointError(
                 f"{folder}: {layer.name} has {layer.shape[axis]} {_SIDES[axis]}, and {CONFIG} says {name} {figure}",
                 hint=_OTHER_MODEL,
@@ -120,11 +166,15 @@ def _check_layer(folder: Path, config: Mapping[str, Any], layer: Tensor) -> None
 def _check_names(folder: Path, config: Mapping[str, Any], stacks: Stacks) -> None:
     """Check that layers of a kind have the same tensors; ``layer_types`` says where there are several kinds."""
     for stack, layers in stacks.items():
-        types = config.get("layer_types")
-        told = isinstance(types, list) and len(types) == len(layers)
+        said, types = None, None
+        if _is_decoder(stack, stacks):
+            said, types = _figure(folder, config, "num_hidden_layers"), config.get("layer_types")
+        if not isinstance(types, list) or len(types) not in {said, len(layers)}:
+            types = []
         kinds: dict[str, list[int]] = defaultdict(list)
         for number in layers:
-            kinds[str(types[number]) if told and types else ""].append(number)
+            further = said is not None and number >= said
+            kinds[_FURTHER if further else str(types[number]) if number < len(types) else ""].append(number)
         for numbers in kinds.values():
             everything = frozenset[str]().union(*(layers[number] for number in numbers))
             for number in numbers:
@@ -134,8 +184,7 @@ def _check_names(folder: Path, config: Mapping[str, Any], stacks: Stacks) -> Non
                 raise CheckpointError(
                     f"{folder}: layer {number} lacks {stack}.{number}.{missing[0]}, which layer {other} has; an "
                     "engine may serve whatever memory holds there",
-                    hint=f"{AGAIN}; if layers are meant to differ, give the kind of each as layer_types in {CONFIG}, a "
-                    f"list of {len(layers)} names",
+                    hint=f"{AGAIN}; if layers are meant to differ, as some models' do, give --layers-differ",
                 )
 
 
@@ -153,7 +202,7 @@ def _check_heads(folder: Path, config: Mapping[str, Any], layers: Sequence[Tenso
         axis, name = _HEADS.get(_kind(layer), (0, ""))
         count = _figure(folder, config, name) if name else None
         match = _IN_LAYER.match(layer.name)
-        if count is None or match is None or (len(stacks) > 1 and match["stack"] != _DECODER):
+        if count is None or match is None:
             continue
         beside = layer.name.removesuffix(f"{_kind(layer)}.weight")
         names = {f"{match['stack']}.{match['number']}.{each}" for each in stacks[match["stack"]][int(match["number"])]}
@@ -170,16 +219,19 @@ def _check_heads(folder: Path, config: Mapping[str, Any], layers: Sequence[Tenso
             )
 
 
-def _check_outside(folder: Path, config: Mapping[str, Any], tensors: Sequence[Tensor], stacks: Stacks) -> None:
-    """Check that there is what stands before and behind the layers: an embedding, a norm, a head of its own."""
-    outside = [tensor for tensor in tensors if not _IN_LAYER.match(tensor.name)]
-    if any("input_layernorm.weight" in names for layers in stacks.values() for names in layers.values()) and not any(
-        "norm" in tensor.name for tensor in outside
-    ):
+def _check_norm(folder: Path, tensors: Sequence[Tensor], stacks: Stacks) -> None:
+    """Check that there is a norm behind the layers, where they have norms."""
+    normed = any("input_layernorm.weight" in names for layers in stacks.values() for names in layers.values())
+    if normed and not any("norm" in tensor.name for tensor in tensors if not _IN_LAYER.match(tensor.name)):
         raise CheckpointError(
             f"{folder}: no norm behind the layers (model.norm.weight), though each has one", hint=AGAIN
         )
-    rows = _figure(folder, config, "vocab_size")
+
+
+def _check_tables(folder: Path, config: Mapping[str, Any], tensors: Sequence[Tensor]) -> None:
+    """Check that there is an embedding before the layers, and a head where it is another tensor."""
+    outside = [tensor for tensor in tensors if not _IN_LAYER.match(tensor.name)]
+    rows = _figure(folder, _text(config), "vocab_size")
     if rows is None:
         return
     tables = [tensor.name for tensor in outside if len(tensor.shape) == 2 and tensor.shape[0] >= rows]
@@ -215,5 +267,4 @@ def _figure(folder: Path, config: Mapping[str, Any], name: str) -> int | None:
 
 def _kind(layer: Tensor) -> str:
     """Name a linear layer as within its block, e.g. ``q_proj``."""
-    assert LAYER.search(layer.name)
     return layer.name.split(".")[-2]

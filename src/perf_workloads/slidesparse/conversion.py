@@ -37,6 +37,7 @@ def convert(
     scheme: Scheme,
     *,
     prune: bool = False,
+    layers_differ: bool = False,
     device: str = "cpu",
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
@@ -50,6 +51,7 @@ def convert(
         target: folder that is made.
         scheme: how to keep weights.
         prune: zero the 2 smallest of each L weights; otherwise a denser group is an error.
+        layers_differ: whether layers may have other tensors than their neighbours; if not, that is an error.
         device: where weights are converted.
         say: shows a line of progress.
 
@@ -64,7 +66,7 @@ def convert(
     try:
         if target.exists():
             raise CheckpointError(f"{target}: there already", hint="give a folder that does not exist, or remove it")
-        checkpoint = inspect(source)
+        checkpoint = inspect(source, layers_differ=layers_differ)
         _check_device(device)
         _begin(partial, _origin(checkpoint, scheme, prune), say)
         _convert_files(checkpoint, partial, scheme, prune, device, say)

@@ -15,8 +15,14 @@ from typing import Any
 from perfgate.errors import PerfgateError
 
 CONFIG, INDEX = "config.json", "model.safetensors.index.json"
-#: Layers that are converted, by the names that Hugging Face's decoders give them.
-LAYER = re.compile(r"\.layers\.(?P<number>\d+)\..*_proj\.weight$")
+#: How layers are named that are converted, in a checkpoint as in an engine; :func:`converts` has the exceptions.
+NAMED = "*.layers.N.*_proj"
+#: An engine may join a ``kv_a_proj_with_mqa`` to a ``q_a_proj``: both are codes, or neither.
+_LAYER = re.compile(r"^(?P<stack>(?:[^.]+\.)*?)layers\.\d+\.(?P<rest>(?:.+\.)?[^.]*_proj(?:_with_mqa)?)$")
+#: Stacks of encoders: of images, of sound, of text that is not written further.
+_ENCODER = re.compile(r"encoder|vision|visual|audio|(?:^|\.)[va]pm\.")
+#: Engines have their own products for experts, and keep what joins tokens for multi-token prediction as floats.
+_FLOATS = re.compile(r"(?:^|\.)experts\.|(?:^|\.)eh_proj$")
 #: What to do about a file that does not fit its header, or the others.
 AGAIN = "copy the checkpoint again"
 #: Headers are smaller than this; anything larger is no header.
@@ -25,6 +31,12 @@ _LONGEST_HEADER = 100 * 2**20
 
 class CheckpointError(PerfgateError):
     """A checkpoint cannot be read, does not fit together, or cannot be converted as asked."""
+
+
+def converts(name: str) -> bool:
+    """Whether a linear layer of this name is converted: one of a text decoder, and no expert."""
+    match = _LAYER.match(name)
+    return match is not None and not _ENCODER.search(match["stack"]) and not _FLOATS.search(match["rest"])
 
 
 @dataclass(frozen=True)
@@ -38,7 +50,7 @@ class Tensor:
     @property
     def is_layer(self) -> bool:
         """Whether it holds the weights of a linear layer that is converted."""
-        return LAYER.search(self.name) is not None and len(self.shape) == 2
+        return self.name.endswith(".weight") and converts(self.name.removesuffix(".weight")) and len(self.shape) == 2
 
 
 def read_header(path: Path) -> tuple[Tensor, ...]:
