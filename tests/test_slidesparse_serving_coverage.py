@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from perf_workloads.slidesparse.headers import Tensor, converts
 from perf_workloads.slidesparse.serving import coverage
 from perf_workloads.slidesparse.serving.models import METHOD
 
@@ -78,12 +79,45 @@ def test_a_model_of_which_nothing_is_converted() -> None:
     with pytest.raises(ValueError) as caught:
         found.check("int8-2_8")
     assert str(caught.value) == (
-        "int8-2_8 converts no layer of SomeForCausalLM: it converts those named *_proj, and the model has "
-        "model.layers.N.w2, model.layers.N.wqkv. Its figures would be those of float weights: serve it without "
-        "quantization_config, as bf16"
+        "int8-2_8 converts no layer of SomeForCausalLM: it converts those named *.layers.N.*_proj, and the "
+        "model has model.layers.N.w2, model.layers.N.wqkv. Its figures would be those of float weights: serve it "
+        "without quantization_config, as bf16"
     )
     with pytest.raises(ValueError, match="and the model has no linear layers"):
         coverage.coverage(SomeForCausalLM(other=CompressedTensorsLinearMethod())).check("fp8-dense")
+
+
+def test_a_checkpoint_and_an_engine_agree_on_layers() -> None:
+    """By the names of either: an engine joins some layers, and may call their stack otherwise."""
+    for name in (
+        "model.layers.0.self_attn.qkv_proj",
+        "layers.0.mlp.gate_up_proj",
+        "model.language_model.layers.10.mlp.down_proj",
+        "language_model.model.layers.10.mlp.down_proj",
+        "model.decoder.layers.0.self_attn.out_proj",
+        "model.layers.3.mlp.shared_expert.gate_up_proj",
+        "model.layers.3.mlp.shared_experts.down_proj",
+        "model.layers.3.out_proj",
+        "model.layers.3.self_attn.kv_a_proj_with_mqa",
+        "model.layers.3.self_attn.fused_qkv_a_proj",
+    ):
+        assert converts(name), name
+        assert Tensor(f"{name}.weight", "BF16", (2, 2)).is_layer, name
+    for name in (
+        "model.layers.3.mlp.experts.0.gate_proj",
+        "model.layers.3.mlp.experts.gate_up_proj",
+        "model.layers.61.eh_proj",
+        "model.layers.3.mlp.gate",
+        "transformer.h.0.attn.c_proj",
+        "vpm.encoder.layers.0.self_attn.out_proj",
+        "model.vision_embed_tokens.img_processor.vision_model.encoder.layers.0.self_attn.q_proj",
+        "vision_tower.transformer.layers.0.attention.qkv_proj",
+        "audio_tower.layers.0.self_attn.qkv_proj",
+        "visual.blocks.0.mlp.gate_up_proj",
+        "mm_input_proj",
+    ):
+        assert not converts(name), name
+        assert not Tensor(f"{name}.weight", "BF16", (2, 2)).is_layer, name
 
 
 def test_kinds() -> None:

@@ -201,10 +201,11 @@ def test_linear_layers_of_other_names_are_left_and_told(caplog: pytest.LogCaptur
     config = SlideSparseConfig.from_config({"scheme": "int8-2_8"})
     for number in range(3):
         layer = LinearBase.__new__(LinearBase)
-        method = config.get_quant_method(layer, f"model.layers.{number}.mlp.gate")
-        assert isinstance(method, UnquantizedLinearMethod)
+        for name in (f"model.layers.{number}.mlp.gate", f"vision_tower.encoder.layers.{number}.self_attn.qkv_proj"):
+            assert isinstance(config.get_quant_method(layer, name), UnquantizedLinearMethod)
     assert [record.message for record in caplog.records] == [
-        "model.layers.N.mlp.gate is served as floats: slidesparse converts layers named *_proj"
+        f"{kind} is served as floats: slidesparse converts layers named *.layers.N.*_proj"
+        for kind in ("model.layers.N.mlp.gate", "vision_tower.encoder.layers.N.self_attn.qkv_proj")
     ]
 
 

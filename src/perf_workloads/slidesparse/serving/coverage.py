@@ -11,10 +11,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from perf_workloads.slidesparse.headers import NAMED
 from perf_workloads.slidesparse.serving.models import METHOD
 
-#: Layers with these names are converted, in an engine as in a checkpoint.
-LAYERS = "_proj"
 #: vLLM's methods of layers that multiply by float weights: linear ones, and experts.
 _FLOATS = ("UnquantizedLinearMethod", "UnquantizedFusedMoEMethod")
 
@@ -48,7 +47,7 @@ class Coverage:
             return
         found = ", ".join(sorted(self.left)) or "no linear layers"
         raise ValueError(
-            f"{scheme} converts no layer of {self.model}: it converts those named *{LAYERS}, and the model has "
+            f"{scheme} converts no layer of {self.model}: it converts those named {NAMED}, and the model has "
             f"{found}. Its figures would be those of float weights: serve it without quantization_config, as bf16"
         )
 

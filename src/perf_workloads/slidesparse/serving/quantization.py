@@ -1,8 +1,9 @@
 """How do vLLM's linear layers keep their weights as a scheme does, and multiply by them?
 
 Weights are read as floats (or drawn, with ``load_format="dummy"``) and converted once they are loaded, or read as
-codes from a checkpoint that ``perfgate-slidesparse convert`` wrote. Embeddings and the head stay as they are. Both
-forms of a sparse INT8 scheme have the same codes: a checkpoint is served in the one that ``scheme`` names.
+codes from a checkpoint that ``perfgate-slidesparse convert`` wrote: the same layers, by their names. Embeddings and the
+head stay as they are. Both forms of a sparse INT8 scheme have the same codes: a checkpoint is served in the one that
+``scheme`` names.
 
 Imports vLLM, torch and triton: only :func:`perf_workloads.slidesparse.serving.plugin.register` imports it.
 """
@@ -21,6 +22,7 @@ from vllm.model_executor.utils import set_weight_attrs
 from vllm.platforms import current_platform
 
 from perf_workloads.slidesparse import products, schemes
+from perf_workloads.slidesparse.headers import NAMED, converts
 from perf_workloads.slidesparse.linear import TYPES, epilogue, linear, pack_weight, quantize_weight, slid_width
 from perf_workloads.slidesparse.schemes import Epilogue, Scheme
 from perf_workloads.slidesparse.serving import coverage
@@ -87,11 +89,11 @@ class SlideSparseConfig(QuantizationConfig):  # type: ignore[misc]  # vLLM is no
         """Give the method of a layer; None for what is no linear layer. Linear layers that are left are logged."""
         if not isinstance(layer, LinearBase):
             return None
-        if prefix.endswith(coverage.LAYERS):
+        if converts(prefix):
             return SlideSparseLinearMethod(self, prefix)
         if (kind := coverage.kind(prefix)) not in self.left:
             self.left.add(kind)
-            _LOG.warning("%s is served as floats: %s converts layers named *%s", kind, METHOD, coverage.LAYERS)
+            _LOG.warning("%s is served as floats: %s converts layers named %s", kind, METHOD, NAMED)
         return UnquantizedLinearMethod()
 
 
