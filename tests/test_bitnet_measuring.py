@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 from perf_workloads.bitnet import roofline
 from perf_workloads.bitnet.clocks import CudaClock, WallClock, open_clock
-from perf_workloads.bitnet.compare import median_times
+from perf_workloads.bitnet.compare import FIRST_ROUNDS, Ratio, time_ratio
 from perf_workloads.bitnet.procfs import Memory, peak_rss, read_memory, reset_peak
 from perf_workloads.bitnet.recorder import APART, Call, LayerRecorder
 from perf_workloads.bitnet.system import base_frequency, describe, physical_cores
@@ -329,18 +329,54 @@ def test_the_kernels_base_frequency_wins_over_the_name():
     assert base_frequency("CPU", "") is None
 
 
+class Turns:
+    """Two calls that take what a script says, on a clock that nothing else moves."""
+
+    def __init__(self, first: list[float], second: list[float]) -> None:
+        self.now = 0.0
+        self.log: list[str] = []
+        self.durations = {"first": cycle(first), "second": cycle(second)}
+
+    def call(self, name: str) -> None:
+        self.log.append(name)
+        self.now += next(self.durations[name])
+
+    def compare(self, **settings: float) -> Ratio:
+        return time_ratio(lambda: self.call("first"), lambda: self.call("second"), clock=lambda: self.now, **settings)
+
+
 def test_calls_take_turns_and_the_median_counts():
-    log: list[str] = []
-    # Two calls, three rounds; the second round of "a" was disturbed.
-    clock = iter([0, 1, 1, 3, 3, 13, 13, 15, 15, 16, 16, 18]).__next__
-    calls: dict[str, Any] = {name: lambda name=name: log.append(name) for name in "ab"}
-    assert median_times(calls, rounds=3, clock=clock) == {"a": 1, "b": 2}
-    assert log == ["a", "b"] * 4
+    # One call of seven is disturbed, on one side.
+    turns = Turns([3, 3, 3, 30, 3, 3, 3], [1])
+    found = turns.compare(goal=2)
+    assert (found.median, found.low, found.high) == (3, 3, 30)
+    assert (found.first_s, found.second_s, found.rounds) == (3, 1, FIRST_ROUNDS)
+    assert turns.log == ["first", "second"] * (1 + FIRST_ROUNDS)
+    assert str(found) == "3.00 times (3.00 to 30.00 in 15 rounds)"
+
+
+def test_a_ratio_far_below_the_goal_is_known_at_once():
+    found = Turns([4, 5], [2]).compare(goal=3)
+    assert found.high == 2.5
+    assert found.rounds == FIRST_ROUNDS
+
+
+def test_a_ratio_beside_the_goal_takes_more_rounds():
+    # Four of five rounds reach the goal: fifteen rounds cannot tell that from every second one, more can.
+    found = Turns([32, 28, 32, 32, 32], [10]).compare(goal=3, enough_s=10_000)
+    assert found.low >= 3
+    assert found.rounds > FIRST_ROUNDS
+
+
+def test_a_ratio_at_the_goal_stays_open_until_time_is_up():
+    found = Turns([32, 28], [10]).compare(goal=3, enough_s=500)
+    assert found.low < 3 <= found.high
+    assert 500 <= found.rounds * 40 < 1200
 
 
 def test_calls_under_a_profiler_are_not_compared():
     with torch.profiler.profile(), pytest.raises(SettingError) as error:
-        median_times({"a": lambda: None})
+        time_ratio(lambda: None, lambda: None, goal=1)
     assert error.value.what == "this call is to be measured while torch's profiler runs"
 
 

@@ -1,6 +1,7 @@
 """What the forms of ternary weights gain and cost on a CPU: the better call of each pair, and both in turns.
 
 In turns means in one process and one thread, by its CPU time, so that neither neighbours nor a changing clock decide.
+A goal is missed when the interval of the ratio lies below it; where the interval holds the goal, the outcome is a skip.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from perf_workloads.bitnet import LAYERS
-from perf_workloads.bitnet.compare import median_times
+from perf_workloads.bitnet.compare import time_ratio
 
 pytestmark = [pytest.mark.cpu, pytest.mark.perf(time="20%", budget=0.2)]
 SEED = 23
@@ -38,9 +39,7 @@ def test_int8_is_faster_than_fp32(benchmark: Any, torch: ModuleType, layer: str,
     layers = {method: ternary_linear(method, master) for method in ("fp32", "int8")}
     assert torch.equal(layers["fp32"](x), layers["int8"](x))
 
-    speedup = compare(benchmark, {method: lambda layer=layer: layer(x) for method, layer in layers.items()})
-
-    assert speedup >= goal, f"{speedup:.2f} times as fast, and {goal:g} times is the goal"
+    compare(benchmark, {method: lambda layer=layer: layer(x) for method, layer in layers.items()}, goal)
 
 
 def test_online_quantisation_is_an_anti_pattern(benchmark: Any, torch: ModuleType) -> None:
@@ -52,9 +51,7 @@ def test_online_quantisation_is_an_anti_pattern(benchmark: Any, torch: ModuleTyp
     layers = {method: ternary_linear(method, master) for method in ("online", "fp32")}
     assert torch.equal(layers["online"](x), layers["fp32"](x))
 
-    slowdown = compare(benchmark, {method: lambda layer=layer: layer(x) for method, layer in layers.items()})
-
-    assert slowdown > 3, f"online takes {slowdown:.1f} times as long: is it still quantising in every call?"
+    compare(benchmark, {method: lambda layer=layer: layer(x) for method, layer in layers.items()}, 3)
 
 
 def test_weights_are_not_copied_into_columns(benchmark: Any, torch: ModuleType) -> None:
@@ -72,9 +69,7 @@ def test_weights_are_not_copied_into_columns(benchmark: Any, torch: ModuleType) 
         "columns": lambda: torch._int_mm(q, columns),
         "rows": lambda: torch._int_mm(q, layer.codes.t()),
     }
-    slowdown = compare(benchmark, calls)
-
-    assert slowdown > 1.5, f"the copy takes {slowdown:.2f} times as long"
+    compare(benchmark, calls, 1.5)
 
 
 def draw(torch: ModuleType, layer: str) -> Any:
@@ -85,12 +80,15 @@ def draw(torch: ModuleType, layer: str) -> Any:
     return RandomWeights(SEED, inputs**-0.5, "cpu", torch.bfloat16)(layer, (outputs, inputs))
 
 
-def compare(benchmark: Any, calls: dict[str, Callable[[], object]]) -> float:
-    """Measure the second of two calls, then time both in turns; give how many times as long the first takes."""
+def compare(benchmark: Any, calls: dict[str, Callable[[], object]], goal: float) -> None:
+    """Measure the second of two calls, then time both in turns: the first takes ``goal`` times as long, or more."""
     benchmark(list(calls.values())[1])
-    times = median_times(calls)
-    for name, seconds in times.items():
+    found = time_ratio(*calls.values(), goal=goal)
+    for name, seconds in zip(calls, (found.first_s, found.second_s), strict=True):
         benchmark.report(f"{name}_time", seconds, unit="s")
-    first, second = times.values()
-    benchmark.report("ratio", first / second)
-    return first / second
+    benchmark.report("ratio", found.median)
+    slower, faster = calls
+    told = f"{slower} takes {found} as long as {faster}, and {goal:g} times is the goal"
+    assert found.high >= goal, told
+    if found.low < goal:
+        pytest.skip(f"inconclusive: {told}")

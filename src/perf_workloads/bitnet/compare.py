@@ -1,38 +1,84 @@
-"""Which of several calls is faster, on a machine whose speed changes meanwhile? They run in turns, in one process."""
+"""Which of two calls is faster, on a machine whose speed changes meanwhile? They run in turns, in one process."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 
+from perfgate.measure.sampling import median_interval
 from perfgate.measure.unprofiled import unprofiled
 
+#: Rounds before the first look at the ratio. Twice as many come before each further one.
+FIRST_ROUNDS = 15
+#: Of the interval at each look, so that some looks together are wrong once in hundreds of comparisons.
+CONFIDENCE = 0.999
 
-def median_times(
-    calls: Mapping[str, Callable[[], object]],
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as long the first of two calls takes as the second.
+
+    Attributes:
+        median: of the ratios of all rounds.
+        low, high: the interval of that median.
+        first_s, second_s: median time of each call, in seconds.
+        rounds: how many there were.
+    """
+
+    median: float
+    low: float
+    high: float
+    first_s: float
+    second_s: float
+    rounds: int
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} times ({self.low:.2f} to {self.high:.2f} in {self.rounds} rounds)"
+
+
+def time_ratio(
+    first: Callable[[], object],
+    second: Callable[[], object],
     *,
-    rounds: int = 7,
+    goal: float,
+    enough_s: float = 10.0,
     clock: Callable[[], float] = time.thread_time,
-) -> dict[str, float]:
-    """Give the median time of each call over rounds in which all of them take turns.
+) -> Ratio:
+    """Time two calls in turns until it is known on which side of ``goal`` their ratio lies, or time is up.
+
+    A single look at the ratio cannot tell a call that is slower than it should be from a moment in which its core was:
+    what decides is the interval, and an interval that holds the goal decides nothing.
 
     Args:
-        calls: by name. Each runs once before the first round.
-        rounds: how often each is timed.
+        first: runs once before the first round, as does the other.
+        second: what the first is compared with.
+        goal: the ratio, first over second, that is asked about.
+        enough_s: no further rounds once the timed calls took this long, in seconds of ``clock``.
         clock: gives seconds. By default the CPU time of this thread, which leaves out the time in which others had its
             core; right for calls that run in this thread alone, as torch's do with one thread.
 
     Raises:
         SettingError: torch's profiler runs meanwhile.
     """
-    times: dict[str, list[float]] = {name: [] for name in calls}
+    times: list[tuple[float, float]] = []
     with unprofiled():
-        for call in calls.values():
-            call()
-        for _ in range(rounds):
-            for name, call in calls.items():
+        first()
+        second()
+        begin_s = clock()
+        rounds = FIRST_ROUNDS
+        while True:
+            while len(times) < rounds:
                 start_s = clock()
-                call()
-                times[name].append(clock() - start_s)
-    return {name: statistics.median(each) for name, each in times.items()}
+                first()
+                middle_s = clock()
+                second()
+                times.append((middle_s - start_s, clock() - middle_s))
+            ratios = [one_s / other_s for one_s, other_s in times]
+            low, high = median_interval(ratios, CONFIDENCE)
+            if high < goal or goal <= low or clock() - begin_s >= enough_s:
+                break
+            rounds *= 2
+    first_s, second_s = (statistics.median(each) for each in zip(*times, strict=True))
+    return Ratio(statistics.median(ratios), low, high, first_s, second_s, len(times))
