@@ -74,13 +74,16 @@ def test_a_step_and_the_way_back_are_two_changes():
     assert right >= 28
 
 
-@pytest.mark.parametrize(("size", "nights", "least"), [(3, 3, 84), (3, 4, 90), (4, 3, 97), (5, 3, 99), (30, 3, 100)])
+@pytest.mark.parametrize(
+    ("size", "nights", "least"), [(3, 3, 0.92), (3, 4, 0.94), (4, 3, 0.99), (5, 3, 0.99), (30, 3, 1)]
+)
 def test_a_step_is_known_two_nights_after_it_happened(size, nights, least):
+    """Of steps three times the noise 95 % are: 569 of 600; of the 300 here, 279."""
     found = 0
-    for seed in range(100):
+    for seed in range(300):
         values, _ = labelled(f"step {size}", seed, 80 + nights, 80)
         found += any(abs(place - 80) <= 2 for place in places(values))
-    assert found >= least
+    assert found >= least * 300
 
 
 @pytest.mark.parametrize(("size", "most"), [(3, 3), (5, 1)])

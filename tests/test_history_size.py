@@ -1,5 +1,7 @@
 """Is one case found quickly, and everything analysed in time? The size is that of the variable, or a small one.
 
+Each case has a time and a memory, as a measured one has.
+
 In full: ``PERFGATE_HISTORY_SIZE=5000x365 pytest tests/test_history_size.py -s``.
 """
 
@@ -37,17 +39,26 @@ def address(tmp_path_factory) -> str:
                 for n in range(NIGHTS)
             ]
             connection.execute(tables.runs.insert(), rows)
-            name = {"key": KEY, "metric": "wall_time", "unit": "s", "better": "lower"}
+            name = {"key": KEY, "better": "lower"}
             connection.execute(
-                tables.series.insert(), [{**name, "id": c + 1, "name": f"test_x.py::test_{c}"} for c in range(CASES)]
+                tables.series.insert(),
+                [
+                    {**name, "id": 2 * c + second, "name": f"test_x.py::test_{c}", "metric": metric, "unit": unit}
+                    for c in range(CASES)
+                    for second, (metric, unit) in enumerate((("wall_time", "s"), ("memory", "B")), start=1)
+                ],
             )
             for c in range(CASES):
                 values = noise.normal(1e-3, 1e-3 * noise.uniform(0.001, 0.03), NIGHTS)
                 if c % STEPPED == 0:
                     values[-3:] *= 1.3
-                point = {"series_id": c + 1, "low": None, "high": None, "verdict": "unchanged", "allowed": 5e-5}
-                rows = [{**point, "run_id": n + 1, "value": value} for n, value in enumerate(values.tolist())]
-                connection.execute(tables.points.insert(), rows)
+                # Memory is the same every night, but for some bytes in one case of two.
+                sizes = 2**20 + 64 * noise.integers(0, 1 + c % 2, NIGHTS, endpoint=True)
+                point = {"low": None, "high": None, "verdict": "unchanged"}
+                for second, allowed, series in ((1, 5e-5, values), (2, 2**16, sizes)):
+                    of_series = {**point, "series_id": 2 * c + second, "allowed": allowed}
+                    rows = [{**of_series, "run_id": n + 1, "value": float(value)} for n, value in enumerate(series)]
+                    connection.execute(tables.points.insert(), rows)
 
         history._write(fill)
     print(f"\n{SIZE}: {path.stat().st_size / 2**20:.0f} MiB")
@@ -60,8 +71,8 @@ def test_one_case_is_found_in_50_ms(address):
     with History(address, create=False) as history:
         for case in range(0, CASES, max(1, CASES // 20)):
             began, started = time.process_time(), time.perf_counter()
-            [name] = history.find(f"test_x.py::test_{case}")
-            points = history.points(name.id)
+            names = history.find(f"test_x.py::test_{case}")
+            [points, _] = [history.points(name.id) for name in names]
             taken.append(time.process_time() - began)
             waited.append(time.perf_counter() - started)
             assert len(points) == NIGHTS
@@ -85,7 +96,7 @@ def test_all_cases_are_analysed_in_two_minutes(address):
     steps = [each for each in report.findings if each.kind == "change" and each.share > 0.2]
     others = len(report.findings) - len(steps)
     print(f"analysis: {taken:.1f} s of the processor, waited {waited:.1f} s; {len(steps)} steps found, {others} others")
-    assert report.series == CASES
+    assert report.series == 2 * CASES
     assert {each.name.case for each in steps} == {f"test_x.py::test_{c}" for c in range(0, CASES, STEPPED)}
     assert all(each.last_good.run.id == NIGHTS - 3 and each.since.run.id == NIGHTS - 2 for each in steps)
     # By chance: a few in a thousand.

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -323,6 +324,25 @@ class TestNightly:
         *_, weekly = [each["cron"] for each in triggers(workflow)["schedule"]]
         (given,) = [step.environment["SLOW"] for step in COMMANDS if step.fields["run"] == self.COMMAND]
         assert f"github.event.schedule == '{weekly}' && matrix.machine.slow" in given
+
+    def test_a_night_that_takes_too_long_keeps_what_it_measured(self, repository: Path) -> None:
+        """As it is run: no program is pretended."""
+        (repository / "perf_tests").mkdir()
+        (repository / "perf_tests" / "test_night.py").write_text(
+            "import time\n"
+            "def test_quick(benchmark): benchmark(sum, range(1000))\n"
+            "def test_endless(benchmark): benchmark(time.sleep, 600)\n"
+        )
+        began = time.monotonic()
+        done = shell(self.COMMAND, repository, NAME="cpu", HISTORY="h.sqlite", SLOW="", PERF_NIGHTLY_LIMIT="20s")
+        assert time.monotonic() - began < 300
+        assert done.returncode not in (0, 1), done.stdout
+        folder = repository / "results" / "cpu"
+        assert {path.name for path in folder.iterdir()} == {"run.json", "report.html", "history.json", "history.md"}
+        cases = [case["id"] for case in json.loads((folder / "run.json").read_text())["cases"]]
+        assert cases == ["perf_tests/test_night.py::test_quick"]
+        assert "test_quick" in (folder / "report.html").read_text()
+        assert "wall_time" in shell("perfgate history test_quick --history=h.sqlite", repository).stdout
 
     @pytest.mark.parametrize(("code", "ended"), [(0, 1), (3, 3)])
     def test_a_history_that_cannot_be_asked_fails_and_leaves_nothing_half_written(
