@@ -118,6 +118,16 @@ def test_published_figures_are_written_beside_ours_and_none_is_left_out(
     ]
 
 
+def test_published_figures_are_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = tmp_path / "published.csv"
+    figures.write_text(before := "case,metric,value,unit,hardware,source\nt.py::a,wall_time,1,s,theirs,paper\n")
+    assert main(["report", *stored(tmp_path, RUNS[0]), "--published", str(figures), "--root", str(tmp_path)]) == 4
+    assert figures.read_text() == before
+    told = capsys.readouterr().err
+    assert f"--published={figures}: this file holds the published figures themselves" in told
+    assert "--published=table.csv" in told
+
+
 def test_a_table_of_no_published_figures_says_where_they_were_looked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perfgate.errors import SettingError
 from perfgate.report import run_file, whole_file
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     Raises:
         RunFileError: a run cannot be read, or a report cannot be written.
         HistoryError: the history is not there, or cannot be read.
+        SettingError: a table would be written over published figures.
         SettingError: the address of the history cannot be used.
     """
     from perfgate.report.merge import cases, latest, merged
@@ -95,6 +97,12 @@ def _published(results: Sequence[CaseResult], options: argparse.Namespace) -> It
     from perfgate.report import published, published_csv
     from perfgate.units import count
 
+    if published.is_source(options.published):
+        raise SettingError(
+            f"--published={options.published}: this file holds the published figures themselves",
+            why="the table of theirs and ours would take their place",
+            hint="name another file: --published=table.csv",
+        )
     figures, problems = published.load(options.root, published.folders(results))
     yield from problems
     folders = ", ".join(name or "the root folder" for name in published.folders(results)) or "no folder"

@@ -111,6 +111,16 @@ def load(root: Path, names: Iterable[str]) -> tuple[list[Published], list[str]]:
     return found, problems
 
 
+def is_source(path: Path) -> bool:
+    """Tell whether a file holds published figures, so that nothing else may be written there."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            header = file.readline()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return set(COLUMNS) <= {name.strip() for name in header.split(",")}
+
+
 def beside(published: Sequence[Published], results: Sequence[CaseResult]) -> list[Beside]:
     """Put ours beside each published figure, one for each case and machine; what has no case here is left out."""
     return [row for each in published for result in results if each.is_of(result.case) for row in _ours(each, result)]
