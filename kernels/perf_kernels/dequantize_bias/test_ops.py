@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from perf_kernels.compiled_tests import BACKEND
 from perf_kernels.dequantize_bias import dequantize_bias, dequantize_bias_reference
 from perf_kernels.dequantize_bias.inputs import random_products
 from perf_kernels.row_tests import DEVICE, WRONG_DEVICE, refusal
@@ -36,7 +37,7 @@ def test_in_a_compiled_model() -> None:
         return dequantize_bias(acc + 1, row_scale, column_scale) * 2
 
     acc, row_scale, column_scale, _ = random_products(3, 50, torch.int32, DEVICE)
-    y = torch.compile(model, backend="aot_eager", fullgraph=True)(acc, row_scale, column_scale)
+    y = torch.compile(model, backend=BACKEND, fullgraph=True)(acc, row_scale, column_scale)
     assert torch.equal(y, dequantize_bias_reference(acc + 1, row_scale, column_scale) * 2)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from perf_kernels.compiled_tests import BACKEND
 from perf_kernels.hbv import LaunchConfig, bytes_moved, bytes_moved_backward, hbv, launch_config
 from perf_kernels.hbv.function import hbv_backward_op, hbv_forward_op
 from perf_kernels.hbv.inputs import Inputs, published_inputs
@@ -69,7 +70,7 @@ def test_under_torch_compile() -> None:
 
     inputs = published_inputs(4, 32, DEVICE)
     found = []
-    for function in (loss, torch.compile(loss, fullgraph=True, backend="aot_eager")):
+    for function in (loss, torch.compile(loss, fullgraph=True, backend=BACKEND)):
         parameters = inputs.parameters.clone().requires_grad_()
         value = function(inputs, parameters)
         value.backward()

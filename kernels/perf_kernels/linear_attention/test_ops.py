@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from perf_kernels.compiled_tests import BACKEND
 from perf_kernels.linear_attention import chunk_linear_attention
 from perf_kernels.linear_attention.inputs import random_heads, random_state
 from perf_kernels.linear_attention.ops import _attend
@@ -36,7 +37,7 @@ def test_works_under_compile() -> None:
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         return chunk_linear_attention(q * 2, k, v)[0] + 1
 
-    compiled = torch.compile(attend, backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(attend, backend=BACKEND, fullgraph=True)
     assert torch.equal(compiled(*inputs), attend(*inputs))
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 
+from perf_kernels.compiled_tests import BACKEND
 from perf_kernels.quantizer_tests import QuantizerTests
 from perf_kernels.row_quantization import quantize_rows, quantize_rows_reference
 from perf_kernels.row_quantization.inputs import random_rows
@@ -32,13 +35,20 @@ def test_operator(code: torch.dtype) -> None:
 
 
 @by_code
-def test_in_a_compiled_model(code: torch.dtype) -> None:
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "aot_eager",
+        pytest.param("inductor", marks=pytest.mark.skipif(not shutil.which("c++"), reason="there is no C++ compiler")),
+    ],
+)
+def test_in_a_compiled_model(code: torch.dtype, backend: str) -> None:
     def model(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         q, scale = quantize_rows(x + 1, code)
         return q, scale * 2
 
     x = random_rows(2, 70, torch.bfloat16, DEVICE)
-    q, scale = torch.compile(model, backend="aot_eager", fullgraph=True)(x)
+    q, scale = torch.compile(model, backend=backend, fullgraph=True)(x)
     expected_q, expected_scale = quantize_rows_reference(x + 1, code)
     assert_same((q, scale), (expected_q, expected_scale * 2))
 
@@ -47,7 +57,7 @@ def test_in_a_compiled_model(code: torch.dtype) -> None:
 def test_operator_of_rows_with_strides() -> None:
     """What is captured and what is launched have the same strides, whatever those of the values are."""
     x = random_rows(70, 3, torch.bfloat16, DEVICE).t()
-    q, scale = torch.compile(quantize_rows, backend="aot_eager", fullgraph=True)(x)
+    q, scale = torch.compile(quantize_rows, backend=BACKEND, fullgraph=True)(x)
     assert (q.stride(), scale.stride()) == ((70, 1), (1,))
     assert_same((q, scale), quantize_rows_reference(x))
 

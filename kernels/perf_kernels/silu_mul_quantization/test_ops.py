@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from perf_kernels.compiled_tests import BACKEND
 from perf_kernels.quantizer_tests import QuantizerTests
 from perf_kernels.row_tests import DEVICE, by_code, refusal
 from perf_kernels.silu_mul_quantization import silu_mul_quantize
@@ -45,7 +46,7 @@ def test_in_a_compiled_model() -> None:
         return q, scale * 2
 
     gate_up = random_gate_up(3, 70, torch.bfloat16, DEVICE)
-    q, scale = torch.compile(model, backend="aot_eager", fullgraph=True)(gate_up)
+    q, scale = torch.compile(model, backend=BACKEND, fullgraph=True)(gate_up)
     expected_q, expected_scale = silu_mul_quantize(gate_up * 2)
     assert torch.equal(q, expected_q)
     assert torch.equal(scale, expected_scale * 2)

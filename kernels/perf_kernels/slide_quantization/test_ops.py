@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from perf_kernels.compiled_tests import BACKEND
 from perf_kernels.quantizer_tests import QuantizerTests
 from perf_kernels.row_tests import DEVICE, assert_same, by_code, refusal
 from perf_kernels.slide_quantization import (
@@ -78,6 +79,6 @@ def test_in_a_compiled_model() -> None:
         return q, scale * 2
 
     x = random_rows(2, 70, torch.bfloat16, DEVICE)
-    q, scale = torch.compile(model, backend="aot_eager", fullgraph=True)(x)
+    q, scale = torch.compile(model, backend=BACKEND, fullgraph=True)(x)
     expected_q, expected_scale = slide_quantize_rows_reference(x + 1, 6)
     assert_same((q, scale), (expected_q, expected_scale * 2))

@@ -7,6 +7,7 @@ import os
 import pytest
 import torch
 
+from perf_kernels.compiled_tests import BACKEND
 from perf_kernels.ternary_matmul import ternary_matmul
 from perf_kernels.ternary_matmul.inputs import random_layer, random_tokens
 from perf_kernels.undeclared_tests import any_type_of_a_ternary_layer, small_ternary_layer
@@ -25,8 +26,7 @@ def test_compiles_into_a_graph(tokens: int) -> None:
     def model(x: torch.Tensor) -> torch.Tensor:
         return ternary_matmul(x * 2, layer.packed, layer.gamma, bias).relu()
 
-    # The backend that keeps the graph as it is: whether an operator can be captured does not depend on a compiler.
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(model, backend=BACKEND, fullgraph=True)
     assert torch.equal(compiled(x), model(x))
 
 
