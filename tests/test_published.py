@@ -74,7 +74,7 @@ def test_they_are_on_the_page(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_with_a_file_is_told_and_the_rest_is_read(tmp_path: Path) -> None:
-    write(tmp_path, HEAD + "t,device_time,fast,us,A,\nt,device_time\nt,device_time,2,us,A,\n", "a")
+    write(tmp_path, HEAD + "t,device_time,fast,us,A,\nt,device_time\nt,device_time,2,us,A,\nt,,2,us,A,\n", "a")
     write(tmp_path, "case,value\n", "b")
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / FILE).write_bytes(b"\xff")
@@ -84,6 +84,7 @@ def test_what_is_wrong_with_a_file_is_told_and_the_rest_is_read(tmp_path: Path) 
     assert problems == [
         "a/published.csv, line 2: 'fast' is not a number",
         "a/published.csv, line 3: it has fewer columns than the first line",
+        "a/published.csv, line 5: it names no metric, and does not say why there is none",
         "b/published.csv: the columns metric, unit, hardware, source are missing",
         "c/published.csv: it is not text in UTF-8",
         "d/published.csv: cannot read the published figures: Is a directory",

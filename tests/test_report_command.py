@@ -7,8 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from perfgate.baseline.store import BaselineStore
 from perfgate.cli import main
-from perfgate.model import CaseResult, Device, Hardware, MetricVerdict, Outcome, Run, Verdict
+from perfgate.model import (
+    Baseline,
+    CaseResult,
+    Device,
+    Hardware,
+    MetricVerdict,
+    Outcome,
+    Run,
+    StoredMetric,
+    Verdict,
+)
 from perfgate.report import html, markdown, run_file, terminal
 from perfgate.report.merge import latest, merged
 
@@ -110,7 +121,7 @@ def test_published_figures_are_written_beside_ours_and_none_is_left_out(
         "case,metric,unit,published,published on,ours,on,times,outcome,why not",
         "a.py::t,device_time,s,6.2e-05,RTX 3090,3.1e-05,nvidia-h200,0.5,passed,",
         "a.py::t,device_time,B,62,RTX 3090,,nvidia-h200,,passed,ours is in s",
-        "a.py::t,tokens_per_s,tokens/s,7,RTX 3090,,nvidia-h200,,passed,it reported no tokens_per_s",
+        "a.py::t,tokens_per_s,tokens/s,7,RTX 3090,,nvidia-h200,,passed,it has no tokens_per_s",
         "a.py::s,outcome,,oom,RTX 3090,,nvidia-h200,,skipped,no driver",
         "a.py::t,outcome,,oom,RTX 3090,passed,nvidia-h200,,passed,",
         "a.py::r,outcome,,oom,RTX 3090,,nvidia-h200,,,no run has this case",
@@ -126,6 +137,83 @@ def test_published_figures_are_not_written_over(tmp_path: Path, capsys: pytest.C
     told = capsys.readouterr().err
     assert f"--published={figures}: this file holds the published figures themselves" in told
     assert "--published=table.csv" in told
+
+
+def test_a_reason_that_is_known_stands_where_ours_is_missing(tmp_path: Path) -> None:
+    rows = [
+        "a.py::t,latency_2,7,s,RTX 3090,A paper,timed once",
+        "a.py::t,device_time,62,us,RTX 3090,A paper,never",
+        "a.py::t,,3,s,RTX 3090,A paper,nobody measures that",
+        "a.py::t,,3,s,RTX 3090,A paper,",
+    ]
+    (tmp_path / "published.csv").write_text("\n".join(["case,metric,value,unit,hardware,source,absent", *rows]))
+    table = tmp_path / "ours.csv"
+    files = stored(tmp_path, RUNS[1])
+    assert main(["report", *files, "--published", str(table), "--root", str(tmp_path)]) == 0
+    assert table.read_text().splitlines()[1:] == [
+        "a.py::t,latency_2,s,7,RTX 3090,,nvidia-h200,,passed,timed once",
+        "a.py::t,device_time,s,6.2e-05,RTX 3090,3.1e-05,nvidia-h200,0.5,passed,",
+        "a.py::t,,s,3,RTX 3090,,,,,nobody measures that",
+    ]
+
+
+def test_baselines_stand_in_for_cases_that_no_run_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = BaselineStore(tmp_path / "baselines")
+    metric = StoredMetric("device_time", "s", "lower", (5e-6, 4e-6, 6e-6))
+    passed = Baseline("t", Outcome.PASSED, (metric,), {"version": "1"}, {"torch": "2"}, "1c2d3e4", "2026-01-31")
+    ended = dataclasses.replace(passed, case="m", outcome=Outcome.OUT_OF_MEMORY, metrics=())
+    store.merge("nvidia-h200", "a", {"t": passed, "u": dataclasses.replace(passed, case="u"), "m": ended})
+    (tmp_path / "baselines" / "nvidia-h200" / "b.json").write_text("{")
+    names = ("t", "u", "m", "gone")
+    rows = [f"a.py::{name},{metric},8,us,,A paper" for name in names for metric in ("device_time", "tokens_per_s")]
+    (tmp_path / "published.csv").write_text("\n".join(["case,metric,value,unit,hardware,source", *rows]))
+    table = tmp_path / "ours.csv"
+    arguments = ["--published", str(table), "--root", str(tmp_path)]
+    arguments += ["--baselines", str(tmp_path / "baselines" / "nvidia-h200")]
+    assert main(["report", *stored(tmp_path, RUNS[1]), *arguments]) == 0
+    damaged, wrote = capsys.readouterr().out.splitlines()
+    assert damaged.startswith(f"damaged: {tmp_path}/baselines/nvidia-h200/b.json: ")
+    assert wrote == f"wrote {table}: 8 published figures of the root folder"
+    assert table.read_text().splitlines()[1:] == [
+        "a.py::t,device_time,s,8e-06,,3.1e-05,nvidia-h200,3.875,passed,",
+        "a.py::t,tokens_per_s,s,8e-06,,,nvidia-h200,,passed,it has no tokens_per_s",
+        "a.py::u,device_time,s,8e-06,,5e-06,nvidia-h200,0.625,passed,",
+        "a.py::u,tokens_per_s,s,8e-06,,,nvidia-h200,,passed,its baseline has no tokens_per_s",
+        "a.py::m,device_time,s,8e-06,,,nvidia-h200,,out_of_memory,so its baseline says",
+        "a.py::m,tokens_per_s,s,8e-06,,,nvidia-h200,,out_of_memory,so its baseline says",
+        "a.py::gone,device_time,s,8e-06,,,,,,no run and no baseline has this case",
+        "a.py::gone,tokens_per_s,s,8e-06,,,,,,no run and no baseline has this case",
+    ]
+    # Without a run they are all there is.
+    assert main(["report", *arguments]) == 0
+    assert table.read_text().splitlines()[1] == "a.py::t,device_time,s,8e-06,,5e-06,nvidia-h200,0.625,passed,"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "perfgate: there is no run to report\nhint: perfgate report RUN.json, of pytest --perf-json=RUN.json\n"),
+        (
+            ["--baselines", "."],
+            "perfgate: --baselines: there is no table to put them into\n"
+            "Baselines stand beside published figures alone.\nhint: add --published=FILE\n",
+        ),
+        (
+            ["--baselines", "gone", "--published", "a.csv"],
+            "perfgate: gone: there is no such folder\nIt is to hold the baselines of one kind of hardware.\n"
+            "hint: --baselines=baselines/KEY, with a key that perfgate hardware shows\n",
+        ),
+        (
+            ["--baselines", ".", "--published", "a.csv", "--html", "a.html"],
+            "perfgate: there is no run to report\nhint: perfgate report RUN.json, of pytest --perf-json=RUN.json\n",
+        ),
+    ],
+)
+def test_what_would_report_nothing_is_refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    assert main(["report", *arguments]) != 0
+    assert capsys.readouterr().err == told
 
 
 def test_a_table_of_no_published_figures_says_where_they_were_looked_for(

@@ -1,7 +1,8 @@
 """Which figures have others published of the same thing? Files ``published.csv`` beside the cases.
 
 A row names cases by a pattern (their id from that folder on; ``*`` stands for anything), one of their metrics or
-reported figures, or ``outcome``, and what was published: value, unit, hardware and source.
+reported figures, or ``outcome``, and what was published: value, unit, hardware and source. A further column,
+``absent``, may say why there is none of ours; a row without a metric has to.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from perfgate.units import parse_quantity
 
 FILE = "published.csv"
 COLUMNS = ("case", "metric", "value", "unit", "hardware", "source")
+#: May be there: why there is none of ours.
+ABSENT = "absent"
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,13 @@ class Published:
     Args:
         folder: of the file, from the root; "" for the root itself.
         case: pattern of ids from that folder on.
-        metric: name of a metric or of a reported figure, or ``outcome``.
+        metric: name of a metric or of a reported figure, or ``outcome``; "" where no case gives it.
         value: in the base unit; None where a word was published.
         text: value and unit as they were published.
         unit: base unit.
         hardware: what it was measured on.
         source: where it was published.
+        absent: why there is none of ours, where that is known beforehand.
     """
 
     folder: str
@@ -45,6 +49,7 @@ class Published:
     unit: str
     hardware: str
     source: str
+    absent: str = ""
 
     def is_of(self, case: str) -> bool:
         """Tell whether it is a figure of this case."""
@@ -138,9 +143,13 @@ def _rows(text: str, folder: str, place: str) -> Iterator[Published | str]:
             yield f"{where}: it has fewer columns than the first line"
             continue
         case, metric, value, unit, hardware, source = (row[name].strip() for name in COLUMNS)
+        absent = (row.get(ABSENT) or "").strip()
+        if not metric and not absent:
+            yield f"{where}: it names no metric, and does not say why there is none"
+            continue
         shown = f"{value} {unit}".strip()
         if metric == "outcome":
-            yield Published(folder, case, metric, None, shown, "", hardware, source)
+            yield Published(folder, case, metric, None, shown, "", hardware, source, absent)
             continue
         try:
             figure, base = parse_quantity(shown)
@@ -149,7 +158,7 @@ def _rows(text: str, folder: str, place: str) -> Iterator[Published | str]:
             continue
         if base == "%":
             figure, base = figure / 100, "1"
-        yield Published(folder, case, metric, figure, shown, base or "1", hardware, source)
+        yield Published(folder, case, metric, figure, shown, base or "1", hardware, source, absent)
 
 
 def _ours(published: Published, result: CaseResult) -> Iterator[Beside]:

@@ -1,6 +1,7 @@
 """Where does each published figure stand beside ours, as a table that a spreadsheet opens? None of them is left out.
 
-A published figure without one of ours says why: how the case ended, or that no run has it.
+A published figure without one of ours says why: how the case ended, that no run has it, or what the file of published
+figures knows of it.
 """
 
 from __future__ import annotations
@@ -17,39 +18,48 @@ COLUMNS = ("case", "metric", "unit", "published", "published on", "ours", "on", 
 _DIGITS = 5
 
 
-def table(results: Sequence[CaseResult], published: Sequence[Published]) -> str:
+def table(results: Sequence[CaseResult], published: Sequence[Published], recorded: Sequence[CaseResult] = ()) -> str:
     """Write all published figures as CSV, in their order, each with ours of every case and machine it is a figure of.
 
     Args:
         results: the cases of the runs.
         published: what others have published; in base units.
+        recorded: what baselines say of cases that no run has.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for each in published:
-        writer.writerows(_rows(each, results))
+        writer.writerows(_rows(each, results, recorded))
     return text.getvalue()
 
 
-def _rows(published: Published, results: Sequence[CaseResult]) -> Iterator[tuple[str, ...]]:
+def _rows(
+    published: Published, results: Sequence[CaseResult], recorded: Sequence[CaseResult]
+) -> Iterator[tuple[str, ...]]:
     theirs = _figure(published.value) if published.value is not None else published.text
     about = (published.metric, published.unit, theirs, published.hardware)
-    own = [result for result in results if published.is_of(result.case)]
-    for result in own:
+    name = f"{published.folder}/{published.case}" if published.folder else published.case
+    if not published.metric:
+        yield (name, *about, "", "", "", "", published.absent)
+        return
+    nowhere = "no run and no baseline has this case" if recorded else "no run has this case"
+    known = {"it has": results, "its baseline has": recorded}
+    own = [(each, verb) for verb, some in known.items() for each in some if published.is_of(each.case)]
+    for result, it_has in own:
         found = [] if result.verdict is Verdict.REMOVED else beside([published], [result])
         if found and found[0].word == "" and found[0].unit != published.unit:
             yield (result.case, *about, "", result.key, "", result.outcome.value, f"ours is in {found[0].unit}")
         elif found:
             yield (result.case, *about, *_ours(found[0]), result.outcome.value, "")
         elif result.verdict is Verdict.REMOVED:
-            yield (result.case, *about, "", result.key, "", "", "no run has this case")
+            yield (result.case, *about, "", result.key, "", "", nowhere)
         else:
-            why = result.reason if result.outcome is not Outcome.PASSED else f"it reported no {published.metric}"
+            none = published.absent or f"{it_has} no {published.metric}"
+            why = none if result.outcome is Outcome.PASSED else result.reason
             yield (result.case, *about, "", result.key, "", result.outcome.value, why)
     if not own:
-        name = f"{published.folder}/{published.case}" if published.folder else published.case
-        yield (name, *about, "", "", "", "", "no run has this case")
+        yield (name, *about, "", "", "", "", nowhere)
 
 
 def _ours(row: Beside) -> tuple[str, str, str]:
