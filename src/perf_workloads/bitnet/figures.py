@@ -24,13 +24,14 @@ def report_times(benchmark: Any, report: Report) -> None:
     """Report what no single run knows well enough to be judged by: every column of the published tables."""
     _report_system(benchmark, report)
     _report_totals(benchmark, report)
+    _report_memory(benchmark, "start", report["timeline"][0])
     for stage in report["stages"]:
         name = stage["name"]
+        end_s = stage["start_s"] + stage["time_s"]
         _report_share(benchmark, name, stage, "time")
+        benchmark.report(f"{name}_end", end_s, unit="s")
         benchmark.report(f"{name}_rss_change", stage["rss_change"], unit="B")
-        memory = _memory_at(report["timeline"], stage["start_s"] + stage["time_s"])
-        for kind in ("rss", "virtual", "system_used"):
-            benchmark.report(f"{name}_{kind}", memory[kind], unit="B")
+        _report_memory(benchmark, name, _memory_at(report["timeline"], end_s))
     for token in report["tokens"]:
         name = f"token_{token['index']}"
         benchmark.report(f"{name}_id", token["id"])
@@ -98,6 +99,11 @@ def _report_normalised(benchmark: Any, name: str, row: Mapping[str, Any]) -> Non
     """Report the published scaling to 3000 MHz, where the machine tells its frequency."""
     if row["normalised_s"] is not None:
         benchmark.report(f"{name}_normalised", row["normalised_s"], unit="s")
+
+
+def _report_memory(benchmark: Any, name: str, sample: Mapping[str, Any]) -> None:
+    for kind in ("rss", "virtual", "system_used"):
+        benchmark.report(f"{name}_{kind}", sample[kind], unit="B")
 
 
 def _memory_at(timeline: list[Mapping[str, Any]], time_s: float) -> Mapping[str, Any]:
