@@ -262,6 +262,21 @@ def test_every_figure_has_its_place(system: str) -> None:
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
+def test_the_table_of_results_leaves_none_out(system: str) -> None:
+    """The published report of BitNet is a CPU's: the table of a GPU has what was published of one."""
+    found, _ = load(ROOT, [f"perf_tests/{system}"])
+    wanted = [each for each in found if not each.case.startswith("test_report.py")]
+    with (FOLDER / system / "results" / "nvidia_h200.csv").open(encoding="utf-8", newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert [row for row in rows if not row["ours"] and not row["why not"]] == []
+    listed = [(each["case"].removeprefix(f"perf_tests/{system}/"), each["metric"]) for each in rows]
+    assert len(listed) == len(wanted)
+    for each, (case, metric) in zip(wanted, listed, strict=True):
+        assert metric == each.metric
+        assert case == each.case or each.is_of(f"perf_tests/{system}/{case}")
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
 def test_every_metric_is_one_of_its_case(system: str) -> None:
     """Reports of BitNet have names of their own making, which ``test_bitnet_readme.py`` looks at."""
     found, _ = load(ROOT, [f"perf_tests/{system}"])
