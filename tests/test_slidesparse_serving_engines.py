@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from perf_workloads.slidesparse import command
-from perf_workloads.slidesparse.serving import campaign, results
+from perf_workloads.slidesparse.serving import campaign, origin, results
 from perf_workloads.slidesparse.serving.campaign import Bench, Job, Settings
+from perf_workloads.slidesparse.serving.origin import Origin
 from perf_workloads.slidesparse.serving.process import EngineFailed, EngineProcess
 from perf_workloads.slidesparse.serving.results import Key, Record
 from perf_workloads.slidesparse.serving.workloads import Point
-from perfgate.model import Outcome
+from perfgate.model import Device, Hardware, Outcome
 
 KEY = Key("h200", "Qwen2.5-7B", "int8-2_8", "prefill", 8192)
 DECODE = KEY._replace(stage="decode", tokens=64)
@@ -203,6 +204,31 @@ def test_options_of_the_engine_are_stored(start: Callable[[Path], EngineProcess]
     bench = Bench(tmp_path, "cpu", "tiny-llama", "bf16", POINTS, settings, start)
     assert bench.run(Point("decode", 10)).facts == {"engine": "fake", "options": '{"gpu_memory_utilization": 0.8}'}
     bench.end()
+
+
+def test_software_and_commit_are_stored(start: Callable[[Path], EngineProcess], tmp_path: Path) -> None:
+    """Of failures too; results of which nobody knows them have no room for them."""
+    points, store = (Point("decode", 10), Point("decode", 6)), tmp_path / "results.jsonl"
+    job, say = Job("tiny-llama", "bf16", points, points), [].append
+    campaign.run([job], "cpu", store, Settings(), say, start, origin=Origin({"driver": "1"}, "0123"))
+    campaign.run([job], "cpu", store, Settings(), say, start)
+    records = results.read(store)
+    assert [(record.ok, record.environment, record.commit) for record in records] == [
+        *((ok, {"driver": "1"}, "0123") for ok in (True, False)),
+        *((ok, {}, "") for ok in (True, False)),
+    ]
+    assert ["environment" in line or "commit" in line for line in store.read_text().splitlines()] == [True] * 2 + [
+        False
+    ] * 2
+
+
+def test_what_runs_here_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As baselines of this machine have it."""
+    software = {"cuda": {"driver": "1", "torch": "2"}, "cpu": {"torch": "3"}}
+    devices = [Device("cuda", "some GPU", "some-gpu"), Device("cpu", "some CPU", "some-cpu")]
+    for found, kind in ((devices, "cuda"), (devices[1:], "cpu")):
+        monkeypatch.setattr("perfgate.hardware.detect", lambda found=found: Hardware(tuple(found), software))
+        assert origin.here(tmp_path / "results.jsonl").environment == software[kind]
 
 
 def test_an_option_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:

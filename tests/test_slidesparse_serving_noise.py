@@ -10,27 +10,12 @@ from pathlib import Path
 import pytest
 
 from perf_workloads.slidesparse.serving import comparison, models, results, workloads
+from perf_workloads.slidesparse.serving.repeats import repeats
 from perf_workloads.slidesparse.serving.results import Key, Record
 
 STORED = Path(__file__).resolve().parents[1] / "perf_tests" / "slidesparse" / "results" / "serving.jsonl"
 #: Later results are not counted: the figures beside ``SPREAD`` are of these.
 LAST = "2026-11-22T05"
-#: Dense layers multiply as they do since then.
-DENSE_SINCE = "2026-11-21T16"
-#: Between both runs of sparse products to bf16 their algorithms were searched, but for those of so many tokens or more.
-UNSEARCHED = 32768
-
-
-def unchanged(key: Key, before: Record) -> bool:
-    """Whether a point was run again as it had been, by how schemes and graphs of that time changed."""
-    if key.scheme == "int8-dense":
-        return before.when > DENSE_SINCE
-    if key.scheme.endswith("-bf16"):
-        return key.stage == "prefill" and key.tokens >= UNSEARCHED
-    # Sums: passes of more than 512 tokens have had graphs since, and those of Qwen2.5-7B other algorithms.
-    if key.stage == "decode" or key.tokens <= 512:
-        return True
-    return key.tokens >= UNSEARCHED and key.model == "Llama3.2-1B"
 
 
 def repeated() -> dict[tuple[str, str], list[float]]:
@@ -43,7 +28,7 @@ def repeated() -> dict[tuple[str, str], list[float]]:
     for key, records in runs.items():
         for before, after in itertools.pairwise(records):
             earlier, later = comparison.rate(before), comparison.rate(after)
-            if earlier and later and unchanged(key, before):
+            if earlier and later and repeats(before, after):
                 found[key.model, key.stage].append(math.log(later / earlier))
     return found
 
@@ -51,10 +36,10 @@ def repeated() -> dict[tuple[str, str], list[float]]:
 @pytest.mark.parametrize(
     ("model", "stage", "pairs", "deviation", "furthest"),
     [
-        ("Llama3.2-1B", "prefill", 18, 0.022, 0.12),
-        ("Llama3.2-1B", "decode", 12, 0.056, 0.15),
+        ("Llama3.2-1B", "prefill", 16, 0.006, 0.02),
+        ("Llama3.2-1B", "decode", 4, 0.058, 0.12),
         ("Qwen2.5-7B", "prefill", 15, 0.015, 0.03),
-        ("Qwen2.5-7B", "decode", 16, 0.021, 0.07),
+        ("Qwen2.5-7B", "decode", 4, 0.008, 0.02),
     ],
 )
 def test_noise_is_what_repeated_points_show(

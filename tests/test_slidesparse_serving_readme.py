@@ -62,7 +62,7 @@ def test_named_columns_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", re.findall(r"^perfgate-slidesparse ((?:serve|report).*)$", SECTION.replace("\\\n", ""), re.M)
+    "line", re.findall(r"^perfgate-slidesparse ((?:serve|report|baseline).*)$", SECTION.replace("\\\n", ""), re.M)
 )
 def test_commands_are_understood(line: str) -> None:
     command._parser().parse_args(line.split("#")[0].split())

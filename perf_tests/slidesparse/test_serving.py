@@ -2,7 +2,8 @@
 
 Every engine runs in a process of its own. On a CPU a tiny Qwen2 and a tiny Llama go through the real engine in all
 schemes. On a GPU the published grid is ``slow``: the start of an engine takes a minute. ``perfgate-slidesparse serve``
-runs the same points outside pytest and stores them; the goals at the end read what was stored.
+runs the same points outside pytest and stores them; the goals at the end read what was stored, and
+``perfgate-slidesparse baseline`` makes the baselines of the cases of it.
 """
 
 from __future__ import annotations
@@ -46,8 +47,6 @@ TWICE_ROUNDED = 0.15
 START_S, POINT_S = 900, 900
 #: For keys and values of a tiny model.
 CACHE_BYTES = 2**26
-#: Prompt tokens of a point in a case; ``perfgate-slidesparse serve`` runs all 128 passes.
-MOST_TOKENS = 2**19
 
 
 def require_vllm(install: str) -> None:
@@ -196,7 +195,7 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         model,
         scheme,
         workloads.POINTS,
-        campaign.Settings(most_tokens=MOST_TOKENS, load_timeout_s=START_S, run_timeout_s=POINT_S),
+        campaign.CASES,
     )
     yield built
     built.end()
@@ -204,9 +203,8 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def served_models() -> Iterator[Any]:
     """Pair the published models with the schemes, sparse INT8 in both forms, FP8 under its marker."""
-    exact = [scheme.exact.name for scheme in schemes.TO_BF16.values()]
     for model in models.PUBLISHED:
-        for scheme in dict.fromkeys((*models.COMPARED, *exact, *schemes.TO_BF16, models.VLLM_INT8)):
+        for scheme in models.IN_CASES:
             marks = [pytest.mark.fp8] if scheme.startswith("fp8") else [pytest.mark.sm80]
             yield pytest.param((model, scheme), id=f"{model}-{scheme}", marks=marks)
 
@@ -223,11 +221,13 @@ def test_serving(benchmark: Any, bench: campaign.Bench, point: Point) -> None:
 
     note_facts(benchmark, record.facts)
     assert record.ok, f"{record.outcome.value}: {record.cause}"
-    judged, other = ("prompt", "output") if point.stage == "prefill" else ("output", "prompt")
     rates = {kind: record.figures[f"{kind}_tokens_per_s"] for kind in ("prompt", "output")}
     noise, limit = comparison.SPREAD[record.key.model, point.stage]
-    benchmark.record(f"{judged}_rate", rates[judged], unit="tokens/s", better="higher", limit=limit, noise=noise)
-    benchmark.report(f"{other}_rate", rates[other], unit="tokens/s")
+    judged = comparison.judged(point.stage)
+    rate = rates.pop(judged)
+    benchmark.record(f"{judged}_rate", rate, unit=comparison.UNIT, better="higher", limit=limit, noise=noise)
+    for other, rate in rates.items():
+        benchmark.report(f"{other}_rate", rate, unit=comparison.UNIT)
     benchmark.report("weight_memory", record.figures["weight_bytes"], unit="B")
 
 

@@ -1,4 +1,5 @@
-"""What does ``perfgate-slidesparse`` do? ``convert`` a checkpoint, ``serve`` what is not measured yet, ``report`` it.
+"""What does ``perfgate-slidesparse`` do? ``convert`` a checkpoint, ``serve`` what is not measured yet, ``report`` it,
+make it the ``baseline`` of cases.
 
 Exit codes: 0 done, 1 it could not be done or a point failed, 4 a usage error.
 """
@@ -13,8 +14,19 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from perf_workloads.slidesparse import schemes
-from perf_workloads.slidesparse.serving import campaign, comparison, models, report, results, workloads
+from perf_workloads.slidesparse.serving import (
+    baselines,
+    campaign,
+    comparison,
+    models,
+    origin,
+    report,
+    results,
+    workloads,
+)
+from perfgate.baseline import BaselineStore
 from perfgate.errors import PerfgateError, SettingError
+from perfgate.units import count
 
 DONE, FAILED, USAGE = 0, 1, 4
 
@@ -102,6 +114,20 @@ def _parser() -> _Parser:
     )
     shown.set_defaults(run=_report, schemes=None)
 
+    baseline = commands.add_parser(
+        "baseline",
+        help="make stored results the baselines of the cases that run the same points",
+        description="Make stored results the baselines of the cases that run the same points, so that pytest "
+        "--benchmark-compare tells when one became slower. Points that failed or were not run get none, nor do those "
+        "that were not run as their case does; newer baselines stay.",
+    )
+    baseline.add_argument("--results", type=Path, required=True, metavar="FILE", help="stored results (JSON Lines)")
+    baseline.add_argument("--device", help="whose results (default: this machine's)")
+    baseline.add_argument(
+        "--baselines", type=Path, default=Path("baselines"), metavar="DIR", help="where they go (default: %(default)s)"
+    )
+    baseline.set_defaults(run=_baseline)
+
     merge = commands.add_parser("merge", help="put results of several runs together; none is lost")
     merge.add_argument("sources", type=Path, nargs="+", metavar="FILE")
     merge.add_argument("--results", type=Path, required=True, metavar="FILE", help="the file that takes them all")
@@ -161,7 +187,9 @@ def _serve(options: argparse.Namespace) -> int:
     if options.logs is not None:
         options.logs.mkdir(parents=True, exist_ok=True)
     say = lambda line: print(line, flush=True)  # noqa: E731
-    return DONE if campaign.run(todo, device, options.results, settings, say, logs=options.logs) else FAILED
+    measured = origin.here(options.results)
+    done = campaign.run(todo, device, options.results, settings, say, logs=options.logs, origin=measured)
+    return DONE if done else FAILED
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -179,6 +207,29 @@ def _report(options: argparse.Namespace) -> int:
     for name, content in (("serving.md", text), ("serving.csv", report.to_csv(table, published))):
         (options.out / name).write_text(content, encoding="utf-8")
         print(options.out / name)
+    return DONE
+
+
+def _baseline(options: argparse.Namespace) -> int:
+    device = options.device or campaign.this_device()
+    records = baselines.of_device(options.results, device)
+    store = BaselineStore(options.baselines)
+    stored = store.load(device, baselines.MODULE).cases
+    found = baselines.make(records, baselines.software(store, device), stored)
+    for reason, cases in found.left.items():
+        more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
+        print(f"left out: {cases[0]}{more}: {reason}", file=sys.stderr)
+    if not found.baselines:
+        print(f"{options.results}: no result of {device} can be a baseline", file=sys.stderr)
+        return FAILED
+    if found.assumed:
+        print(
+            f"{count(found.assumed, 'result')} without driver and triton: taken from the other baselines of {device} "
+            "with the same torch, which agree",
+            file=sys.stderr,
+        )
+    path = store.merge(device, baselines.MODULE, found.baselines)
+    print(f"{path}: {count(len(found.baselines), 'baseline')}")
     return DONE
 
 

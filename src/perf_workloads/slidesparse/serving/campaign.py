@@ -9,12 +9,13 @@ from __future__ import annotations
 import datetime
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from perf_workloads.slidesparse.serving import models, results
+from perf_workloads.slidesparse.serving.origin import UNKNOWN, Origin
 from perf_workloads.slidesparse.serving.process import EngineFailed, EngineProcess
 from perf_workloads.slidesparse.serving.results import Key, Record
 from perf_workloads.slidesparse.serving.workloads import NEW_TOKENS, PASSES, Point
@@ -47,6 +48,10 @@ class Settings:
         """Give the passes of a prefill: at least 4."""
         most = self.passes if self.most_tokens is None else max(self.most_tokens // point.tokens, 4)
         return min(self.passes, most)
+
+
+#: How cases run their points; of a prefill the stored results of the H200 have as many tokens.
+CASES = Settings(most_tokens=2**18)
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,7 @@ class Bench:
         room: points that the engine must have room for.
         settings: how points are run.
         start: what starts a process, for tests.
+        origin: the software and the code, as results name them.
     """
 
     def __init__(
@@ -126,7 +132,9 @@ class Bench:
         room: Sequence[Point],
         settings: Settings,
         start: Callable[[Path], EngineProcess] = EngineProcess,
+        origin: Origin = UNKNOWN,
     ) -> None:
+        self._origin = origin
         self._device, self._model, self._scheme, self._room, self._settings = device, model, scheme, room, settings
         self._model_folder = models.write_model(folder, model, scheme)
         self._process = start(folder / f"{model}-{scheme}.log")
@@ -153,15 +161,20 @@ class Bench:
         except EngineFailed as error:
             # An engine that failed in the middle of a run still has its requests.
             self.end()
-            return Record(key, _now(), error.outcome, error.cause)
+            return self._record(key, error.outcome, error.cause, {}, {})
         if (unpinned := figures.pop("pinned")) is not None:
-            return Record(key, _now(), Outcome.FAILED, unpinned, facts=facts)
-        return Record(key, _now(), Outcome.PASSED, "", figures, facts)
+            return self._record(key, Outcome.FAILED, unpinned, {}, facts)
+        return self._record(key, Outcome.PASSED, "", figures, facts)
 
     def end(self) -> None:
         """End the engine."""
         self._process.end()
         self._ready = False
+
+    def _record(
+        self, key: Key, outcome: Outcome, cause: str, figures: Mapping[str, float], facts: Mapping[str, str]
+    ) -> Record:
+        return Record(key, _now(), outcome, cause, figures, facts, self._origin.environment, self._origin.commit)
 
     def _start(self) -> None:
         """Start the engine unless it is there; one that could not be started is not tried again."""
@@ -193,6 +206,7 @@ def run(
     say: Callable[[str], None],
     start: Callable[[Path], EngineProcess] = EngineProcess,
     logs: Path | None = None,
+    origin: Origin = UNKNOWN,
 ) -> bool:
     """Run jobs, storing each point as soon as it ended.
 
@@ -204,6 +218,7 @@ def run(
         say: shows a line.
         start: what starts a process, for tests.
         logs: folder for what engines print; without one it is thrown away.
+        origin: the software and the code, as results name them.
 
     Returns:
         Whether all succeeded.
@@ -213,7 +228,7 @@ def run(
         folder = Path(scratch) if logs is None else logs
         for job in todo:
             say(f"{job.model} {job.scheme}: {len(job.points)} points")
-            bench = Bench(folder, device, job.model, job.scheme, job.room, settings, start)
+            bench = Bench(folder, device, job.model, job.scheme, job.room, settings, start, origin)
             try:
                 for point in job.points:
                     record = bench.run(point)

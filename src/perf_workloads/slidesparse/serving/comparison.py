@@ -23,6 +23,8 @@ BACKENDS = {
     "cusparselt-2:8": "int8-2_8",
     "cusparselt-2:10": "int8-2_10",
 }
+#: Of what stages are judged by.
+UNIT = "tokens/s"
 #: Published prompt tokens/s: A100, INT8 prefill, Qwen2.5-7B, M = 8192.
 PUBLISHED_MODEL, PUBLISHED_POINT = "Qwen2.5-7B", Point("prefill", 8192)
 PUBLISHED_RATES = {
@@ -32,12 +34,12 @@ PUBLISHED_RATES = {
     "int8-2_8": 27435.0,
     "int8-2_10": 26175.0,
 }
-#: Standard deviation of tokens/s between engines, and the limit of a change, by model and stage. From the points that
+#: Standard deviation of tokens/s between engines, and the limit of a change, by model and stage. Points that
 #: ``perf_tests/slidesparse/results/serving.jsonl`` holds more than once with nothing changed in between (H200, 21 and
-#: 22 November 2026, see ``tests/test_slidesparse_serving_noise.py``): Llama3.2-1B 2.2 % in prefill, where one of
-#: 18 pairs is 12 % apart, and 5.6 % in decoding, up to 15 % apart; Qwen2.5-7B 1.5 %, up to 3 %, and 2.1 %, up to 7 %.
-#: Limits are three times the noise or more, else cases would be inconclusive. Nothing was repeated of Llama3.2-3B and
-#: Qwen2.5-14B: they have those of the model next in size.
+#: 22 November 2026, see ``repeats.py`` and ``tests/test_slidesparse_serving_noise.py``) show less or as much:
+#: Llama3.2-1B 0.6 % in prefill and 5.8 % in decoding, where one of 4 pairs is 12 % apart; Qwen2.5-7B 1.5 % and 0.8 %.
+#: Of those of decoding there are only 4 pairs each. Limits are three times the noise or more, else cases would be
+#: inconclusive. Nothing was repeated of Llama3.2-3B and Qwen2.5-14B: they have those of the model next in size.
 SPREAD: Mapping[tuple[str, Stage], tuple[str, str]] = MappingProxyType(
     {
         ("Llama3.2-1B", "prefill"): ("2.5%", "10%"),
@@ -70,7 +72,12 @@ def rate(record: Record) -> float | None:
     """Give what a stage is judged by: prompt tokens/s of a prefill, output tokens/s of a decode; None for a failure."""
     if not record.ok:
         return None
-    return record.figures["prompt_tokens_per_s" if record.key.stage == "prefill" else "output_tokens_per_s"]
+    return record.figures[f"{judged(record.key.stage)}_tokens_per_s"]
+
+
+def judged(stage: Stage) -> str:
+    """Name the tokens whose rate a stage is judged by."""
+    return "prompt" if stage == "prefill" else "output"
 
 
 def dense_of(scheme: str) -> str | None:

@@ -25,6 +25,8 @@ COMPARED = (
     "fp8-dense",
     *(Scheme("int8", group, DEFAULT_EPILOGUE).name for group in GROUPS),
 )
+#: Those that have cases: sparse INT8 in both forms, and vLLM's own.
+IN_CASES = tuple(dict.fromkeys((*COMPARED, *(scheme.exact.name for scheme in TO_BF16.values()), *TO_BF16, VLLM_INT8)))
 
 _LLAMA = {
     "architectures": ["LlamaForCausalLM"],

@@ -23,6 +23,8 @@ from perfgate.model import Outcome
 VERSION = 1
 #: How every line begins.
 _START = '{"version"'
+#: What lines lack that were written before it was stored.
+_SINCE = ("environment", "commit")
 
 
 class Key(NamedTuple):
@@ -51,6 +53,8 @@ class Record:
         cause: why it failed, in one line.
         figures: by name, in base units; empty for a failure.
         facts: engine, backend, graph mode, what sparse INT8 products write, converted layers and what else decided.
+        environment: driver, toolkit, torch, triton and python, as baselines have them; of old results nobody knows.
+        commit: of the code that ran, with "+changes" where it had some; "" where nobody knows.
     """
 
     key: Key
@@ -59,6 +63,8 @@ class Record:
     cause: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    commit: str = ""
 
     @property
     def ok(self) -> bool:
@@ -90,13 +96,18 @@ def read(path: Path) -> list[Record]:
     """Read all records, in the order in which they were written; none where there is no file.
 
     Raises:
-        RunFileError: a line that is no record. The end of a line that was being written when its process died is left
-            out: what ran then is absent, as if it had not been run.
+        RunFileError: the file cannot be read, or a line is no record. The end of a line that was being written when its
+            process died is left out: what ran then is absent, as if it had not been run.
     """
-    if not path.exists():
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
         return []
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise RunFileError(f"{path}: cannot be read: {why}", hint="give a file that serve wrote") from None
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         try:
             records.append(_record(json.loads(line)))
         except json.JSONDecodeError:
@@ -139,6 +150,9 @@ def _is_sparse_int8(name: str) -> bool:
 
 def _line(record: Record) -> str:
     fields = dataclasses.asdict(record)
+    for name in _SINCE:
+        if not fields[name]:
+            del fields[name]
     return json.dumps({"version": VERSION, **fields.pop("key")._asdict(), **fields, "outcome": record.outcome.value})
 
 
@@ -147,7 +161,14 @@ def _record(fields: dict[str, Any]) -> Record:
         raise ValueError(f"version {fields['version']} instead of {VERSION}")
     key = Key(*(fields[name] for name in Key._fields))
     return Record(
-        key, fields["when"], Outcome(fields["outcome"]), fields["cause"], dict(fields["figures"]), dict(fields["facts"])
+        key,
+        fields["when"],
+        Outcome(fields["outcome"]),
+        fields["cause"],
+        dict(fields["figures"]),
+        dict(fields["facts"]),
+        dict(fields.get("environment", {})),
+        fields.get("commit", ""),
     )
 
 
