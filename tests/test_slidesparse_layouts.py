@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 safetensors_torch = pytest.importorskip("safetensors.torch", reason="pip install -e '.[suite]'")
 
 from perf_workloads.slidesparse import command, completeness  # noqa: E402
-from perf_workloads.slidesparse.headers import CheckpointError, Tensor  # noqa: E402
+from perf_workloads.slidesparse.headers import CheckpointError, Tensor, mark_mamba1  # noqa: E402
 from perf_workloads.slidesparse.tiny_checkpoint import CONFIG, DOWN, HIDDEN, WIDTHS, rewrite, write  # noqa: E402
 
 #: What a model with encoders tells of its decoder, and what it has beside that.
@@ -178,3 +178,82 @@ def test_experts_and_encoders_keep_their_values(tmp_path: Path) -> None:
     for name in copied:
         assert torch.equal(after[name], before[name])
         assert f"{name}_scale" not in after
+
+
+#: The blocks of Mamba 1 and 2, as transformers names and shapes them: 32 channels, 3 states each, and 4 heads.
+MAMBA_1 = {"in_proj.weight": (64, HIDDEN), "conv1d.weight": (32, 1, 4), "x_proj.weight": (8, 32), "A_log": (32, 3)}
+MAMBA_1 |= {"dt_proj.weight": (32, 2), "dt_proj.bias": (32,), "D": (32,), "out_proj.weight": (HIDDEN, 32)}
+MAMBA_2 = {"in_proj.weight": (74, HIDDEN), "dt_bias": (4,), "A_log": (4,), "D": (4,), "out_proj.weight": (HIDDEN, 32)}
+
+
+def mixers(block: Mapping[str, tuple[int, ...]], at: str = "backbone.layers", name: str = "mixer") -> dict[str, Any]:
+    """Draw the tensors of two layers of nothing but such a block, and what is before and behind them."""
+    tensors = {
+        f"{at}.{number}.{name}.{each}": torch.randn(shape) for number in range(2) for each, shape in block.items()
+    }
+    return {"backbone.embeddings.weight": torch.randn(4, HIDDEN), **tensors}
+
+
+def saved(folder: Path, tensors: dict[str, Any]) -> Path:
+    """Write a checkpoint of one file."""
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "mamba", "hidden_size": 16, "num_hidden_layers": 2}')
+    safetensors_torch.save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+def test_mamba_1_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Codes would not be loaded: vLLM takes floats for it whatever a scheme says."""
+    source, target = saved(tmp_path / "source", mixers(MAMBA_1)), tmp_path / "target"
+    for more in ([], ["--layers-differ"]):
+        assert command.main(["convert", str(source), str(target), "--scheme", "2:8", "--prune", *more]) == 1
+        assert capsys.readouterr().err == (
+            f"perfgate-slidesparse: {source}: its only projections are those of Mamba 1 blocks "
+            "(backbone.layers.0.mixer.dt_proj.weight), which vLLM serves as floats whatever a scheme says, so there "
+            "is nothing to convert\nhint: serve the checkpoint as it is\n"
+        )
+    assert [*tmp_path.iterdir()] == [source]
+
+
+def test_mamba_2_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target = saved(tmp_path / "source", mixers(MAMBA_2)), tmp_path / "target"
+    assert command.main(["convert", str(source), str(target), "--scheme", "2:8", "--prune"]) == 0
+    assert capsys.readouterr().err.endswith("\n4 layers as int8-2_8\n")
+
+
+def test_mamba_1_beside_attention_keeps_its_floats(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in Jamba; a block may be in another file than its neighbours, and what tells its kind in another still."""
+    source, target = write(tmp_path / "source"), tmp_path / "target"
+    block = {f"model.layers.1.mamba.{name}": torch.randn(shape) for name, shape in MAMBA_1.items()}
+    steps = {name: block.pop(name) for name in list(block) if name.endswith("A_log")}
+    rewrite(source, lambda tensors: tensors.update(block))
+    rewrite(source, lambda tensors: tensors.update(steps), number=1)
+    assert command.main(["convert", str(source), str(target), "--scheme", "2:8", "--prune", "--layers-differ"]) == 0
+    assert capsys.readouterr().err.endswith("\n12 layers as int8-2_8; 4 projections of Mamba 1 blocks stay floats\n")
+    after = safetensors_torch.load_file(target / "model-00002-of-00002.safetensors")
+    for name, before in block.items():
+        assert torch.equal(after[name], before), name
+        assert f"{name}_scale" not in after
+    assert "model.layers.1.mlp.down_proj.weight_scale" in after
+
+
+@pytest.mark.parametrize(("kind", "layers"), [("Mamba", 0), ("FalconMamba", 0), ("Jamba", 4 + 2 * 3), ("Mamba2", 4)])
+def test_blocks_of_transformers(kind: str, layers: int) -> None:
+    """What its own models have: two layers, in Jamba one with attention and a feed-forward of three in each."""
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers is not installed: pip install -e '.[suite]'"
+    )
+    sizes = {"vocab_size": 8, "hidden_size": 16, "num_hidden_layers": 2}
+    own = {
+        "Jamba": {"intermediate_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2, "mamba_dt_rank": 2}
+        | {"attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 1, "num_experts_per_tok": 1},
+        "Mamba2": {"num_heads": 4, "head_dim": 8, "n_groups": 1, "expand": 2},
+    }.get(kind, {"time_step_rank": 2})
+    config = getattr(transformers, f"{kind}Config")(**sizes, **own)
+    with torch.device("meta"):
+        state = transformers.AutoModelForCausalLM.from_config(config).state_dict()
+    tensors = tuple(Tensor(name, "F32", tuple(each.shape)) for name, each in state.items())
+    (marked,) = mark_mamba1({"model.safetensors": tensors}).values()
+    found = [tensor.name for tensor in marked if tensor.is_layer]
+    assert len(found) == layers
+    assert not any(".mamba." in name for name in found)

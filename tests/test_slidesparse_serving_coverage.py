@@ -87,6 +87,18 @@ def test_a_model_of_which_nothing_is_converted() -> None:
         coverage.coverage(SomeForCausalLM(other=CompressedTensorsLinearMethod())).check("fp8-dense")
 
 
+def test_a_model_in_which_no_scheme_has_a_say() -> None:
+    """As in Mamba 1 blocks, whose layers vLLM builds without the model's quantisation."""
+    found = coverage.coverage(SomeForCausalLM(in_proj=UnquantizedLinearMethod(), conv1d=UnquantizedLinearMethod()))
+    with pytest.raises(ValueError) as caught:
+        found.check("int8-2_8")
+    assert str(caught.value) == (
+        "int8-2_8 converts no layer of SomeForCausalLM: vLLM gives no scheme a say in those that it has, as in all "
+        "Mamba 1 blocks: model.layers.N.conv1d, model.layers.N.in_proj. Its figures would be those of float weights: "
+        "serve it without quantization_config, as bf16"
+    )
+
+
 def test_a_checkpoint_and_an_engine_agree_on_layers() -> None:
     """By the names of either: an engine joins some layers, and may call their stack otherwise."""
     for name in (

@@ -183,6 +183,42 @@ def test_the_form_that_writes_bf16(torch: ModuleType, tiny: Tiny) -> None:
     assert 0 < float((first[0] - first[1]).abs().max()) <= TWICE_ROUNDED
 
 
+#: Attention in the second of two layers, Mamba 1 in the first. Of attention qkv and o are converted, of each layer's
+#: feed-forward gate_up and down.
+JAMBA = {
+    "vocab_size": 128,
+    "hidden_size": 128,
+    "intermediate_size": 240,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "attn_layer_period": 2,
+    "attn_layer_offset": 1,
+    "num_experts": 1,
+    "num_experts_per_tok": 1,
+    "mamba_dt_rank": 4,
+}
+JAMBA_LAYERS = "6 converted, not " + ", ".join(
+    f"1 model.layers.N.mamba.{name}" for name in ("conv1d", "dt_proj", "in_proj", "out_proj", "x_proj")
+)
+
+
+@pytest.mark.cpu
+def test_mamba_1_stays_float(transformers: ModuleType, process: EngineProcess, tmp_path: Path) -> None:
+    """A converted checkpoint and float weights have the same layers; vLLM on a CPU loads Jamba, but cannot run it."""
+    from perf_workloads.slidesparse.conversion import convert
+
+    source = tmp_path / "source"
+    transformers.AutoModelForCausalLM.from_config(transformers.JambaConfig(**JAMBA)).save_pretrained(source)
+    converted = convert(source, tmp_path / "converted", schemes.find("int8-2_8"), prune=True, layers_differ=True)
+    told = {"hf_overrides": {"quantization_config": models.quantization_config("int8-2_8")}}
+    for folder, overrides in ((source, told), (converted, {})):
+        options = {"dtype": "float32", "kv_cache_memory_bytes": CACHE_BYTES, **overrides}
+        points = [Point("prefill", 64)]
+        process.ask("load", START_S, folder=str(folder), points=points, drawn=False, eager=True, options=options)
+        assert process.ask("facts", POINT_S)["layers"] == JAMBA_LAYERS
+
+
 @pytest.fixture(scope="module")
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[campaign.Bench]:
     """Give one model in one scheme on a GPU, in an engine that runs all its points."""

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from perf_workloads.slidesparse import completeness
-from perf_workloads.slidesparse.headers import AGAIN, CONFIG, INDEX, CheckpointError, Tensor, read_header, read_json
+from perf_workloads.slidesparse.headers import (
+    AGAIN,
+    CONFIG,
+    INDEX,
+    CheckpointError,
+    Tensor,
+    mark_mamba1,
+    read_header,
+    read_json,
+)
 
 _SUFFIX = ".safetensors"
 
@@ -34,6 +43,11 @@ class Checkpoint:
     def layers(self) -> int:
         """Count the linear layers that are converted."""
         return sum(tensor.is_layer for tensors in self.files.values() for tensor in tensors)
+
+    @property
+    def mamba1(self) -> int:
+        """Count the projections of Mamba 1 blocks, which stay floats."""
+        return sum(t.mamba1 and t.is_projection for tensors in self.files.values() for t in tensors)
 
 
 def inspect(folder: Path, *, layers_differ: bool = False) -> Checkpoint:
@@ -67,7 +81,7 @@ def _inspect(folder: Path, layers_differ: bool) -> Checkpoint:
             f"{folder}: no *{_SUFFIX} files",
             hint="save the model with save_pretrained(folder), which writes safetensors",
         )
-    checkpoint = Checkpoint(folder, config, {name: read_header(folder / name) for name in names})
+    checkpoint = Checkpoint(folder, config, mark_mamba1({name: read_header(folder / name) for name in names}))
     _check_index(checkpoint, index)
     tensors = [tensor for found in checkpoint.files.values() for tensor in found]
     completeness.check(folder, config, tensors, layers_differ=layers_differ)

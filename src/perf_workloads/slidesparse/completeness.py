@@ -70,6 +70,12 @@ def check(folder: Path, config: Mapping[str, Any], tensors: Sequence[Tensor], *,
     """
     layers = [tensor for tensor in tensors if tensor.is_layer]
     if not layers:
+        if mamba := [tensor.name for tensor in tensors if tensor.mamba1 and tensor.is_projection]:
+            raise CheckpointError(
+                f"{folder}: its only projections are those of Mamba 1 blocks ({mamba[0]}), which vLLM serves as floats "
+                "whatever a scheme says, so there is nothing to convert",
+                hint="serve the checkpoint as it is",
+            )
         raise CheckpointError(
             f"{folder}: no linear layers of a text decoder (….layers.N.…_proj.weight, no experts), so there is nothing "
             "to convert",

@@ -87,7 +87,8 @@ def convert(
             f"{target}: all is converted, but {partial} cannot get this name: {error.strerror or error}",
             hint=f"make room for it, then: mv {shlex.quote(str(partial))} {shlex.quote(str(target))}",
         ) from None
-    say(f"{checkpoint.layers} layers as {scheme.name}")
+    left = f"; {checkpoint.mamba1} projections of Mamba 1 blocks stay floats" if checkpoint.mamba1 else ""
+    say(f"{checkpoint.layers} layers as {scheme.name}{left}")
     return target
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,45 @@ def converts(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of a file, as its header tells of it."""
+    """One tensor of a file, as its header tells of it; ``mamba1`` says that it is of a block of that kind."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+    mamba1: bool = False
 
     @property
     def is_layer(self) -> bool:
         """Whether it holds the weights of a linear layer that is converted."""
+        return not self.mamba1 and self.is_projection
+
+    @property
+    def is_projection(self) -> bool:
+        """Whether it is named as the weights of a linear layer that is converted."""
         return self.name.endswith(".weight") and converts(self.name.removesuffix(".weight")) and len(self.shape) == 2
+
+
+def mark_mamba1(files: Mapping[str, tuple[Tensor, ...]]) -> dict[str, tuple[Tensor, ...]]:
+    """Mark the tensors of Mamba 1 blocks: vLLM gives no scheme a say in these, and takes floats for them.
+
+    Those of Mamba 2 it does serve in schemes; their ``A_log`` has one figure a head, that of Mamba 1 one a channel and
+    state.
+
+    Args:
+        files: tensors of each file of a checkpoint. A block may be in several.
+    """
+    blocks = {
+        tensor.name.removesuffix("A_log")
+        for tensors in files.values()
+        for tensor in tensors
+        if tensor.name.endswith(".A_log") and len(tensor.shape) == 2
+    }
+    return {
+        file: tuple(
+            replace(tensor, mamba1=any(tensor.name.startswith(block) for block in blocks)) for tensor in tensors
+        )
+        for file, tensors in files.items()
+    }
 
 
 def read_header(path: Path) -> tuple[Tensor, ...]:

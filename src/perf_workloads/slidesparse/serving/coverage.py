@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from perf_workloads.slidesparse.headers import NAMED
+from perf_workloads.slidesparse.headers import NAMED, converts
 from perf_workloads.slidesparse.serving.models import METHOD
 
 #: vLLM's methods of layers that multiply by float weights: linear ones, and experts.
@@ -46,9 +46,12 @@ class Coverage:
         if self.converted:
             return
         found = ", ".join(sorted(self.left)) or "no linear layers"
+        why = f"it converts those named {NAMED}, and the model has {found}"
+        if any(converts(each.replace(".N", ".0")) for each in self.left):
+            why = f"vLLM gives no scheme a say in those that it has, as in all Mamba 1 blocks: {found}"
         raise ValueError(
-            f"{scheme} converts no layer of {self.model}: it converts those named {NAMED}, and the model has "
-            f"{found}. Its figures would be those of float weights: serve it without quantization_config, as bf16"
+            f"{scheme} converts no layer of {self.model}: {why}. Its figures would be those of float weights: serve it "
+            "without quantization_config, as bf16"
         )
 
 
