@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from perf_kernels.hbv.inputs import published_inputs
-from perf_workloads.hbv import eager, step, warm_up
+from perf_workloads.hbv import eager, expected_s, step, warm_up
 
 
 def test_a_step_gives_discharge_and_gradient() -> None:
@@ -73,3 +73,17 @@ def test_warming_up_takes_a_few_days(days: int, seen: int) -> None:
 
     warm_up(model, published_inputs(days, 8), calls=2)
     assert called == [[(seen, 8)] * 3 + [(14, 8), (5, 8)]] * 2
+
+
+def test_a_step_is_expected_to_take_as_long_for_every_day() -> None:
+    days = []
+
+    def model(*inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        days.append(len(inputs[0]))
+        work(0.002 * len(inputs[0]))
+        return inputs[3] * 1, inputs[4]
+
+    inputs = published_inputs(200, 4)
+    warm_up(model, inputs, calls=1)
+    assert 0.4 <= expected_s(model, inputs) < 0.8
+    assert days == [10, 10]

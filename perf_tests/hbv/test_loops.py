@@ -2,7 +2,8 @@
 
 Eager torch, TorchScript, ``torch.compile`` of a day, and the eager model captured in CUDA graphs: what each of them
 gains over the one before says what the fused kernels owe to fewer launches, and what to fewer passes over memory. A
-call is a training step, its parts timed apart; the first published figures are of a loop like these.
+call is a training step, its parts timed apart; the first published figures are of a loop like these. Which of them ran
+is read from the operators of a further step, and noted.
 
 Steps of 1461 days take seconds. A series of ten days warms up, a few rounds follow, and the allocator's peak over
 them is read: it counts whether or not anybody looks.
@@ -12,6 +13,8 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
+import time
 from collections.abc import Callable
 from statistics import median
 from types import ModuleType
@@ -19,7 +22,8 @@ from typing import Any
 
 import pytest
 
-from perf_workloads.hbv import MODELS, Step, basins_first, graphed, step, warm_up
+from perf_workloads.hbv import MODELS, Step, basins_first, expected_s, few_days, graphed, step, warm_up
+from perf_workloads.hbv.verify import assert_implementation, nothing_compiled
 
 BASINS = (32, 64, 128, 256, 512, 1024)
 DAYS = (100, 365, 730, 1461)
@@ -27,6 +31,8 @@ DAYS = (100, 365, 730, 1461)
 ROUNDS = {100: 4, 365: 2, 730: 2, 1461: 2}
 #: Basins change little in a loop that waits for launches, and compiling or capturing takes long: other sizes are slow.
 SHORT = {"eager": BASINS, "torchscript": BASINS, "compile": (1024,), "cudagraph": (32, 1024)}
+#: Eager steps that a capture and all rounds of replays take at the most.
+CAPTURE_STEPS = 2
 GRID = [
     pytest.param(
         implementation,
@@ -54,10 +60,21 @@ CORNER = [
 @pytest.mark.sm80
 @pytest.mark.perf(time="10%", clock="wall")
 @pytest.mark.parametrize(("implementation", "basins", "days"), GRID)
-def test_loop(benchmark: Any, torch: ModuleType, published: Any, implementation: str, basins: int, days: int) -> None:
+def test_loop(
+    benchmark: Any,
+    torch: ModuleType,
+    published: Any,
+    implementation: str,
+    basins: int,
+    days: int,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Sizes that are slow are skipped when they would take longer than ``--slow-budget``."""
+    slow = request.node.get_closest_marker("slow") is not None
+    budget_s = request.getfixturevalue("slow_budget_s") if slow else math.inf
     inputs = published.inputs(days, basins, "cuda")
 
-    taken = measure(benchmark, torch, implementation, inputs)
+    taken = measure(benchmark, torch, implementation, inputs, budget_s)
 
     assert_right(benchmark, published, taken, "hard")
 
@@ -95,31 +112,61 @@ def test_cpu_basins_first(benchmark: Any, corner: Any) -> None:
     assert_right(benchmark, corner, taken, "hard")
 
 
-def measure(benchmark: Any, torch: ModuleType, implementation: str, inputs: Any) -> Step:
+def measure(benchmark: Any, torch: ModuleType, implementation: str, inputs: Any, budget_s: float = math.inf) -> Step:
     """Measure steps of the hard model on a GPU: both parts, and the peak memory from nothing."""
-    model = None if implementation == "cudagraph" else warmed_up(implementation, "hard", inputs)
+    begin_s = time.monotonic()
+    rounds = ROUNDS[len(inputs[0])]
+    captured = implementation == "cudagraph"
+    model = warmed_up("eager" if captured else implementation, "hard", inputs)
+    if budget_s < math.inf:
+        left_s = (CAPTURE_STEPS if captured else rounds) * expected_s(model, inputs)
+        skip_beyond(budget_s, time.monotonic() - begin_s + left_s)
     memory = PeakMemory(torch)
     # What graphs need is allocated while they are captured.
-    call = graphed(inputs) if model is None else step(model, inputs)
+    call = graphed(inputs) if captured else step(model, inputs)
     benchmark.progress(f"{implementation}: compiled or captured, timing {len(inputs[0])} days")
     taken = Taken(call)
-    benchmark.pedantic(taken, rounds=ROUNDS[len(inputs[0])])
+    with nothing_compiled():
+        benchmark.pedantic(taken, rounds=rounds)
     for name, seconds in taken.medians().items():
         # Processes differ by how fast their CPU launches.
         benchmark.record(name, seconds, unit="s", limit="15%", noise="5%")
     peak = memory.peak_bytes() + sum(tensor.nbytes for tensor in inputs)
     benchmark.record("step_memory", peak, unit="B", limit="1%")
+    if captured:
+        benchmark.note("implementation", assert_implementation(implementation, call, len(inputs[0])))
+    else:
+        note_implementation(benchmark, implementation, model, inputs)
     return taken.last
 
 
 def measure_on_cpu(benchmark: Any, implementation: str, model: str, inputs: Any) -> Step:
     """Measure steps on the CPU, where perfgate's own passes take time and memory of the whole step."""
-    taken = Taken(step(warmed_up(implementation, model, inputs), inputs))
-    benchmark(taken)
-    for name, seconds in taken.medians().items():
-        # In seconds, where the time of the step is judged in cycles of the machine.
-        benchmark.report(name, seconds, unit="s")
+    from perfgate.measure.threads import pinned
+
+    # For another number of threads torch.compile would compile another day.
+    with pinned(1):
+        loop = warmed_up(implementation, model, inputs)
+        taken = Taken(step(loop, inputs))
+        with nothing_compiled():
+            benchmark(taken)
+        for name, seconds in taken.medians().items():
+            # In seconds, where the time of the step is judged in cycles of the machine.
+            benchmark.report(name, seconds, unit="s")
+        note_implementation(benchmark, implementation, loop, inputs)
     return taken.last
+
+
+def note_implementation(benchmark: Any, implementation: str, loop: Any, inputs: Any) -> None:
+    """Check which implementation runs, by a step of a few days that nobody times."""
+    few = few_days(inputs)
+    benchmark.note("implementation", assert_implementation(implementation, step(loop, few), len(few[0])))
+
+
+def skip_beyond(budget_s: float, needed_s: float) -> None:
+    """Skip a case that takes longer than its budget: an outcome, with the budget that would do."""
+    if needed_s > budget_s:
+        pytest.skip(f"takes about {math.ceil(needed_s)} s: --slow-budget={budget_s:g}")
 
 
 class Taken:

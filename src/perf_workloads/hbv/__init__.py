@@ -5,7 +5,17 @@ Importing this package does not import torch; calling it does. :mod:`perf_worklo
 
 from __future__ import annotations
 
-from perf_workloads.hbv.drivers import Step, a_day_at_a_time, basins_first, graphed, routed, step, warm_up
+from perf_workloads.hbv.drivers import (
+    Step,
+    a_day_at_a_time,
+    basins_first,
+    expected_s,
+    few_days,
+    graphed,
+    routed,
+    step,
+    warm_up,
+)
 from perf_workloads.hbv.models import MODELS, Model, compiled, eager, fused, torchscript
 
 __all__ = [
@@ -16,6 +26,8 @@ __all__ = [
     "basins_first",
     "compiled",
     "eager",
+    "expected_s",
+    "few_days",
     "fused",
     "graphed",
     "routed",

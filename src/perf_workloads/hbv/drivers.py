@@ -100,9 +100,26 @@ def graphed(inputs: Sequence[Any], *, smooth: bool = False) -> Callable[[], Step
 
 def warm_up(model: Model, inputs: Sequence[Any], *, calls: int = WARM_UP_CALLS) -> None:
     """Run training steps of a few days."""
-    call = step(model, [*(tensor[:WARM_UP_DAYS] for tensor in inputs[:3]), *inputs[3:]])
+    call = step(model, few_days(inputs))
     for _ in range(calls):
         call()
+
+
+def few_days(inputs: Sequence[Any]) -> list[Any]:
+    """Give the inputs of the first days, which are enough for all that does not depend on how many there are."""
+    return [*(tensor[:WARM_UP_DAYS] for tensor in inputs[:3]), *inputs[3:]]
+
+
+def expected_s(model: Model, inputs: Sequence[Any]) -> float:
+    """Give the seconds that a training step should take, by one of a few days: a loop takes as long for each.
+
+    Args:
+        model: a loop that is warmed up.
+        inputs: of the whole step.
+    """
+    few = few_days(inputs)
+    taken = step(model, few)()
+    return (taken.forward_s + taken.backward_s) * len(inputs[0]) / len(few[0])
 
 
 def a_day_at_a_time(model: Model) -> Model:

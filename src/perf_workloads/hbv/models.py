@@ -38,6 +38,8 @@ def torchscript(*, smooth: bool = False) -> Model:
 
     from perf_workloads.hbv.day import series
 
+    # Otherwise torch gives the function that was compiled first, specialised for the model and the sizes of its calls.
+    series.__disable_jit_function_caching__ = True  # type: ignore[attr-defined]
     with warnings.catch_warnings():
         # Deprecated, and still what the published benchmark compares with.
         warnings.simplefilter("ignore", DeprecationWarning)
