@@ -14,6 +14,7 @@ import pytest
 from perf_workloads.bitnet import roofline
 from perf_workloads.bitnet.clocks import CudaClock, WallClock, open_clock
 from perf_workloads.bitnet.compare import FIRST_ROUNDS, Ratio, time_ratio
+from perf_workloads.bitnet.generation import Stages
 from perf_workloads.bitnet.procfs import Memory, peak_rss, read_memory, reset_peak
 from perf_workloads.bitnet.recorder import APART, Call, LayerRecorder
 from perf_workloads.bitnet.system import base_frequency, describe, physical_cores
@@ -88,6 +89,25 @@ def test_the_clock_of_a_cpu_leaves_out_the_wait_for_a_core():
     assert not clock.late(before, after)
     # Otherwise a core lost between two readings would make a time too small, even negative.
     assert log == ["wall", "wait", "wait", "wall"]
+
+
+def test_a_stage_waits_for_a_core_within_its_time() -> None:
+    """As long as memory is looked at before and after, somebody else may have the core."""
+    now_s, waited_s = [0.0], [0.0]
+
+    def lose_the_core() -> Memory:
+        now_s[0] += 7.0
+        waited_s[0] += 7.0
+        return Memory(0, 0, 0, 0)
+
+    stages = Stages(MemoryTimeline(clock=lambda: now_s[0], look=lose_the_core), lambda: None, lambda: waited_s[0])
+    stages._timeline._start_s = 0.0
+    with stages("decode"):
+        now_s[0] += 3.0
+        waited_s[0] += 2.0
+    (stage,) = stages.done
+    # The first look is after the time of the stage's begin, the second after that of its end.
+    assert (stage.seconds, stage.waited_s) == (10.0, 2.0)
 
 
 def test_the_clock_of_a_cpu_counts_other_waits():

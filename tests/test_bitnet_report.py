@@ -99,10 +99,12 @@ def test_tokens_fill_prefill_and_decode(whole):
     tokens, stages = whole["tokens"], {stage["name"]: stage for stage in whole["stages"]}
     assert [token["index"] for token in tokens] == list(range(1, NEW_TOKENS + 1))
     decode = [token["time_s"] for token in tokens[1:]]
-    assert sum(decode) == pytest.approx(stages["decode"]["time_s"], rel=0.2)
-    assert tokens[0]["time_s"] <= stages["prefill"]["time_s"]
-    assert all(0 <= token["waited_s"] <= token["time_s"] + 0.01 for token in tokens)
     waited_s = sum(token["waited_s"] for token in tokens[1:])
+    # A busy machine may keep the thread waiting where a stage ends.
+    worked_s = stages["decode"]["time_s"] - stages["decode"]["waited_s"]
+    assert sum(decode) - waited_s == pytest.approx(worked_s, rel=0.2)
+    assert tokens[0]["time_s"] <= stages["prefill"]["time_s"]
+    assert all(0 <= each["waited_s"] <= each["time_s"] for each in (*tokens, *stages.values()))
     assert whole["totals"]["time_per_token_without_wait_s"] == pytest.approx((sum(decode) - waited_s) / len(decode))
     assert whole["token_times"]["max_s"] == max(decode)
     assert whole["token_times"]["mean_s"] == pytest.approx(sum(decode) / len(decode))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from perf_kernels.hbv.inputs import published_inputs
-from perf_workloads.hbv import eager, expected_s, step, warm_up
+from perf_workloads.hbv import Step, drivers, eager, expected_s, step, warm_up
 
 
 def test_a_step_gives_discharge_and_gradient() -> None:
@@ -23,24 +24,30 @@ def test_a_step_gives_discharge_and_gradient() -> None:
     assert not inputs.parameters.requires_grad
 
 
+#: Seconds that each part worked, as it saw it itself.
+WORKED_S: dict[str, float] = {}
+
+
 class Slow(torch.autograd.Function):
     """Works for 20 ms forward and 60 ms back."""
 
     @staticmethod
     def forward(ctx: object, parameters: torch.Tensor) -> torch.Tensor:
-        work(0.02)
+        work("forward", 0.02)
         return parameters.clone()
 
     @staticmethod
     def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
-        work(0.06)
+        work("backward", 0.06)
         return gradient
 
 
-def work(seconds: float) -> None:
-    end = time.thread_time() + seconds
-    while time.thread_time() < end:
+def work(part: str, seconds: float) -> None:
+    """Work for so many seconds, and tell how many it were: a hypervisor may add some that nobody asked for."""
+    begin = time.thread_time()
+    while time.thread_time() < begin + seconds:
         pass
+    WORKED_S[part] = time.thread_time() - begin
 
 
 def test_parts_are_timed_apart() -> None:
@@ -48,9 +55,9 @@ def test_parts_are_timed_apart() -> None:
     # What a first call makes once is nobody's work.
     call()
     taken = call()
-    # Seconds of work, however busy the machine is.
-    assert 0.02 <= taken.forward_s < 0.04
-    assert 0.06 <= taken.backward_s < 0.08
+    # Seconds of work, however busy the machine is, and less of everything else than a part of either.
+    assert WORKED_S["forward"] <= taken.forward_s < WORKED_S["forward"] + 0.015
+    assert WORKED_S["backward"] <= taken.backward_s < WORKED_S["backward"] + 0.015
 
 
 def test_waiting_is_no_work() -> None:
@@ -75,15 +82,16 @@ def test_warming_up_takes_a_few_days(days: int, seen: int) -> None:
     assert called == [[(seen, 8)] * 3 + [(14, 8), (5, 8)]] * 2
 
 
-def test_a_step_is_expected_to_take_as_long_for_every_day() -> None:
-    days = []
+@pytest.mark.parametrize(("days", "expected"), [(200, 6.0), (10, 0.3), (5, 0.3)])
+def test_a_step_is_expected_to_take_as_long_for_every_day(
+    monkeypatch: pytest.MonkeyPatch, days: int, expected: float
+) -> None:
+    seen = []
 
-    def model(*inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        days.append(len(inputs[0]))
-        work(0.002 * len(inputs[0]))
-        return inputs[3] * 1, inputs[4]
+    def step_of(model: object, inputs: list[torch.Tensor]) -> Callable[[], Step]:
+        seen.append([len(tensor) for tensor in inputs])
+        return lambda: Step(None, None, forward_s=0.1, backward_s=0.2)
 
-    inputs = published_inputs(200, 4)
-    warm_up(model, inputs, calls=1)
-    assert 0.4 <= expected_s(model, inputs) < 0.8
-    assert days == [10, 10]
+    monkeypatch.setattr(drivers, "step", step_of)
+    assert expected_s(eager(), published_inputs(days, 4)) == pytest.approx(expected)
+    assert seen == [[min(days, 10)] * 3 + [14, 5]]

@@ -13,6 +13,10 @@ SEED = 21
 GROUPS = [4, 6, 8, 10]
 #: The goal, in seconds for one layer of 18944 x 3584 bf16 weights; on a CPU with two cores.
 CPU_GOAL_S, GPU_GOAL_S = 2.0, 0.05
+#: Calls on a CPU, and seconds after which there is no further one.
+CPU_CALLS, CPU_ENOUGH_S = 8, 30.0
+#: Cores that others may use while a call counts against the goal: what a machine at rest does beside.
+OTHERS = 0.1
 
 
 @pytest.mark.sm80
@@ -37,7 +41,7 @@ def test_convert_weight_within_the_goal(torch: ModuleType, group: int) -> None:
         convert(weight, group)
         torch.cuda.synchronize()
 
-    best_s = best_of(whole, 5)
+    best_s = min(timed(whole) for _ in range(5))
     assert best_s <= GPU_GOAL_S, f"{best_s * 1e3:.1f} ms, the goal is {GPU_GOAL_S * 1e3:.0f} ms"
 
 
@@ -55,10 +59,23 @@ def test_convert_weight_cpu(benchmark: Any, torch: ModuleType) -> None:
 
 @pytest.mark.cpu
 def test_convert_weight_cpu_within_the_goal(torch: ModuleType) -> None:
-    """By the wall clock, on all threads that torch takes: what a converter sees. The best of some, on shared cores."""
+    """By the wall clock, on all threads that torch takes: what a converter sees.
+
+    One call within the goal reaches it. Calls beyond it miss it where nobody else used the cores meanwhile: two threads
+    that share theirs wait for each other many times as long. Where somebody did each time, the outcome is a skip.
+    """
     weight, convert, _ = prepare(torch, "cpu", 8)
-    best_s = best_of(lambda: convert(weight, 8), 8, enough_s=CPU_GOAL_S)
-    assert best_s <= CPU_GOAL_S, f"{best_s:.2f} s, the goal is {CPU_GOAL_S:.0f} s on two cores"
+    calls: list[tuple[float, float]] = []
+    while len(calls) < CPU_CALLS and sum(seconds for seconds, _ in calls) < CPU_ENOUGH_S:
+        calls.append(watched(lambda: convert(weight, 8)))
+        if calls[-1][0] <= CPU_GOAL_S:
+            return
+    alone = [(seconds, others) for seconds, others in calls if others <= OTHERS]
+    best_s, others = min(alone or calls)
+    told = f"{best_s:.2f} s while others used {others:.1f} cores, the goal is {CPU_GOAL_S:.0f} s on two cores"
+    if not alone:
+        pytest.skip(f"inconclusive: {told}")
+    pytest.fail(told)
 
 
 @pytest.mark.sm80
@@ -90,16 +107,21 @@ def prepare(torch: ModuleType, device: str, group: int, rows: int | None = None)
     return weight, convert_weight, bytes_moved
 
 
-def best_of(call: Callable[[], object], times: int, enough_s: float = 0.0) -> float:
-    """Give the shortest of some calls, in seconds; stop at one that is short enough."""
-    best_s = float("inf")
-    for _ in range(times):
-        begin = time.perf_counter()
+def timed(call: Callable[[], object]) -> float:
+    """Give the seconds of a call."""
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
+def watched(call: Callable[[], object]) -> tuple[float, float]:
+    """Give the seconds of a call, and how many cores were used or taken by others meanwhile."""
+    from perfgate.measure.cpu_conditions import CpuConditions
+
+    with CpuConditions() as conditions:
         call()
-        best_s = min(best_s, time.perf_counter() - begin)
-        if best_s <= enough_s:
-            break
-    return best_s
+    seen = conditions.report()
+    return seen["cpu_elapsed_s"], seen.get("cpu_others", 0.0) + seen.get("cpu_stolen", 0.0)
 
 
 def assert_converted(torch: ModuleType, weight: Any, slid: Any, group: int) -> None:

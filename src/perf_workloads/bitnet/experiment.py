@@ -54,11 +54,12 @@ class Token:
 
 @dataclass(frozen=True)
 class _Stamp:
-    """A token as it came: time and memory, and the wait for a core so far."""
+    """A token as it came: time and memory, and the wait for a core until just before and just after they were read."""
 
     token: int
     sample: Sample
-    waited_s: float
+    waited_before_s: float
+    waited_after_s: float
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,8 @@ def run(
             generation = Generation(model, sampling)
 
             def stamp(token: int) -> _Stamp:
-                return _Stamp(token, timeline.sample(), waited())
+                waited_s = waited()
+                return _Stamp(token, timeline.sample(), waited_s, waited())
 
             stamps = _generate(generation, inputs, new_tokens, stages, recorder, stamp, progress)
             with stages("detokenize"):
@@ -229,7 +231,8 @@ def _tokens(stamps: list[_Stamp], tokenizer: Tokenizer) -> tuple[Token, ...]:
             after.token,
             tokenizer.decode([after.token]),
             after.sample.time_s - before.sample.time_s,
-            after.waited_s - before.waited_s,
+            # Between the two times: a wait while a stamp is made is not in what it is taken from.
+            after.waited_before_s - before.waited_after_s,
             after.sample.memory.rss,
         )
         for index, (before, after) in enumerate(pairwise(stamps), 1)

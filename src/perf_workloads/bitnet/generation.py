@@ -49,9 +49,11 @@ class Stages:
         before, waited = self._timeline.sample(), self._waited()
         yield
         self._wait()
+        # Between the two times, so that it is part of what lies between them.
+        waited_s = self._waited() - waited
         after = self._timeline.sample()
         change = after.memory.rss - before.memory.rss
-        self.done.append(Stage(name, before.time_s, after.time_s - before.time_s, self._waited() - waited, change))
+        self.done.append(Stage(name, before.time_s, after.time_s - before.time_s, waited_s, change))
 
 
 class Generation:
