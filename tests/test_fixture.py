@@ -45,6 +45,23 @@ def test_figures_reported_before_a_test_failed_are_kept(steady):
     assert case["reported"] == [{"name": "accuracy", "unit": "1", "value": 0.1}]
 
 
+@pytest.mark.parametrize("ending", ["", "; assert False"])
+def test_an_attached_file_is_in_the_runs_file_and_on_its_page(steady, ending):
+    """Also of a case that runs in a process of its own, and of one that failed."""
+    steady.cases(
+        "a",
+        body="benchmark.attach('report.md', '# <b>'); benchmark.attach('a.json', '1'); benchmark(lambda: {name!r})"
+        + ending,
+        head="@pytest.mark.isolate",
+    )
+    steady.run("--benchmark-compare", "--perf-json=run.json", "--perf-html=report.html")
+    (case,) = json.loads((steady.path / "run.json").read_text())["cases"]
+    assert case["attached"] == {"report.md": "# <b>", "a.json": "1"}
+    page = (steady.path / "report.html").read_text()
+    assert 'download="report.md">report.md</a>' in page
+    assert "<b>" not in page
+
+
 def test_a_note_of_the_test_stands_beside_those_of_the_call(steady):
     body(
         steady,
@@ -126,6 +143,20 @@ def test_work_becomes_throughput_in_the_verbose_report(steady):
         (
             "benchmark.record('error', 1, better='bigger')",
             "benchmark.record('error'): better='bigger' is neither 'lower' nor 'higher'",
+        ),
+        *(
+            (
+                f"benchmark.attach('a.md', ''); benchmark.attach({name!r}, '')",
+                f"benchmark.attach({name!r}): this name cannot be used\n"
+                "hint: a new name of letters, digits, '_', '-' and '.', such as report.md",
+            )
+            for name in ("a.md", "", ".a", "../a.md", "a/b", "<b>", "a\n", "a" * 101)
+        ),
+        (
+            "benchmark.attach('a.md', 'x' * 4_000_001)",
+            "benchmark.attach('a.md'): 4000001 characters are too long\n"
+            "It would stand in the run's file and on its page.\n"
+            "hint: at most 4000000 characters: write it to a file of your own, and report what matters in it",
         ),
     ],
 )

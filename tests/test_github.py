@@ -159,7 +159,7 @@ class TestComment:
         assert str(error.value) == "--head: 'main' is not a full commit id\nhint: --head=$(git rev-parse HEAD)"
 
     def test_a_run_that_is_none_is_refused(self, fake: Fake, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        (results / "perf-cpu" / "run.json").write_text('{"schema": 3, "cases": "<script>"}')
+        (results / "perf-cpu" / "run.json").write_text('{"schema": 4, "cases": "<script>"}')
         assert self.post(results) == 1
         assert "not a stored run" in capsys.readouterr().err
         assert fake.calls == []

@@ -390,6 +390,31 @@ def test_the_policy_names_what_is_on_the_page() -> None:
     ]
 
 
+def saved(link: Element) -> bytes:
+    """Give what a browser saves for a link."""
+    kind, _, content = (link.attributes["href"] or "").partition(",")
+    # Nothing that a browser would show, or run.
+    assert kind == "data:application/octet-stream;base64"
+    return base64.b64decode(content, validate=True)
+
+
+def test_attached_files_are_on_the_page_whole() -> None:
+    long = "<script>alert(1)</script> é\n" * 1000
+    unchanged = dataclasses.replace(
+        SLOW, case="a.py::t", verdict=Verdict.UNCHANGED, failed=False, attached={"a.html": long, "b.json": "{}"}
+    )
+    document = page(run(SLOW, unchanged))
+    assert [link.attributes["href"] for link in document.one("nav").all("a")][-1] == "#attached"
+    (files,) = document.all("dl", "files")
+    assert files.one("dt").text == "a.py::t nvidia-h200"
+    assert [(link.text, link.attributes["download"]) for link in files.all("a")] == [
+        ("a.html", "a.html"),
+        ("b.json", "b.json"),
+    ]
+    assert [saved(link) for link in files.all("a")] == [long.encode(), b"{}"]
+    assert "Attached files" not in pages.render([run(SLOW)])
+
+
 foreign = st.text(max_size=30) | st.sampled_from(
     [
         "</script><script>",
@@ -414,6 +439,7 @@ def test_foreign_text_stays_text(one: str, two: str) -> None:
         SLOW, case=one, key=two, reason=one + two, metrics=(metric,), method={one: two}, conditions={one: [two]},
         notes={one: two}, baseline_notes={one: one}, environment={one: two}, baseline_environment={one: one},
         kernel_differences=(two,), reported=(Reported(two, one, 1.0),), baseline_commit=one, baseline_date=two,
+        attached={one: two},
     )  # fmt: skip
     told = run(
         result, software={one: two}, commit=one, started=two, command=one, problems=(one,), unused=(two,), base=two,
@@ -430,6 +456,9 @@ def test_foreign_text_stays_text(one: str, two: str) -> None:
     }  # fmt: skip
     assert document.one("article").one("h3").text == visible(one)
     assert document.one("section", "problems").one("li").text == visible(one)
+    (link,) = document.one("dl", "files").all("a")
+    assert (link.text, link.attributes["download"]) == (visible(one), visible(one))
+    assert saved(link) == two.encode("utf-8", "replace")
 
 
 @given(st.text())

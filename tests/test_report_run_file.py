@@ -66,6 +66,7 @@ def runs(figure: st.SearchStrategy[Any], value: st.SearchStrategy[Any]) -> st.Se
         reported=st.lists(st.builds(Reported, texts, texts, value), max_size=2).map(tuple),
         environment=text_maps, baseline_environment=text_maps, baseline_notes=text_maps, baseline_commit=texts,
         baseline_date=texts, kernel_differences=st.lists(texts, max_size=2).map(tuple),
+        attached=text_maps,
     )  # fmt: skip
     devices = st.builds(
         Device,
@@ -95,7 +96,7 @@ def sample() -> Run:
         "a.py::t[1]", "nvidia-h200", Verdict.REGRESSED, Outcome.PASSED, 4, "slower", (time,), Work(1e8, None), 4.16e12,
         {"clock": "device"}, {"sm_clock_mhz": [1755, 1980]}, True, {"rows": "num_warps=8 (tuned)"},
         (Reported("load_time", "s", 1.5),), {"torch": "2.13.0"}, {"torch": "2.11.0"}, {"rows": "num_warps=4 (default)"},
-        "0a1b2c3", "2026-01-30T12:00:00Z", ("kernel rows: registers 40 -> 64",),
+        "0a1b2c3", "2026-01-30T12:00:00Z", ("kernel rows: registers 40 -> 64",), {"report.md": "# Rows\n"},
     )  # fmt: skip
     return Run(
         Hardware((gpu,), {"cuda": {"driver": "580.1"}}), (case,), {"pytest": "9.2.0"}, "2026-01-31T12:00:00Z", 12.5,
@@ -106,7 +107,7 @@ def sample() -> Run:
 
 def test_a_run_as_json() -> None:
     assert run_file.to_json(sample()) == {
-        "schema": 3,
+        "schema": 4,
         "perfgate": perfgate.__version__,
         "started": "2026-01-31T12:00:00Z",
         "duration_s": 12.5,
@@ -142,6 +143,7 @@ def test_a_run_as_json() -> None:
                 "environment": {"torch": "2.13.0"}, "baseline_environment": {"torch": "2.11.0"},
                 "baseline_notes": {"rows": "num_warps=4 (default)"}, "baseline_commit": "0a1b2c3",
                 "baseline_date": "2026-01-30T12:00:00Z", "kernel_differences": ["kernel rows: registers 40 -> 64"],
+                "attached": {"report.md": "# Rows\n"},
             }
         ],
         "recorded": ["a.py::u"],
@@ -193,11 +195,30 @@ def older(document: dict[str, Any]) -> dict[str, Any]:
     for name in ("command", "base", "base_commit", "remarks"):
         del document[name]
     for case in document["cases"]:
-        for name in ("environment", "kernel_differences", *(name for name in case if name.startswith("baseline_"))):
+        for name in (
+            "environment",
+            "kernel_differences",
+            "attached",
+            *(name for name in case if name.startswith("baseline_")),
+        ):
             case.pop(name, None)
         for metric in case["metrics"]:
             del metric["values"], metric["baseline_values"]
     return {**document, "schema": 2}
+
+
+def test_a_run_of_version_3_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    document = {**run_file.to_json(sample()), "schema": 3}
+    del document["cases"][0]["attached"]
+    path.write_text(json.dumps(document), encoding="utf-8")
+    (case,) = sample().results
+    assert run_file.read(path) == dataclasses.replace(sample(), results=(dataclasses.replace(case, attached={}),))
+    # What version 3 had already is asked for as ever.
+    del document["cases"][0]["environment"]
+    path.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(RunFileError, match=r"not a stored run: cases\[0\]: environment is missing"):
+        run_file.read(path)
 
 
 def test_a_run_of_an_older_version_is_read(tmp_path: Path) -> None:
@@ -208,6 +229,7 @@ def test_a_run_of_an_older_version_is_read(tmp_path: Path) -> None:
     plain = dataclasses.replace(
         case, metrics=(dataclasses.replace(metric, values=(), baseline_values=()),), environment={},
         baseline_environment={}, baseline_notes={}, baseline_commit="", baseline_date="", kernel_differences=(),
+        attached={},
     )  # fmt: skip
     before = dataclasses.replace(sample(), results=(plain,), command="", base="", base_commit="", remarks=())
     assert run_file.read(path) == before
@@ -341,13 +363,13 @@ def changed(**changes: Any) -> bytes:
         (b"[1, 2]", "not a stored run: [1, 2] is not an object\n" + AGAIN),
         (b"{}", "not a stored run: schema is missing\n" + AGAIN),
         (
-            changed(schema=4),
-            f"the run has format version 4\nperfgate {perfgate.__version__} reads versions 2 to 3.\n"
+            changed(schema=5),
+            f"the run has format version 5\nperfgate {perfgate.__version__} reads versions 2 to 4.\n"
             "hint: install a newer version: pip install --upgrade perfgate",
         ),
         (
             changed(schema=1),
-            f"the run has format version 1\nperfgate {perfgate.__version__} reads versions 2 to 3.\n" + AGAIN,
+            f"the run has format version 1\nperfgate {perfgate.__version__} reads versions 2 to 4.\n" + AGAIN,
         ),
         (changed(schema="1"), 'not a stored run: schema: "1" is not a whole number\n' + AGAIN),
         (changed(schema=True), "not a stored run: schema: true is not a whole number\n" + AGAIN),

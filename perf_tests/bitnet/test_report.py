@@ -1,7 +1,8 @@
 """The complete report of a generation by bitnet-b1.58-2B-4T: stages, every linear layer, tokens, memory, advice.
 
 Always with two layers of full width and a small vocabulary; ``--slow-budget`` adds all 30 layers. The files are those
-of ``python -m perf_workloads.bitnet.report``; JUnit's property ``bitnet_report`` says where they are.
+of ``python -m perf_workloads.bitnet.report``, attached to the case: they are in the run's JSON and on its page, too.
+JUnit's property ``bitnet_report`` says where they are.
 """
 
 from __future__ import annotations
@@ -140,6 +141,7 @@ def write_report(benchmark: Any, setup: BitnetSetup, new_tokens: int, folder: Pa
     report = document(run(setup, new_tokens=new_tokens, progress=benchmark.progress))
     for path in write(report, folder):
         record_property("bitnet_report", str(path))
+        benchmark.attach(path.name, path.read_text(encoding="utf-8"))
 
     record_exact(benchmark, report)
     report_times(benchmark, report)

@@ -36,6 +36,7 @@ def finish(item: pytest.Item, reports: Sequence[pytest.TestReport], hardware: Ha
         key=device.key,
         environment=dict(hardware.environments.get(device.kind, {})),
         reported=tuple(fixture.reported) if fixture is not None else (),
+        attached=dict(fixture.attached) if fixture is not None else {},
     )
     for report in reports:
         if report.outcome == "passed":

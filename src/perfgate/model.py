@@ -133,6 +133,8 @@ class Measurement:
     notes: Mapping[str, str] = field(default_factory=dict)
     #: Further figures of a test, whether it passed or not. Never compared.
     reported: tuple[Reported, ...] = ()
+    #: Whole files of a test, whether it passed or not: text by file name.
+    attached: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,8 @@ class CaseResult:
     baseline_date: str = ""
     #: How the compiled kernels that it launched differ from those of its baseline, a line each.
     kernel_differences: tuple[str, ...] = ()
+    #: Whole files of the first process: text by file name.
+    attached: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

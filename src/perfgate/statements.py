@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from perfgate.errors import SettingError
@@ -11,6 +12,10 @@ from perfgate.progress import Progress
 from perfgate.units import parse_limit
 
 _OWN_NAMES = ("device_time", "wall_time", "memory")
+#: A name that is a file's on every system, and nothing of a path.
+_FILE_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
+#: Characters of one attached file: it stands in the run's file and on its page.
+_LONGEST = 4_000_000
 
 
 class Statements:
@@ -28,6 +33,7 @@ class Statements:
         self.stated_work: Work | None = None
         self.recorded: list[Metric] = []
         self.reported: list[Reported] = []
+        self.attached: dict[str, str] = {}
         self._case = case
         self._progress = progress
         self._noted: dict[str, set[str]] = {}
@@ -100,6 +106,27 @@ class Statements:
     def note(self, name: str, text: str) -> None:
         """Note which way this case went, e.g. ("sdpa_backend", "flash"): a possible cause when its figures change."""
         self._noted.setdefault(name, set()).add(text)
+
+    def attach(self, name: str, text: str) -> None:
+        """Keep a whole file of this case in the run's file, and on the run's page to be saved from there.
+
+        Args:
+            name: of the file, e.g. "report.md".
+            text: what stands in it, at most 4,000,000 characters.
+        """
+        where = f"{self._case}: benchmark.attach({name!r})"
+        if not _FILE_NAME.fullmatch(name) or name in self.attached:
+            raise SettingError(
+                f"{where}: this name cannot be used",
+                hint="a new name of letters, digits, '_', '-' and '.', such as report.md",
+            )
+        if len(text) > _LONGEST:
+            raise SettingError(
+                f"{where}: {len(text)} characters are too long",
+                "It would stand in the run's file and on its page.",
+                f"at most {_LONGEST} characters: write it to a file of your own, and report what matters in it",
+            )
+        self.attached[name] = text
 
     def progress(self, text: str) -> None:
         """Show where a long test is. What follows the last line shown within a few seconds is not shown."""

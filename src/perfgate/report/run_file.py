@@ -16,11 +16,12 @@ from perfgate.model import CaseResult, Device, Hardware, MetricVerdict, Outcome,
 from perfgate.report import conform, whole_file, words
 
 #: Version of the file format, and the oldest one that is still read.
-SCHEMA = 3
+SCHEMA = 4
 OLDEST = 2
 SCHEMA_FILE = "run.schema.json"
 
-# What a file of version 2 has not: the records' own defaults say the same.
+# What files of older versions have not: the records' own defaults say the same. Version 4 added "attached", version 3 all
+# the others.
 _ADDED_TO_RUNS: Mapping[str, Any] = {"command": "", "base": "", "base_commit": "", "remarks": []}
 _ADDED_TO_CASES: Mapping[str, Any] = {
     "environment": {},
@@ -30,6 +31,7 @@ _ADDED_TO_CASES: Mapping[str, Any] = {
     "baseline_date": "",
     "kernel_differences": [],
 }
+_ATTACHED: Mapping[str, Any] = {"attached": {}}
 _ADDED_TO_METRICS: Mapping[str, Any] = {"values": [], "baseline_values": []}
 
 _AGAIN = "write it again with: pytest --benchmark-compare --perf-json=FILE"
@@ -117,7 +119,7 @@ def read(path: Path) -> Run:
             f"perfgate {perfgate.__version__} reads versions {OLDEST} to {SCHEMA}.",
             "install a newer version: pip install --upgrade perfgate" if version > SCHEMA else _AGAIN,
         )
-    if version == OLDEST and not isinstance(version, bool):
+    if version in range(OLDEST, SCHEMA) and not isinstance(version, bool):
         document = _upgraded(document)
     fault = next(conform.faults(document, conform.load(SCHEMA_FILE)), None)
     if fault is not None:
@@ -129,19 +131,20 @@ def read(path: Path) -> Run:
 
 
 def _upgraded(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a document of version 2 what the version of today has besides; what is wrong with it stays wrong."""
+    """Give a document of an older version what that of today has besides; what is wrong with it stays wrong."""
+    before_3 = document["schema"] < 3
 
     def filled(record: Any, added: Mapping[str, Any]) -> Any:
         return {**added, **record} if isinstance(record, dict) else record
 
     cases = document.get("cases")
     if isinstance(cases, list):
-        cases = [filled(case, _ADDED_TO_CASES) for case in cases]
+        cases = [filled(case, {**_ADDED_TO_CASES, **_ATTACHED} if before_3 else _ATTACHED) for case in cases]
         for case in cases:
-            if isinstance(case, dict) and isinstance(case.get("metrics"), list):
+            if before_3 and isinstance(case, dict) and isinstance(case.get("metrics"), list):
                 case["metrics"] = [filled(metric, _ADDED_TO_METRICS) for metric in case["metrics"]]
         document = {**document, "cases": cases}
-    return {**_ADDED_TO_RUNS, **document, "schema": SCHEMA}
+    return {**(_ADDED_TO_RUNS if before_3 else {}), **document, "schema": SCHEMA}
 
 
 def _case(result: CaseResult) -> dict[str, Any]:

@@ -86,6 +86,7 @@ def judge(
         method=first.method,
         conditions=first.conditions,
         reported=first.reported,
+        attached=first.attached,
         environment=first.environment,
     )
     if baseline is not None:

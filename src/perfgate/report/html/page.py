@@ -10,7 +10,7 @@ from importlib import resources
 from perfgate.model import CaseResult, Device, Run, Verdict
 from perfgate.report import words
 from perfgate.report.headline import headline
-from perfgate.report.html import case, roofline, systems, table
+from perfgate.report.html import attached, case, roofline, systems, table
 from perfgate.report.html.history import History
 from perfgate.report.html.markup import Child, Safe, join, tag
 from perfgate.report.order import worst_first
@@ -50,6 +50,7 @@ def page(
         ("all", "All cases", [table.table(ordered, anchors)] if ordered else []),
         ("roofline", "Roofline", [tag("div", plots, class_="plots")] if plots else []),
         ("systems", "Systems", systems.sections(ordered, published)),
+        ("attached", "Attached files", attached.files(ordered)),
     ]
     there = [part for part in parts if part[2]]
     body = tag(
