@@ -142,6 +142,13 @@ class Page:
         while not any(loaded.items() <= event["params"].items() for event in self.events):
             self._next()
 
+    def wait(self, method: str, **parameters: Any) -> None:
+        """Wait for an event since the page was opened."""
+        while not any(
+            event["method"] == method and parameters.items() <= event["params"].items() for event in self.events
+        ):
+            self._next()
+
     def ask(self, script: str) -> Any:
         """Give the value of an expression in the page."""
         answer = self.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
@@ -225,6 +232,20 @@ def test_light_and_dark(page: Page, tmp_path: Path) -> None:
     assert lightness("backgroundColor") < 150 < 450 < lightness("color")
     page.media("print", "dark")
     assert lightness("backgroundColor") > 600
+
+
+def test_an_attached_file_is_saved_and_not_shown(page: Page, tmp_path: Path) -> None:
+    text = "<script>window.hacked = 9; document.title = 'hacked'</script> \u00e9\n" * 1000
+    attached = dataclasses.replace(case("p/a.py::same", Verdict.UNCHANGED, 30e-6), attached={"report.html": text})
+    page.open(write(tmp_path, run(attached)))
+    title, saved = page.ask("document.title"), tmp_path / "saved"
+    page.send("Page.setDownloadBehavior", behavior="allow", downloadPath=str(saved))
+    page.ask("document.querySelector('.files a').click()")
+    page.wait("Page.downloadProgress", state="completed")
+    assert [path.name for path in saved.iterdir()] == ["report.html"]
+    assert (saved / "report.html").read_text(encoding="utf-8") == text
+    assert page.ask("document.title") == title
+    assert page.ask("typeof window.hacked") == "undefined"
 
 
 def test_nothing_of_a_test_runs(page: Page, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ SCHEMA = 4
 OLDEST = 2
 SCHEMA_FILE = "run.schema.json"
 
-# What files of older versions have not: the records' own defaults say the same. Version 4 added "attached", version 3 all
-# the others.
+# What files of older versions have not: the records' own defaults say the same. Version 4 added "attached", version 3
+# all the others.
 _ADDED_TO_RUNS: Mapping[str, Any] = {"command": "", "base": "", "base_commit": "", "remarks": []}
 _ADDED_TO_CASES: Mapping[str, Any] = {
     "environment": {},
