@@ -70,10 +70,11 @@ def chunked_reference(
     chunk: int = 64,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Attend chunk by chunk; otherwise as :func:`recurrent_reference`.
+    """Attend chunk by chunk; otherwise as :func:`recurrent_reference`, for a finite g.
 
     Within a chunk that starts from S, with G the running sum of g, the writes u solve the triangular system
     ``u_i + beta_i sum_{j<i} exp(G_i - G_j) (k_i . k_j) u_j = beta_i (v_i - exp(G_i) S^T k_i)``.
+    A key or write that is not finite spreads over all tokens of its chunk, and not over later ones alone.
     """
     tokens = q.shape[1]
     q, k, v, g, beta, s = _prepare(q, k, v, g, beta, scale, initial_state, normalize_qk, dtype)

@@ -16,11 +16,16 @@ from perf_kernels.gated_delta_rule import (
     recurrent_reference,
 )
 from perf_kernels.gated_delta_rule.inputs import random_gated_heads
+from perf_kernels.linear_attention import relative_rms
+from perf_kernels.linear_attention.arguments import REFERENCE_TYPES
 from perf_kernels.linear_attention.inputs import random_state
+from perf_kernels.linear_attention.strategies import laid_out, layouts
 
 FP64 = torch.float64
 examples = settings.get_profile("perf_kernels")
 seeds = st.integers(0, 2**31 - 1)
+#: With the tokens of a chunk: what is not finite reaches those of them that come before it, too.
+naive = st.sampled_from([("naive_recurrent", 1), ("naive_chunk", 64)])
 shapes = st.tuples(st.integers(1, 2), st.integers(1, 70), st.integers(1, 2), st.integers(1, 9), st.integers(1, 9))
 
 
@@ -58,6 +63,118 @@ def test_split_with_carried_state_equals_whole(
     both = torch.cat([first.output, second.output], dim=1)
     torch.testing.assert_close(both, whole.output, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(second.final_state, whole.final_state, rtol=1e-4, atol=1e-5)
+
+
+def strided(inputs: tuple[torch.Tensor, ...], layout: str) -> list[torch.Tensor]:
+    """Lay out q, k and v [B, T, H, D], and g and beta [B, T, H], amid NaN."""
+    return [laid_out(x, layout) if x.ndim == 4 else laid_out(x[..., None], layout)[..., 0] for x in inputs]
+
+
+@examples
+@given(
+    st.sampled_from(REFERENCE_TYPES),
+    st.tuples(st.integers(0, 2), st.integers(0, 70), st.integers(1, 2), st.integers(1, 9), st.integers(0, 9)),
+    st.integers(1, 3),
+    naive,
+    st.booleans(),
+    st.booleans(),
+    layouts,
+    seeds,
+)
+def test_types_and_strides(
+    dtype: torch.dtype,
+    shape: tuple[int, ...],
+    groups: int,
+    implementation: tuple[str, int],
+    normalize_qk: bool,
+    carried: bool,
+    layout: str,
+    seed: int,
+) -> None:
+    """Computed in fp32, or in fp64 for such inputs, and rounded once; nothing and one token, too."""
+    batch, tokens, heads, keys, values = shape
+    q, k, *others = random_gated_heads(batch, tokens, heads, keys, values, heads * groups, dtype, seed=seed)
+    inputs = (q, torch.nn.functional.normalize(k, dim=-1), *others)
+    state = random_state(batch, heads * groups, keys, values, seed=seed) if carried else None
+    options = {"output_final_state": True, "normalize_qk": normalize_qk}
+    exact, exact_state = recurrent_reference(*inputs, initial_state=state, **options, dtype=FP64)
+    given = None if state is None else laid_out(state, layout)
+    result = gated_delta_rule(
+        *strided(inputs, layout), implementation=implementation[0], initial_state=given, **options
+    )
+    assert (result.output.shape, result.output.dtype) == ((batch, tokens, heads * groups, values), dtype)
+    computed = FP64 if dtype == FP64 else torch.float32
+    assert result.final_state.dtype == computed
+    # Sums of up to 70 terms, and the rounding of what comes out.
+    error = 100 * torch.finfo(computed).eps
+    assert relative_rms(result.output, exact) <= error + torch.finfo(dtype).eps
+    assert relative_rms(result.final_state, exact_state) <= error
+
+
+@examples
+@given(st.sampled_from(REFERENCE_TYPES), naive, st.data(), seeds)
+def test_zeros_denormals_and_huge_values(
+    dtype: torch.dtype, implementation: tuple[str, int], data: st.DataObject, seed: int
+) -> None:
+    """They give what they give in fp64: no length of 0 is divided by, and nothing overflows."""
+    limits = torch.finfo(dtype)
+    tiny = limits.smallest_normal * limits.eps
+    # Room for the sum of three, and for squares in fp64.
+    huge = min(limits.max / 16, 2.0**107)
+    inputs = random_gated_heads(2, 20, 2, 8, 5, dtype=dtype, seed=seed)
+    for x, specials in zip(inputs[:3], ((0.0, -0.0, tiny), (0.0, -0.0, tiny), (0.0, -0.0, tiny, huge)), strict=True):
+        for _ in range(data.draw(st.integers(0, 3))):
+            at = [data.draw(st.integers(0, size - 1)) for size in x.shape[:3]]
+            x[tuple(at)] = data.draw(st.sampled_from(specials))
+    result = gated_delta_rule(*inputs, implementation=implementation[0], output_final_state=True, normalize_qk=True)
+    exact, exact_state = recurrent_reference(*inputs, output_final_state=True, normalize_qk=True, dtype=FP64)
+    computed = torch.finfo(result.final_state.dtype)
+    assert relative_rms(result.output, exact) <= 100 * computed.eps + limits.eps
+    assert relative_rms(result.final_state, exact_state) <= 100 * computed.eps
+
+
+@examples
+@given(
+    st.sampled_from(["q", "k", "v", "g", "beta", "initial_state"]),
+    st.sampled_from([torch.nan, torch.inf, -torch.inf]),
+    naive,
+    st.booleans(),
+    st.data(),
+    seeds,
+)
+def test_what_is_not_finite_stays_in_its_head_and_goes_on(
+    name: str, value: float, implementation: tuple[str, int], normalize_qk: bool, data: st.DataObject, seed: int
+) -> None:
+    """Into later tokens, from q into its own alone; from v into its own column. Everything else keeps its bits."""
+    batch, tokens, heads, groups, keys, values = 2, 140, 2, 2, 4, 3
+    q, k, *others = random_gated_heads(batch, tokens, heads, keys, values, heads * groups, torch.float32, seed=seed)
+    state = random_state(batch, heads * groups, keys, values, seed=seed)
+    inputs = (q, torch.nn.functional.normalize(k, dim=-1), *others, state)
+    arguments = dict(zip(["q", "k", "v", "g", "beta", "initial_state"], inputs, strict=True))
+    which, chunk = implementation
+    options = {"implementation": which, "normalize_qk": normalize_qk, "output_final_state": True}
+    clean = gated_delta_rule(**arguments, **options)
+    if name == "g":
+        # A decay may be 0, the logarithm of which is -inf: token by token that forgets, and nothing is damaged.
+        value = abs(value)
+    place = tuple(data.draw(st.integers(0, size - 1)) for size in arguments[name].shape)
+    arguments[name][place] = value
+    found = gated_delta_rule(**arguments, **options)
+
+    touched = torch.zeros_like(clean.output, dtype=torch.bool)
+    # Of the state [B, HV, K, V], the second index is a head and the first token is the next.
+    in_batch, token, head = (place[0], 0, place[1]) if name == "initial_state" else place[:3]
+    of_heads = slice(head * groups, (head + 1) * groups) if name in ("q", "k") else head
+    of_tokens = token if name == "q" else slice(token, None)
+    of_columns = place[3] if name in ("v", "initial_state") else slice(None)
+    touched[in_batch, of_tokens, of_heads, of_columns] = True
+    assert not found.output[touched].isfinite().any()
+    # Products within a chunk have all its tokens as terms, earlier ones times 0.
+    touched[in_batch, token // chunk * chunk : token, of_heads] = True
+    assert torch.equal(found.output[~touched], clean.output[~touched])
+    others = torch.ones_like(clean.final_state, dtype=torch.bool)
+    others[in_batch, of_heads] = name == "q"
+    assert torch.equal(found.final_state[others], clean.final_state[others])
 
 
 @examples
