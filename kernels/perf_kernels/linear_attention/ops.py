@@ -48,6 +48,9 @@ def chunk_linear_attention(
     and states are fp32 sums that are rounded to the type of the inputs where they are multiplied; in fp16 a state past
     65504 becomes infinite. Gradients are those of all five tensors.
 
+    What is not finite stays in its head: of q in its token, of k in its token and later ones, of v in its column of all
+    tokens from the start of its chunk on, as each of these takes it times 0 at least.
+
     Args:
         q: [B, T, H, K] bf16, fp16 or fp32 with K up to 256; any strides, but a last one other than 1 costs a copy.
         k: [B, T, H, K], of the same type.

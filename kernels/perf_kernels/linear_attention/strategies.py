@@ -19,19 +19,18 @@ TYPES = [torch.bfloat16, torch.float16, torch.float32]
 FLOOR = {torch.bfloat16: 1e-4, torch.float16: 1e-4, torch.float32: 1e-5 if INTERPRETED else 4 * 2**-10}
 
 examples = settings.get_profile("perf_kernels")
+half = settings(examples, max_examples=max(examples.max_examples // 2, 1))
 few = settings(examples, max_examples=max(examples.max_examples // 5, 1))
 seeds = st.integers(0, 2**31 - 1)
 shapes = st.tuples(st.integers(1, 2), st.integers(1, 70), st.integers(1, 2), st.integers(1, 33), st.integers(1, 33))
-configs = st.one_of(
-    st.none(),
-    st.builds(
-        LaunchConfig,
-        chunk=st.sampled_from([16, 32]),
-        value_block=st.sampled_from([16, 32]),
-        segments=st.integers(1, 3),
-        num_stages=st.sampled_from([1, 2]),
-    ),
+cuts = st.builds(
+    LaunchConfig,
+    chunk=st.sampled_from([16, 32]),
+    value_block=st.sampled_from([16, 32]),
+    segments=st.integers(1, 3),
+    num_stages=st.sampled_from([1, 2]),
 )
+configs = st.one_of(st.none(), cuts)
 layouts = st.sampled_from(["contiguous", "heads first", "padded", "every other column", "packed"])
 
 

@@ -22,8 +22,10 @@ from perf_kernels.linear_attention.strategies import (
     TYPES,
     carried,
     configs,
+    cuts,
     examples,
     few,
+    half,
     laid_out,
     layouts,
     seeds,
@@ -157,6 +159,76 @@ def test_a_future_token_changes_nothing() -> None:
     v[:, 25:] *= 3
     after, _ = chunk_linear_attention(q, k, v, config=LaunchConfig(16, 16, 2))
     assert torch.equal(after[:, :25], before[:, :25])
+
+
+@any_type_of_tokens
+@half
+@given(
+    st.sampled_from(TYPES),
+    st.sampled_from(["q", "k", "v", "state"]),
+    st.sampled_from([torch.nan, torch.inf, -torch.inf]),
+    st.booleans(),
+    cuts,
+    st.data(),
+    seeds,
+)
+def test_what_is_not_finite_stays_in_its_head_and_goes_on(
+    dtype: torch.dtype, name: str, value: float, normalize: bool, config: LaunchConfig, data: st.DataObject, seed: int
+) -> None:
+    """Into later tokens, from q into its own alone; from v into its own column. Everything else keeps its bits."""
+    batch, tokens, heads, keys, values = 2, 40, 2, 5, 7
+    inputs = random_heads(batch, tokens, heads, keys, values, dtype, DEVICE, seed, positive=normalize)
+    state = random_state(batch, heads, keys, values, DEVICE, seed, normalize=normalize)
+    options = {"initial_state": state, "output_final_state": True, "normalize": normalize, "config": config}
+    clean, clean_state = chunk_linear_attention(*inputs, **options)
+    damaged = carried(state, 0) if name == "state" else inputs["qkv".index(name)]
+    place = tuple(data.draw(st.integers(0, size - 1)) for size in damaged.shape)
+    damaged[place] = value
+    found, found_state = chunk_linear_attention(*inputs, **options)
+
+    touched = torch.zeros_like(clean, dtype=torch.bool)
+    # Of the state [B, H, K, V], the second index is a head and the first token is the next.
+    in_batch, token, head = (place[0], 0, place[1]) if name == "state" else place[:3]
+    of_columns = place[3] if name in ("v", "state") else slice(None)
+    touched[in_batch, token if name == "q" else slice(token, None), head, of_columns] = True
+    assert not found[touched].isfinite().any()
+    if name == "v":
+        # Tokens of a chunk meet all its values, later ones with scores of 0.
+        touched[in_batch, token // config.chunk * config.chunk : token, head, of_columns] = True
+    assert torch.equal(found[~touched], clean[~touched])
+    for part in range(2 if normalize else 1):
+        others = torch.ones_like(carried(clean_state, part), dtype=torch.bool)
+        # [B, H, K, V], and sums of keys [B, 1, H, K].
+        others[(in_batch, head) if part == 0 else (in_batch, 0, head)] = name == "q"
+        assert torch.equal(carried(found_state, part)[others], carried(clean_state, part)[others])
+
+
+@any_state
+@any_type_of_tokens
+@few
+@given(
+    # Of fp16, small outputs would be denormals, which have fewer digits.
+    st.sampled_from([torch.bfloat16, torch.float32]),
+    st.integers(-60, 60),
+    st.sampled_from([0.0, -0.0]),
+    st.integers(0, 39),
+    st.booleans(),
+    cuts,
+    seeds,
+)
+def test_tiny_and_huge_values(
+    dtype: torch.dtype, exponent: int, zero: float, token: int, normalize: bool, config: LaunchConfig, seed: int
+) -> None:
+    """Bit for bit: a power of two comes out as it went in, and a key of zeros takes in nothing of any value."""
+    q, k, v = random_heads(1, 40, 2, 5, 7, dtype, DEVICE, seed, positive=normalize)
+    k[:, token], v[:, token] = zero, 0.0
+    options = {"output_final_state": True, "normalize": normalize, "config": config}
+    expected, expected_state = chunk_linear_attention(q, k, v, **options)
+    v *= 2.0**exponent
+    v[:, token] = torch.finfo(dtype).max / 2
+    found, found_state = chunk_linear_attention(q, k, v, **options)
+    assert torch.equal(found, expected * 2.0**exponent)
+    assert torch.equal(carried(found_state, 0), carried(expected_state, 0) * 2.0**exponent)
 
 
 @any_state
