@@ -61,6 +61,7 @@ any_layout_of_products = _undeclared("accumulators lie in memory in any way", "a
 
 without_ptx = _undeclared("the interpreter runs no PTX; each pass and model is declared once", "PTX", "SMOOTH")
 few_days = _undeclared("few days, cut up in any way: the interpreter is slow", "DAYS", "AHEAD", "BLOCK", "num_warps")
+any_layout_of_series = _undeclared("what is not contiguous is copied, what is may begin anywhere", "*_ptr")
 some_gradients = _undeclared(
     "any choice of gradients, storages and forcings", "initial_ptr", "*_gradient_ptr", "t_ptr", "pet_ptr"
 )

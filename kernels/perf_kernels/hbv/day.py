@@ -30,6 +30,18 @@ _LN2 = tl.constexpr(0.6931471805599453)
 
 
 @device_function
+def _maximum(x, y):
+    """Give the larger one, or NaN where one of them is."""
+    return tl.maximum(x, y, propagate_nan=tl.PropagateNan.ALL)
+
+
+@device_function
+def _minimum(x, y):
+    """Give the smaller one, or NaN where one of them is."""
+    return tl.minimum(x, y, propagate_nan=tl.PropagateNan.ALL)
+
+
+@device_function
 def _log2(x, PTX: tl.constexpr):
     """Give log2(x) of a normal number, to 2**-22 where PTX has one instruction for it."""
     if PTX:
@@ -41,7 +53,7 @@ def _log2(x, PTX: tl.constexpr):
 @device_function
 def _log2_share(x, PTX: tl.constexpr):
     """Give log2 of x clipped to [0, 1]."""
-    return tl.minimum(_log2(tl.maximum(x, _TINY), PTX), 0.0)
+    return _minimum(_log2(_maximum(x, _TINY), PTX), 0.0)
 
 
 @device_function
@@ -65,7 +77,7 @@ def _r(x, SMOOTH: tl.constexpr, PTX: tl.constexpr):
     if SMOOTH:
         return x * _h(x, SMOOTH, PTX)
     else:
-        return tl.maximum(x, 0.0)
+        return _maximum(x, 0.0)
 
 
 @device_function
@@ -98,10 +110,10 @@ def one_day(p, t, pet, s, m, sm, suz, slz, parameters, SMOOTH: tl.constexpr, PTX
     rain = p * _h(warmth, SMOOTH, PTX)
     s1 = s + (p - rain)
     melt_limit = cfmax * _r(warmth, SMOOTH, PTX)
-    melt = tl.minimum(melt_limit, s1)
+    melt = _minimum(melt_limit, s1)
     m1 = m + melt
     refreeze_limit = cfrmax * _r(-warmth, SMOOTH, PTX)
-    refreeze = tl.minimum(refreeze_limit, m1)
+    refreeze = _minimum(refreeze_limit, m1)
     s3 = s1 - melt + refreeze
     m2 = m1 - refreeze
     above_held = m2 - cwh * s3
@@ -119,17 +131,17 @@ def one_day(p, t, pet, s, m, sm, suz, slz, parameters, SMOOTH: tl.constexpr, PTX
     log_dryness = _log2_share(b * per_lpfc, PTX)
     dryness = tl.exp2(betaet * log_dryness)
     left = b - pet * dryness
-    d = tl.maximum(_r(left, SMOOTH, PTX) if SMOOTH else left, _FLOOR)
+    d = _maximum(_r(left, SMOOTH, PTX) if SMOOTH else left, _FLOOR)
 
     # Capillary rise
-    gap = tl.maximum(1.0 - d * per_fc, 0.0)
+    gap = _maximum(1.0 - d * per_fc, 0.0)
     rise = c * slz * gap
-    capillary = tl.minimum(slz, rise)
+    capillary = _minimum(slz, rise)
     sm_next = d + capillary
 
     # Groundwater
     suz1 = suz + (recharge + excess)
-    perc = tl.minimum(suz1, perc_max)
+    perc = _minimum(suz1, perc_max)
     suz2 = suz1 - perc
     q0 = k0 * _r(suz2 - uzl, SMOOTH, PTX)
     suz3 = suz2 - q0

@@ -30,6 +30,9 @@ def hbv(
     those of :func:`hbv_reference` under autograd, and cannot be differentiated once more. For the backward pass
     10/3 numbers a day and basin are kept at most, next to the inputs.
 
+    What is not finite stays in its basin and does not reach the days before it. Of a forcing or a storage it shows
+    where it does in :func:`hbv_reference`; so does NaN of a parameter, and where the reference raises 1 to it.
+
     Args:
         precipitation: [T, B] fp32, mm a day.
         temperature: [T, B] fp32, degrees Celsius.
