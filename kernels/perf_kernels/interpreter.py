@@ -3,7 +3,7 @@
 Found in Triton 3.6.0 and 3.9.0: a conversion to FP8 takes 1.9375 to 1 instead of 2, ties away from zero and subnormals
 towards zero; one from bf16 to fp32 gets subnormals wrong, and one from fp32 to bf16 cuts off; ``tl.dot`` multiplies the
 bits of a bf16 as integers. Found in 3.6.0: ``fma`` rounds twice; a loop cannot count to a number that NumPy 2.4 holds
-as an array of one element.
+as an array of one element. Found in 3.9.0: a conversion from FP8 takes NaN to 480.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ def round_as_a_gpu() -> None:
         if source == tl.float32 and target == tl.float8e4nv:
             floats = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
             return floats.to(torch.float8_e4m3fn).view(torch.uint8).numpy().reshape(values.shape)
+        if source == tl.float8e4nv and target == tl.float32:
+            codes = torch.from_numpy(np.ascontiguousarray(values).view(np.uint8)).view(torch.float8_e4m3fn)
+            return codes.float().numpy().view(np.uint32).reshape(values.shape)
         if source == tl.float32 and target == tl.bfloat16:
             floats = torch.from_numpy(np.ascontiguousarray(values).view(np.float32))
             return floats.bfloat16().view(torch.int16).numpy().view(np.uint16).reshape(values.shape)

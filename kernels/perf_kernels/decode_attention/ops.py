@@ -79,7 +79,8 @@ def decode_attention(
 
     Queries and keys are normed head by head (RMS) and rotated first; scores are scaled by ``D**-0.5``. Works under
     ``torch.compile``, as the operator ``perf_kernels::decode_attention``, which changes ``keys`` and ``values``.
-    Results depend on the launch's tiles and splits in the last place, and not on which program is the last.
+    Results depend on the launch's tiles and splits in the last place, and not on which program is the last. What is not
+    finite shows in the heads of queries that look at it, of values in its column, and nowhere else.
 
     Args:
         qkv: [B, (H + 2 G) D] bf16, fp16 or fp32: projections of H heads of queries, then of G heads of keys, then of G
