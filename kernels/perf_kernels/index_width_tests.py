@@ -38,6 +38,12 @@ check_last_rows(importlib.import_module(module).SUBJECT, which == "twin", int(ro
 """
 
 
+def caught(place: str, launch: str) -> list[str]:
+    """Name the kernels of a deliberate mistake whose addresses the compile check finds to be computed in 32 bits."""
+    (answer,) = compile_all(f"{place}:TWIN_LAUNCHES", [launch], ["sm90"]).values()
+    return [kernel.name for kernel in answer.kernels if any("tt.addptr" in line for line in kernel.narrow_offsets)]
+
+
 class IndexWidthTests:
     """Tests without a GPU. A subclass says which kernel.
 

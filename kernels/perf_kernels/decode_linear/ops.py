@@ -34,8 +34,8 @@ def decode_linear(
     """Multiply a few tokens by the weights of a linear layer, stored in 16, 8 or 4 bits, each read once for up to 32.
 
     ``y = rms_norm(x) W^T + residual``, or, gated, ``silu(rms_norm(x) Wg^T) * (rms_norm(x) Wu^T)``. Sums are fp32; y is
-    rounded once. Works under ``torch.compile``, as the operator ``perf_kernels::decode_linear``. What is not finite shows
-    in the outputs that it is a part of, of its token and of its row of weights, and in no other.
+    rounded once. Works under ``torch.compile``, as the operator ``perf_kernels::decode_linear``. What is not finite
+    shows in the outputs that it is a part of, of its token and of its row of weights, and in no other.
 
     Args:
         x: [..., K] bf16, fp16 or fp32, 1 to 64 tokens; other strides than those of contiguous rows cost a copy.

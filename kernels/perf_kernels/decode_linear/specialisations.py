@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+from perf_kernels.decode_linear import ops
 from perf_kernels.decode_linear.inputs import GROUP, LAYERS, PROMPT_LAYERS, Format, Layer
 from perf_kernels.decode_linear.naive_twin import matvec_naively
 from perf_kernels.decode_linear.ops import decode_linear
+from perf_kernels.narrowed import narrowed
 
 _CODES = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
 
@@ -52,6 +54,11 @@ def _naive(name: str) -> object:
     return matvec_naively(torch.empty(layer.width, dtype=torch.bfloat16, device="cuda"), values)
 
 
+def _narrow(name: str, form: Format, tokens: int) -> object:
+    with narrowed(ops, "_batch_kernel"):
+        return _launch(name, form, tokens)
+
+
 #: Named by the type of the weights, the layer of Qwen3-4B and the number of tokens, and by what is special. Few,
 #: because each is compiled for every target.
 LAUNCHES: Mapping[str, Callable[[], object]] = {
@@ -86,5 +93,8 @@ PROMPT_LAUNCHES: Mapping[str, Callable[[], object]] = {
     for layer in PROMPT_LAYERS
     for tokens in (3, 24, 26, 64)
 }
-#: The deliberate mistake, which the index check must find.
-TWIN_LAUNCHES: Mapping[str, Callable[[], object]] = {"naive-head": functools.partial(_naive, "head")}
+#: Deliberate mistakes, which the index check must find.
+TWIN_LAUNCHES: Mapping[str, Callable[[], object]] = {
+    "naive-head": functools.partial(_naive, "head"),
+    "narrow-gate_up-8": functools.partial(_narrow, "gate_up", "dense", 8),
+}

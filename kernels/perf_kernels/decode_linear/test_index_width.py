@@ -8,6 +8,7 @@ import torch
 from perf_kernels.child import run
 from perf_kernels.decode_linear import decode_linear_reference, ops
 from perf_kernels.decode_linear.inputs import Format, random_tokens, random_weights
+from perf_kernels.index_width_tests import caught
 from perf_kernels.target import DEVICE_TYPE
 from perf_kernels.undeclared_tests import any_parts_of_a_layer, around_int32, narrow_layer
 from perfgate.static.figures import Figures
@@ -24,11 +25,13 @@ PLACE = "perf_kernels.decode_linear.specialisations"
 TWIN = "naive-head"
 
 INTERPRET = """
-import resource, sys
+import contextlib, resource, sys
 import torch
+from perf_kernels.decode_linear import ops
 from perf_kernels.decode_linear import LaunchConfig, decode_linear, decode_linear_reference
 from perf_kernels.decode_linear.naive_twin import naive_kernel
 from perf_kernels.index_width import interpreted
+from perf_kernels.narrowed import narrowed
 
 which, outputs, width = sys.argv[1], *map(int, sys.argv[2:])
 generator = torch.Generator().manual_seed(0)
@@ -39,13 +42,14 @@ def check(outputs, width, tokens, programs):
     values = torch.empty(outputs, width, dtype=torch.int8)
     values[-16:] = torch.randint(-3, 4, (16, width), dtype=torch.int8, generator=generator)
     x = torch.randint(-3, 4, (tokens, width), generator=generator).float()
-    with interpreted([programs - 1], grid=programs):
-        if which == "kernel":
+    twin = narrowed(ops, "_batch_kernel") if which == "narrow" else contextlib.nullcontext()
+    with interpreted([programs - 1], grid=programs), twin:
+        if which != "twin":
             y = decode_linear(x, values, torch.ones(outputs), config=LaunchConfig(rows=16, tile=4096))
         else:
             y = torch.empty(tokens, outputs)
             naive_kernel[(outputs,)](x[0], values, y, width, 4096)
-    last = slice(-16 if which == "kernel" else -1, None)
+    last = slice(-16 if which != "twin" else -1, None)
     expected = decode_linear_reference(x, values[last].contiguous(), torch.ones(len(values[last])))
     assert torch.equal(y[:, last].double(), expected)
     print("equals the reference", tokens, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**20, "GiB")
@@ -53,6 +57,9 @@ def check(outputs, width, tokens, programs):
 
 if which == "kernel":
     check(outputs, width, 1, outputs // 16)
+    check(outputs, width, 2, outputs // 16)
+elif which == "narrow":
+    check(32, 512, 2, 2)
     check(outputs, width, 2, outputs // 16)
 else:
     # Below the limit it must pass: otherwise it might be caught for another reason than its offsets.
@@ -119,6 +126,7 @@ def test_loads_are_wide(kernels: dict[str, Figures]) -> None:
 def test_compile_check_catches_the_naive_twin(twin: Figures) -> None:
     found = [line.split(" = ")[1].split(" ")[0] for line in twin.narrow_offsets]
     assert "tt.addptr" in found
+    assert caught(PLACE, "narrow-gate_up-8") == ["_batch_kernel"]
 
 
 def test_interpreted_at_the_largest_shape() -> None:
@@ -129,10 +137,11 @@ def test_interpreted_at_the_largest_shape() -> None:
     assert done.stdout.replace("1 GiB", "0 GiB") == "equals the reference 1 0 GiB\nequals the reference 2 0 GiB\n"
 
 
-def test_interpreter_check_catches_the_naive_twin_past_the_limit() -> None:
-    done = run(INTERPRET, "twin", OUTPUTS, WIDTH, interpret=True)
+@pytest.mark.parametrize(("which", "tokens"), [("twin", 1), ("narrow", 2)])
+def test_interpreter_check_catches_the_naive_twin_past_the_limit(which: str, tokens: int) -> None:
+    done = run(INTERPRET, which, OUTPUTS, WIDTH, interpret=True)
     assert done.returncode == 1
-    assert done.stdout.replace("1 GiB", "0 GiB") == "equals the reference 1 0 GiB\n"
+    assert done.stdout.replace("1 GiB", "0 GiB") == f"equals the reference {tokens} 0 GiB\n"
     assert "int32 overflow detected for operation mul" in done.stderr
 
 

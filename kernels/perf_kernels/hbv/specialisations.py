@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+from perf_kernels.hbv import kernel
 from perf_kernels.hbv.function import hbv
 from perf_kernels.hbv.kernel import forward_outputs, launch_backward, launch_forward
 from perf_kernels.hbv.naive_twin import naive_hbv
 from perf_kernels.hbv.reference import PARAMETERS, STATES
+from perf_kernels.narrowed import narrowed
 
 #: The largest series of the published benchmark.
 DAYS, BASINS = 1461, 1024
@@ -62,4 +64,15 @@ MORE_LAUNCHES: Mapping[str, Callable[[], object]] = {
     "backward-smooth-every-gradient": lambda: _backward(BASINS, smooth=True, everything=True),
     "backward-hard-every-gradient": lambda: _backward(BASINS, smooth=False, everything=True),
 }
-TWIN_LAUNCHES: Mapping[str, Callable[[], object]] = {"forward-32-bit": lambda: naive_hbv(*_inputs(BASINS))}
+
+
+def _narrow_backward() -> object:
+    with narrowed(kernel, "_backward_kernel"):
+        return _backward(BASINS, smooth=False)
+
+
+#: Deliberate mistakes, which the index check must find.
+TWIN_LAUNCHES: Mapping[str, Callable[[], object]] = {
+    "forward-32-bit": lambda: naive_hbv(*_inputs(BASINS)),
+    "backward-32-bit": _narrow_backward,
+}

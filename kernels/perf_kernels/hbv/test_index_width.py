@@ -8,6 +8,7 @@ import torch
 from perf_kernels.child import run
 from perf_kernels.hbv import hbv, launch_config
 from perf_kernels.hbv.inputs import published_inputs
+from perf_kernels.index_width_tests import caught
 from perf_kernels.undeclared_tests import around_int32
 from perfgate.static.figures import Figures
 from perfgate.static.pool import compile_all, shared
@@ -18,13 +19,15 @@ PLACE = "perf_kernels.hbv.specialisations"
 TWIN = "forward-32-bit"
 
 INTERPRET = """
-import resource, sys
+import contextlib, resource, sys
 import torch
+from perf_kernels.hbv import kernel
 from perf_kernels.hbv import PARAMETERS, hbv, hbv_reference
 from perf_kernels.hbv.inputs import published_inputs
 from perf_kernels.hbv.kernel import launch_backward, launch_forward
 from perf_kernels.hbv.naive_twin import naive_hbv
 from perf_kernels.index_width import interpreted
+from perf_kernels.narrowed import narrowed
 
 which, days, basins = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 # Memory is committed only where it is touched: each series reserves 9 GB, the last basins are used.
@@ -35,7 +38,8 @@ last = slice(basins - 32, basins)
 for tensor, values in zip((*forcings, parameters), few):
     tensor[:, last] = values
 programs = basins // 32
-with interpreted(range(programs - 1, programs), grid=programs):
+twin = narrowed(kernel, "_backward_kernel") if which == "narrow" else contextlib.nullcontext()
+with interpreted(range(programs - 1, programs), grid=programs), twin:
     if which == "forward":
         got = hbv(*forcings, parameters)[0][:, last]
     elif which == "twin":
@@ -46,7 +50,7 @@ with interpreted(range(programs - 1, programs), grid=programs):
         saved = (*forcings, parameters, soil, checkpoint)
         got = launch_backward(*saved, one, None, smooth=False, forcings=False)[0][:, last]
 expected, _ = hbv_reference(*few[:3], few.parameters.requires_grad_())
-if which == "backward":
+if which in ("backward", "narrow"):
     expected, = torch.autograd.grad(expected.sum(), few.parameters)
 torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 print("equals the reference", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**20, "GiB")
@@ -76,6 +80,7 @@ def test_compile_check_catches_the_naive_twin() -> None:
     (answer,) = compile_all(f"{PLACE}:TWIN_LAUNCHES", [TWIN], ["sm90"]).values()
     found = {line.split(" = ")[1].split(" ")[0] for line in answer.kernels[0].narrow_offsets}
     assert found == {"tt.addptr"}
+    assert caught(PLACE, "backward-32-bit") == ["_backward_kernel"]
 
 
 @pytest.mark.parametrize("which", ["forward", "backward"])
@@ -87,15 +92,17 @@ def test_interpreted_at_a_large_shape(which: str) -> None:
     assert done.stdout in ("equals the reference 0 GiB\n", "equals the reference 1 GiB\n")
 
 
-def test_interpreter_check_catches_the_naive_twin() -> None:
-    done = run(INTERPRET, "twin", DAYS, BASINS, interpret=True)
+@pytest.mark.parametrize("which", ["twin", "narrow"])
+def test_interpreter_check_catches_the_naive_twin(which: str) -> None:
+    done = run(INTERPRET, which, DAYS, BASINS, interpret=True)
     assert done.returncode == 1
     assert "int32 overflow detected for operation mul" in done.stderr
 
 
-def test_interpreter_check_lets_the_naive_twin_pass_below_the_limit() -> None:
+@pytest.mark.parametrize("which", ["twin", "narrow"])
+def test_interpreter_check_lets_the_naive_twin_pass_below_the_limit(which: str) -> None:
     # Otherwise the twin might be caught for another reason than its offsets.
-    done = run(INTERPRET, "twin", 4, 64, interpret=True)
+    done = run(INTERPRET, which, 4, 64, interpret=True)
     assert done.stdout in ("equals the reference 0 GiB\n", "equals the reference 1 GiB\n"), done.stderr
 
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 
+from perf_kernels.linear_attention import attend
 from perf_kernels.linear_attention.attend import attend_chunks
 from perf_kernels.linear_attention.naive_twin import naive_states
+from perf_kernels.narrowed import narrowed
 
 
 def _attend(
@@ -37,6 +39,11 @@ def _twin() -> object:
     return naive_states(k, v)
 
 
+def _narrow() -> object:
+    with narrowed(attend, "_segment_sums_kernel", "_prefix_sums_kernel", "_outputs_kernel"):
+        return _attend(1, 32768, 8, 128)
+
+
 #: By data type, batch, tokens, heads and width of a head. Short batches of long sequences are walked in segments. Few,
 #: because each is compiled for every target, and an outputs kernel takes seconds.
 LAUNCHES: Mapping[str, Callable[[], object]] = {
@@ -59,5 +66,5 @@ MORE_LAUNCHES: Mapping[str, Callable[[], object]] = {
     "fp32-32x4096x8x64": partial(_attend, 32, 4096, 8, 64, torch.float32),
     "bf16-8x4096x16x256": partial(_attend, 8, 4096, 16, 256),
 }
-#: The deliberate mistake, which the index check must find.
-TWIN_LAUNCHES: Mapping[str, Callable[[], object]] = {"naive-8x4096x8x128": _twin}
+#: Deliberate mistakes, which the index check must find.
+TWIN_LAUNCHES: Mapping[str, Callable[[], object]] = {"naive-8x4096x8x128": _twin, "narrow-1x32768x8x128": _narrow}

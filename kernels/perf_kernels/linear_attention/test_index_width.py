@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from perf_kernels.child import run
-from perf_kernels.index_width_tests import STRIDES_AROUND, IndexWidthTests
+from perf_kernels.index_width_tests import STRIDES_AROUND, IndexWidthTests, caught
 from perf_kernels.linear_attention import LaunchConfig, chunk_linear_attention, chunked_reference, relative_rms
 from perf_kernels.linear_attention.inputs import random_heads
 from perf_kernels.target import DEVICE_TYPE
@@ -18,13 +18,15 @@ TOKENS, HEADS, WIDTH = 64, 32, 128
 FIRST_WRAPPED_SEQUENCE = 8192
 
 INTERPRET = """
-import resource, sys
+import contextlib, resource, sys
 import torch
 from perf_kernels.index_width import interpreted
 from perf_kernels.interpreter import round_as_a_gpu
+from perf_kernels.linear_attention import attend
 from perf_kernels.linear_attention.attend import attend_chunks
 from perf_kernels.linear_attention.naive_twin import naive_states
 from perf_kernels.linear_attention.reference import chunked_reference, relative_rms
+from perf_kernels.narrowed import narrowed
 
 which, batch, tokens, heads, width = sys.argv[1], *map(int, sys.argv[2:])
 round_as_a_gpu()
@@ -35,9 +37,10 @@ last = [x[-1:, :, -1:] for x in (q, k, v)]
 for x in last:
     x.copy_(torch.randn(x.shape, generator=generator))
 expected, state = chunked_reference(*last, output_final_state=True)
-if which == "kernel":
+if which != "twin":
     programs = 2 * heads * batch
-    with interpreted(range(programs - 2, programs), grid=programs):
+    twin = narrowed(attend, "_outputs_kernel") if which == "narrow" else contextlib.nullcontext()
+    with interpreted(range(programs - 2, programs), grid=programs), twin:
         output = attend_chunks(q, k, v, width**-0.5).output
     assert relative_rms(output[-1:, :, -1:], expected) <= 0.005
 else:
@@ -89,6 +92,17 @@ class TestLinearAttention(IndexWidthTests):
         for name, found in kernels.items():
             assert (found.code.tensor_core > 0) == ("prefix" not in name), name
             assert found.load_width > 15, name
+
+    def test_compile_check_catches_narrowed_kernels(self) -> None:
+        kernels = ["_segment_sums_kernel", "_prefix_sums_kernel", "_outputs_kernel"]
+        assert caught(self.place, "narrow-1x32768x8x128") == kernels
+
+    def test_interpreter_check_catches_a_narrowed_kernel_past_the_limit(self) -> None:
+        done = self.interpret("narrow", self.small)
+        assert done.returncode == 0, done.stderr
+        done = self.interpret("narrow", self.wrapping)
+        assert done.returncode == 1
+        assert "int32 overflow detected for operation mul" in done.stderr
 
     def test_interpreter_check_lets_the_naive_twin_pass_below_the_limit(self) -> None:
         done = self.interpret("twin", self.small)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+from perf_kernels.narrowed import narrowed
+from perf_kernels.ternary_matmul import ops
 from perf_kernels.ternary_matmul.naive_twin import ternary_matvec_naively
 from perf_kernels.ternary_matmul.ops import ternary_matmul
 from perf_kernels.ternary_matmul.reference import packed_bytes
@@ -28,6 +30,11 @@ def _launch(
 def _naive(width: int, outputs: int) -> object:
     x = torch.empty(width, dtype=torch.bfloat16, device="cuda")
     return ternary_matvec_naively(x, *_operands(width, outputs))
+
+
+def _narrow(width: int, outputs: int, tokens: int) -> object:
+    with narrowed(ops, "_quantize_kernel", "_batch_kernel"):
+        return _launch(width, outputs, tokens)
 
 
 #: Named by inputs, outputs and tokens, and by what is special. More than one token takes two kernels.
@@ -52,5 +59,8 @@ VENDOR_LAUNCHES: Mapping[str, Callable[[], object]] = {
 MORE_LAUNCHES: Mapping[str, Callable[[], object]] = {
     "bf16-2560-2560-1": functools.partial(_launch, 2560, 2560, 1),
 }
-#: The deliberate mistake, which the index check must find.
-TWIN_LAUNCHES: Mapping[str, Callable[[], object]] = {"naive-6912-2560": functools.partial(_naive, 6912, 2560)}
+#: Deliberate mistakes, which the index check must find.
+TWIN_LAUNCHES: Mapping[str, Callable[[], object]] = {
+    "naive-6912-2560": functools.partial(_naive, 6912, 2560),
+    "narrow-6912-2560-8": functools.partial(_narrow, 6912, 2560, 8),
+}

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from perf_kernels.child import run
+from perf_kernels.index_width_tests import caught
 from perf_kernels.ternary_matmul import packed_bytes, ternary_matmul, ternary_matmul_reference
 from perf_kernels.ternary_matmul.inputs import random_layer, random_tokens
 from perf_kernels.undeclared_tests import around_int32
@@ -20,10 +21,12 @@ PLACE = "perf_kernels.ternary_matmul.specialisations"
 TWIN = "naive-6912-2560"
 
 INTERPRET = """
-import resource, sys
+import contextlib, resource, sys
 import torch, triton
 from perf_kernels.index_width import interpreted
 from perf_kernels.interpreter import round_as_a_gpu
+from perf_kernels.narrowed import narrowed
+from perf_kernels.ternary_matmul import ops
 from perf_kernels.ternary_matmul import LaunchConfig, ternary_matmul, ternary_matmul_reference, unpack_ternary
 from perf_kernels.ternary_matmul.naive_twin import naive_kernel
 
@@ -36,8 +39,10 @@ packed[-16:] = torch.randint(0, 3, (16, width // 4), dtype=torch.uint8, generato
 gamma = torch.tensor(0.5)
 x = torch.randn(tokens, width, generator=generator)
 programs = outputs if which == "twin" else outputs // 16
-with interpreted([programs - 1], grid=programs):
-    if which == "kernel":
+kernels = ("_quantize_kernel", "_batch_kernel")
+twin = narrowed(ops, *kernels) if which == "narrow" else contextlib.nullcontext()
+with interpreted([programs - 1], grid=programs), twin:
+    if which != "twin":
         slices = min(32 if tokens == 1 else 4, width // 256)
         config = LaunchConfig(num_warps=1, outputs=16, step=16, slices=slices, tokens=1 if tokens == 1 else 8)
         y = ternary_matmul(x, packed, gamma, config=config)
@@ -45,10 +50,10 @@ with interpreted([programs - 1], grid=programs):
         y = torch.empty(outputs)
         naive_kernel[(outputs,)](x[0], packed, gamma, y, width, packed.stride(0), triton.next_power_of_2(width))
         y = y.view(1, outputs)
-last = slice(-16 if which == "kernel" else -1, None)
+last = slice(-16 if which != "twin" else -1, None)
 codes = unpack_ternary(packed[last].contiguous(), width)
 expected = ternary_matmul_reference(x, codes, gamma)
-if which == "kernel":
+if which != "twin":
     assert torch.equal(y[:, last], expected)
 else:
     # Another order of operations; its fp32 sum is exact below 2**24.
@@ -109,6 +114,7 @@ def test_weights_are_loaded_by_16_bytes(kernels: dict[str, Figures]) -> None:
 def test_compile_check_catches_the_naive_twin(twin: Figures) -> None:
     found = [line.split(" = ")[1].split(" ")[0] for line in twin.narrow_offsets]
     assert found == ["arith.muli", "tt.addptr"]
+    assert caught(PLACE, "narrow-6912-2560-8") == ["_quantize_kernel", "_batch_kernel"]
 
 
 @pytest.mark.parametrize("tokens", [1, 2])
@@ -120,15 +126,18 @@ def test_interpreted_at_the_largest_shape(tokens: int) -> None:
     assert done.stdout in ("equals the reference 0 GiB\n", "equals the reference 1 GiB\n")
 
 
-def test_interpreter_check_catches_the_naive_twin() -> None:
-    done = run(INTERPRET, "twin", OUTPUTS, WIDTH, 1, interpret=True)
+@pytest.mark.parametrize(("which", "tokens"), [("twin", 1), ("narrow", 2)])
+def test_interpreter_check_catches_the_naive_twin(which: str, tokens: int) -> None:
+    done = run(INTERPRET, which, OUTPUTS, WIDTH, tokens, interpret=True)
     assert done.returncode == 1
     assert "int32 overflow detected for operation mul" in done.stderr
 
 
-def test_interpreter_check_lets_the_naive_twin_pass_below_the_limit() -> None:
+@pytest.mark.parametrize(("which", "tokens"), [("twin", 1), ("narrow", 2)])
+def test_interpreter_check_lets_the_naive_twin_pass_below_the_limit(which: str, tokens: int) -> None:
     # Otherwise the twin might be caught for another reason than its offsets.
-    done = run(INTERPRET, "twin", 32, 512, 1, interpret=True)
+    # Seven programs: no other loop is as long.
+    done = run(INTERPRET, which, 112, 512, tokens, interpret=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("equals the reference")
 
