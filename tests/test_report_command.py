@@ -129,9 +129,11 @@ def test_published_figures_are_written_beside_ours_and_none_is_left_out(
     ]
 
 
-def test_published_figures_are_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_published_figures_are_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str], quote: str) -> None:
     figures = tmp_path / "published.csv"
-    figures.write_text(before := "case,metric,value,unit,hardware,source\nt.py::a,wall_time,1,s,theirs,paper\n")
+    header = ",".join(f"{quote}{name}{quote}" for name in ("case", "metric", "value", "unit", "hardware", "source"))
+    figures.write_text(before := f"{header}\nt.py::a,wall_time,1,s,theirs,paper\n")
     assert main(["report", *stored(tmp_path, RUNS[0]), "--published", str(figures), "--root", str(tmp_path)]) == 4
     assert figures.read_text() == before
     told = capsys.readouterr().err
@@ -155,6 +157,20 @@ def test_a_reason_that_is_known_stands_where_ours_is_missing(tmp_path: Path) -> 
         "a.py::t,device_time,s,6.2e-05,RTX 3090,3.1e-05,nvidia-h200,0.5,passed,",
         "a.py::t,,s,3,RTX 3090,,,,,nobody measures that",
     ]
+
+
+def test_a_folder_without_baselines_writes_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The folder above the one that is meant, say."""
+    metric = StoredMetric("device_time", "s", "lower", (5e-6,))
+    stored = Baseline("t", Outcome.PASSED, (metric,), {"version": "1"}, {"torch": "2"}, "1c2d3e4", "2026-01-31")
+    BaselineStore(tmp_path / "baselines").merge("nvidia-h200", "a", {"t": stored})
+    (tmp_path / "published.csv").write_text("case,metric,value,unit,hardware,source\na.py::t,device_time,8,us,,paper\n")
+    table = tmp_path / "ours.csv"
+    table.write_text("before")
+    arguments = ["--published", str(table), "--root", str(tmp_path), "--baselines", str(tmp_path / "baselines")]
+    assert main(["report", *arguments]) == 4
+    assert table.read_text() == "before"
+    assert f"{tmp_path}/baselines: there is no baseline that can be used" in capsys.readouterr().err
 
 
 def test_baselines_stand_in_for_cases_that_no_run_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,8 @@
-"""What the forms of ternary weights gain and cost on a CPU: the better call of each pair, and both in turns.
+"""What do the forms of ternary weights gain and cost on a CPU? Two calls of each pair, in turns.
 
 In turns means in one process and one thread, by its CPU time, so that neither neighbours nor a changing clock decide.
 A goal is missed when the interval of the ratio lies below it; where the interval holds the goal, the outcome is a skip.
+Nothing else is judged here, so that a skip hides nothing: ``test_linear_layers.py`` gates the times of each form.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import Any
 import pytest
 
 from perf_workloads.bitnet import LAYERS
-from perf_workloads.bitnet.compare import time_ratio
+from perf_workloads.bitnet.compare import Ratio, time_ratio
 
-pytestmark = [pytest.mark.cpu, pytest.mark.perf(time="20%", budget=0.2)]
+pytestmark = [pytest.mark.cpu, pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")]
 SEED = 23
 
 
@@ -81,14 +82,18 @@ def draw(torch: ModuleType, layer: str) -> Any:
 
 
 def compare(benchmark: Any, calls: dict[str, Callable[[], object]], goal: float) -> None:
-    """Measure the second of two calls, then time both in turns: the first takes ``goal`` times as long, or more."""
-    benchmark(list(calls.values())[1])
+    """Time two calls in turns, and report that; the first takes ``goal`` times as long as the second, or more."""
     found = time_ratio(*calls.values(), goal=goal)
     for name, seconds in zip(calls, (found.first_s, found.second_s), strict=True):
         benchmark.report(f"{name}_time", seconds, unit="s")
     benchmark.report("ratio", found.median)
-    slower, faster = calls
+    judge(found, goal, *calls)
+
+
+def judge(found: Ratio, goal: float, slower: str, faster: str) -> None:
+    """Fail where the goal is missed, and skip where it is not known whether it is."""
     told = f"{slower} takes {found} as long as {faster}, and {goal:g} times is the goal"
-    assert found.high >= goal, told
+    if found.high < goal:
+        pytest.fail(told)
     if found.low < goal:
         pytest.skip(f"inconclusive: {told}")

@@ -50,7 +50,7 @@ def test_qwen3_4b(
     reached_figures: Any,
     case: Case,
 ) -> None:
-    """Five rounds, as published, where ``--slow-budget`` gives time for them; otherwise fewer."""
+    """Five rounds, as published, where ``--slow-budget`` is given, whatever it says; otherwise fewer."""
     slow = request.config.getoption("--slow-budget") is not None
     timed = rounds(benchmark, RUNS if slow else rounds_for(case.configuration, case.point.new_tokens))
     gap = measure(benchmark, timed, models, copy_bandwidth, reached_figures, case)

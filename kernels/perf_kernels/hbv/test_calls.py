@@ -75,7 +75,8 @@ def test_under_torch_compile() -> None:
         value = function(inputs, parameters)
         value.backward()
         found.append((value.detach(), parameters.grad))
-        assert torch.equal(function(inputs, inputs.parameters), value)
+        # A compiler may add up in another order where nothing is kept for the way back.
+        torch.testing.assert_close(function(inputs, inputs.parameters), value)
     torch.testing.assert_close(found[1], found[0])
 
 

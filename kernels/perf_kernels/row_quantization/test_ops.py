@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
@@ -39,7 +40,10 @@ def test_operator(code: torch.dtype) -> None:
     "backend",
     [
         "aot_eager",
-        pytest.param("inductor", marks=pytest.mark.skipif(not shutil.which("c++"), reason="there is no C++ compiler")),
+        pytest.param(
+            "inductor",
+            marks=pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="there is no C++ compiler"),
+        ),
     ],
 )
 def test_in_a_compiled_model(code: torch.dtype, backend: str) -> None:

@@ -12,7 +12,9 @@ from perfgate.measure.unprofiled import unprofiled
 
 #: Rounds before the first look at the ratio. Twice as many come before each further one.
 FIRST_ROUNDS = 15
-#: Of the interval at each look, so that some looks together are wrong once in hundreds of comparisons.
+#: Of the interval at each look, so that some looks together are wrong once in hundreds of comparisons. That is where
+#: rounds do not depend on each other, as those of calls of milliseconds (32 tokens: correlation below 0.1).
+#: Neighbouring rounds of calls below one may (one token: 0.45): a ratio just at its goal is misjudged more often then.
 CONFIDENCE = 0.999
 
 

@@ -132,6 +132,12 @@ def _published(results: Sequence[CaseResult], options: argparse.Namespace) -> It
     if options.baselines is not None:
         found, damages = recorded.results(options.baselines)
         yield from (f"damaged: {damage}" for damage in damages)
+        if not found:
+            raise SettingError(
+                f"{options.baselines}: there is no baseline that can be used",
+                "The table would have no figure of it, and take the place of one that has.",
+                "--baselines=baselines/KEY, with a key that perfgate hardware shows",
+            )
         measured = {(each.key, each.case) for each in results}
         stored = [each for each in found if (each.key, each.case) not in measured]
     names = published.folders([*results, *stored])

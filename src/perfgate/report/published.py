@@ -119,11 +119,11 @@ def load(root: Path, names: Iterable[str]) -> tuple[list[Published], list[str]]:
 def is_source(path: Path) -> bool:
     """Tell whether a file holds published figures, so that nothing else may be written there."""
     try:
-        with path.open(encoding="utf-8") as file:
-            header = file.readline()
-    except (OSError, UnicodeDecodeError):
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
         return False
-    return set(COLUMNS) <= {name.strip() for name in header.split(",")}
+    return set(COLUMNS) <= {name.strip() for name in header}
 
 
 def beside(published: Sequence[Published], results: Sequence[CaseResult]) -> list[Beside]:

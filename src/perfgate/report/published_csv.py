@@ -44,9 +44,11 @@ def _rows(
         yield (name, *about, "", "", "", "", published.absent)
         return
     nowhere = "no run and no baseline has this case" if recorded else "no run has this case"
-    known = {"it has": results, "its baseline has": recorded}
-    own = [(each, verb) for verb, some in known.items() for each in some if published.is_of(each.case)]
-    for result, it_has in own:
+    # What is known beforehand is known of a run; a baseline lacks what a case only reports.
+    own = [(each, published.absent or f"it has no {published.metric}") for each in results]
+    own += [(each, f"its baseline has no {published.metric}") for each in recorded]
+    own = [(each, none) for each, none in own if published.is_of(each.case)]
+    for result, none in own:
         found = [] if result.verdict is Verdict.REMOVED else beside([published], [result])
         if found and found[0].word == "" and found[0].unit != published.unit:
             yield (result.case, *about, "", result.key, "", result.outcome.value, f"ours is in {found[0].unit}")
@@ -55,7 +57,6 @@ def _rows(
         elif result.verdict is Verdict.REMOVED:
             yield (result.case, *about, "", result.key, "", "", nowhere)
         else:
-            none = published.absent or f"{it_has} no {published.metric}"
             why = none if result.outcome is Outcome.PASSED else result.reason
             yield (result.case, *about, "", result.key, "", result.outcome.value, why)
     if not own:
