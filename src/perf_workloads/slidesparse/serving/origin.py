@@ -22,7 +22,7 @@ class Origin:
 
     Attributes:
         environment: driver, toolkit, torch, triton and python, as baselines have them.
-        commit: of the code, with "+changes" where it has some.
+        commit: of the code, with "+changes" where it has some, or files that are new to git.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -57,7 +57,7 @@ def commit_of(code: Path, results: Path) -> str:
         root = git.top(code.parent, "serve")
         git.call(["ls-files", "--error-unmatch", str(code)], root)
         commit = git.call(["rev-parse", "--short=12", "HEAD"], root).strip()
-        changed = git.paths(["diff", "--name-only", "-z", "HEAD"], root)
+        changed = git.changed("HEAD", root)
     except (SettingError, subprocess.CalledProcessError):
         return ""
     return commit + (CHANGED if any(root / path != results.resolve() for path in changed) else "")
