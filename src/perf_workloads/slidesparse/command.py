@@ -215,19 +215,13 @@ def _baseline(options: argparse.Namespace) -> int:
     records = baselines.of_device(options.results, device)
     store = BaselineStore(options.baselines)
     stored = store.load(device, baselines.MODULE).cases
-    found = baselines.make(records, baselines.software(store, device), stored)
+    found = baselines.make(records, stored)
     for reason, cases in found.left.items():
         more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
         print(f"left out: {cases[0]}{more}: {reason}", file=sys.stderr)
     if not found.baselines:
         print(f"{options.results}: no result of {device} can be a baseline", file=sys.stderr)
         return FAILED
-    if found.assumed:
-        print(
-            f"{count(found.assumed, 'result')} without driver and triton: taken from the other baselines of {device} "
-            "with the same torch, which agree",
-            file=sys.stderr,
-        )
     path = store.merge(device, baselines.MODULE, found.baselines)
     print(f"{path}: {count(len(found.baselines), 'baseline')}")
     return DONE

@@ -36,7 +36,7 @@ PUBLISHED_RATES = {
 }
 #: Standard deviation of tokens/s between engines, and the limit of a change, by model and stage. Points that
 #: ``perf_tests/slidesparse/results/serving.jsonl`` holds more than once with nothing changed in between (H200, 21 and
-#: 22 November 2026, see ``repeats.py`` and ``tests/test_slidesparse_serving_noise.py``) show less or as much:
+#: 22 November 2026, listed in ``tests/test_slidesparse_serving_noise.py``) show less or as much:
 #: Llama3.2-1B 0.6 % in prefill and 5.8 % in decoding, where one of 4 pairs is 12 % apart; Qwen2.5-7B 1.5 % and 0.8 %.
 #: Of those of decoding there are only 4 pairs each. Limits are three times the noise or more, else cases would be
 #: inconclusive. Nothing was repeated of Llama3.2-3B and Qwen2.5-14B: they have those of the model next in size.

@@ -53,7 +53,7 @@ class Record:
         cause: why it failed, in one line.
         figures: by name, in base units; empty for a failure.
         facts: engine, backend, graph mode, what sparse INT8 products write, converted layers and what else decided.
-        environment: driver, toolkit, torch, triton and python, as baselines have them; of old results nobody knows.
+        environment: driver, toolkit, torch, triton and python, as baselines have them; {} where nobody knows.
         commit: of the code that ran, with "+changes" where it had some; "" where nobody knows.
     """
 
