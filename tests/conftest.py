@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TextIO
 
 import pytest
@@ -234,6 +236,21 @@ def resting_heap() -> Iterator[None]:
     """Set what is loaded aside: what a module measures collects garbage often, and late in a run much is loaded."""
     with cpu_memory.resting_heap():
         yield
+
+
+@pytest.fixture(scope="session")
+def imported() -> Callable[[str], ModuleType]:
+    """Give ``imported(path)``: the module in a file of this repository that is in no package, such as one of cases."""
+
+    def load(path: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

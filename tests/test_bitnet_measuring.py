@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import mmap
 import os
 import re
 import time
+from collections.abc import Callable
 from itertools import cycle, pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -401,13 +402,9 @@ def test_a_ratio_at_the_goal_stays_open_until_time_is_up():
     ("low", "high", "ended"),
     [(2.5, 2.9, "failed"), (2.5, 3.0, "inconclusive"), (2.9, 3.5, "inconclusive"), (3.0, 3.5, "reached")],
 )
-def test_a_goal_is_reached_missed_or_neither(low: float, high: float, ended: str) -> None:
-    path = Path(__file__).parent.parent / "perf_tests" / "bitnet" / "test_cpu_goals.py"
-    spec = importlib.util.spec_from_file_location("bitnet_goals", path)
-    assert spec is not None
-    assert spec.loader is not None
-    goals = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(goals)
+def test_a_goal_is_reached_missed_or_neither(
+    low: float, high: float, ended: str, imported: Callable[[str], ModuleType]
+) -> None:
     found = Ratio(2.75, low, high, 2.75, 1.0, 15)
     told = f"fp32 takes 2.75 times ({low:.2f} to {high:.2f} in 15 rounds) as long as int8, and 3 times is the goal"
     expected: Any = contextlib.nullcontext()
@@ -416,7 +413,7 @@ def test_a_goal_is_reached_missed_or_neither(low: float, high: float, ended: str
     elif ended == "inconclusive":
         expected = pytest.raises(pytest.skip.Exception, match=rf"^inconclusive: {re.escape(told)}$")
     with expected:
-        goals.judge(found, 3.0, "fp32", "int8")
+        imported("perf_tests/bitnet/test_cpu_goals.py").judge(found, 3.0, "fp32", "int8")
 
 
 def test_calls_under_a_profiler_are_not_compared():

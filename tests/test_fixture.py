@@ -50,13 +50,13 @@ def test_an_attached_file_is_in_the_runs_file_and_on_its_page(steady, ending):
     """Also of a case that runs in a process of its own, and of one that failed."""
     steady.cases(
         "a",
-        body="benchmark.attach('report.md', '# <b>'); benchmark.attach('a.json', '1'); benchmark(lambda: {name!r})"
-        + ending,
+        body="benchmark.attach('report.md', '# <b>'); benchmark.attach('a.json', chr(0xd800)); "
+        "benchmark(lambda: {name!r})" + ending,
         head="@pytest.mark.isolate",
     )
     steady.run("--benchmark-compare", "--perf-json=run.json", "--perf-html=report.html")
     (case,) = json.loads((steady.path / "run.json").read_text())["cases"]
-    assert case["attached"] == {"report.md": "# <b>", "a.json": "1"}
+    assert case["attached"] == {"report.md": "# <b>", "a.json": "?"}
     page = (steady.path / "report.html").read_text()
     assert 'download="report.md">report.md</a>' in page
     assert "<b>" not in page
@@ -153,10 +153,18 @@ def test_work_becomes_throughput_in_the_verbose_report(steady):
             for name in ("a.md", "", ".a", "../a.md", "a/b", "<b>", "a\n", "a" * 101)
         ),
         (
-            "benchmark.attach('a.md', 'x' * 4_000_001)",
-            "benchmark.attach('a.md'): 4000001 characters are too long\n"
-            "It would stand in the run's file and on its page.\n"
-            "hint: at most 4000000 characters: write it to a file of your own, and report what matters in it",
+            "benchmark.attach('b.md', 'x'); benchmark.attach('a.md', 'é' * 2_000_000)",
+            "benchmark.attach('a.md'): the files of this case would take 4000001 bytes\n"
+            "They would stand in the run's file and on its page.\n"
+            "hint: at most 4000000 bytes: write it to a file of your own, and report what matters in it",
+        ),
+        *(
+            (
+                f"benchmark.attach({name}, {text})",
+                f"benchmark.attach({name}): name and content of a file are text\n"
+                "hint: decode bytes before: data.decode()",
+            )
+            for name, text in (("'a.bin'", "b'1'"), ("3", "'1'"))
         ),
     ],
 )

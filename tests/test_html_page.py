@@ -398,6 +398,10 @@ def saved(link: Element) -> bytes:
     return base64.b64decode(content, validate=True)
 
 
+def test_markup_is_no_value_of_an_attribute() -> None:
+    assert tag("p", title=tag("b", class_="z")) == '<p title="&lt;b class=&quot;z&quot;&gt;&lt;/b&gt;"></p>'
+
+
 def test_attached_files_are_on_the_page_whole() -> None:
     long = "<script>alert(1)</script> é\n" * 1000
     unchanged = dataclasses.replace(

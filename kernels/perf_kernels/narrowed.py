@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 @contextlib.contextmanager
 def narrowed(module: ModuleType, *kernels: str) -> Iterator[None]:
-    """Let a launcher launch kernels with every 64-bit number of theirs in 32 bits.
+    """Let a launcher launch kernels with every 64-bit number of their own bodies in 32 bits.
 
     Args:
         module: the module that launches them, by their names there.

@@ -88,6 +88,7 @@ def compare(benchmark: Any, calls: dict[str, Callable[[], object]], goal: float)
         benchmark.report(f"{name}_time", seconds, unit="s")
     benchmark.report("ratio", found.median)
     judge(found, goal, *calls)
+    benchmark.note("goal", "reached")
 
 
 def judge(found: Ratio, goal: float, slower: str, faster: str) -> None:

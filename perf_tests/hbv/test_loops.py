@@ -69,7 +69,10 @@ def test_loop(
     days: int,
     request: pytest.FixtureRequest,
 ) -> None:
-    """Sizes that are slow are skipped when they would take longer than ``--slow-budget``."""
+    """Sizes that are slow are skipped when they would take longer than ``--slow-budget``.
+
+    How long compiling takes nobody knows before: it counts, and is not interrupted.
+    """
     slow = request.node.get_closest_marker("slow") is not None
     budget_s = request.getfixturevalue("slow_budget_s") if slow else math.inf
     inputs = published.inputs(days, basins, "cuda")
@@ -164,7 +167,7 @@ def note_implementation(benchmark: Any, implementation: str, loop: Any, inputs: 
 
 
 def skip_beyond(budget_s: float, needed_s: float) -> None:
-    """Skip a case that takes longer than its budget: an outcome, with the budget that would do."""
+    """Skip a case that takes longer than its budget: an outcome, with what it would take."""
     if needed_s > budget_s:
         pytest.skip(f"takes about {math.ceil(needed_s)} s: --slow-budget={budget_s:g}")
 
@@ -209,14 +212,14 @@ class PeakMemory:
 
 def warmed_up(implementation: str, model: str, inputs: Any) -> Any:
     """Give a loop that has run a few days of such inputs."""
-    loop = _loop(implementation, model, inputs[3].shape[1], inputs[3].device.type)
+    loop = _loop(implementation, model, inputs[3].shape[1], inputs[0].is_contiguous(), inputs[3].device.type)
     warm_up(loop, inputs)
     return loop
 
 
 @functools.lru_cache(maxsize=1)
-def _loop(implementation: str, model: str, basins: int, device: str) -> Any:
-    """Keep a loop for as long as it can be used: TorchScript and torch.compile specialise on the number of basins."""
+def _loop(implementation: str, model: str, basins: int, contiguous: bool, device: str) -> Any:
+    """Keep a loop for as long as it can be used: TorchScript and torch.compile specialise on sizes and strides."""
     return MODELS[implementation](smooth=model == "smooth")
 
 

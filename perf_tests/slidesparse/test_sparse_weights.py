@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from types import ModuleType
@@ -115,13 +116,13 @@ def timed(call: Callable[[], object]) -> float:
 
 
 def watched(call: Callable[[], object]) -> tuple[float, float]:
-    """Give the seconds of a call, and how many cores were used or taken by others meanwhile."""
+    """Give the seconds of a call, and how many cores others used or took meanwhile; infinity if nobody knows."""
     from perfgate.measure.cpu_conditions import CpuConditions
 
     with CpuConditions() as conditions:
         call()
     seen = conditions.report()
-    return seen["cpu_elapsed_s"], seen.get("cpu_others", 0.0) + seen.get("cpu_stolen", 0.0)
+    return seen["cpu_elapsed_s"], seen.get("cpu_others", math.inf) + seen.get("cpu_stolen", 0.0)
 
 
 def assert_converted(torch: ModuleType, weight: Any, slid: Any, group: int) -> None:

@@ -12,10 +12,10 @@ from perfgate.progress import Progress
 from perfgate.units import parse_limit
 
 _OWN_NAMES = ("device_time", "wall_time", "memory")
-#: A name that is a file's on every system, and nothing of a path.
+#: A name of a file, and nothing of a path.
 _FILE_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
-#: Characters of one attached file: it stands in the run's file and on its page.
-_LONGEST = 4_000_000
+#: Bytes of all attached files of a case: they stand in the run's file and on its page.
+_LARGEST = 4_000_000
 
 
 class Statements:
@@ -112,21 +112,28 @@ class Statements:
 
         Args:
             name: of the file, e.g. "report.md".
-            text: what stands in it, at most 4,000,000 characters.
+            text: what stands in it. All files of a case take at most 4,000,000 bytes in UTF-8.
         """
         where = f"{self._case}: benchmark.attach({name!r})"
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise SettingError(
+                f"{where}: name and content of a file are text", hint="decode bytes before: data.decode()"
+            )
         if not _FILE_NAME.fullmatch(name) or name in self.attached:
             raise SettingError(
                 f"{where}: this name cannot be used",
                 hint="a new name of letters, digits, '_', '-' and '.', such as report.md",
             )
-        if len(text) > _LONGEST:
+        # What UTF-8 cannot say would end the run when it is written.
+        encoded = text.encode("utf-8", "replace")
+        size = len(encoded) + sum(len(other.encode()) for other in self.attached.values())
+        if size > _LARGEST:
             raise SettingError(
-                f"{where}: {len(text)} characters are too long",
-                "It would stand in the run's file and on its page.",
-                f"at most {_LONGEST} characters: write it to a file of your own, and report what matters in it",
+                f"{where}: the files of this case would take {size} bytes",
+                "They would stand in the run's file and on its page.",
+                f"at most {_LARGEST} bytes: write it to a file of your own, and report what matters in it",
             )
-        self.attached[name] = text
+        self.attached[name] = encoded.decode()
 
     def progress(self, text: str) -> None:
         """Show where a long test is. What follows the last line shown within a few seconds is not shown."""

@@ -158,7 +158,9 @@ def test_gradients_of_other_basins_do_not_see_what_is_not_finite(
 @given(st.lists(layouts, min_size=7, max_size=7), st.integers(1, 7), st.integers(2, 40), models, seeds)
 def test_strides_change_no_bit(of: list[str], days: int, basins: int, smooth: bool, seed: int) -> None:
     """Of what goes in, and of the gradients of what comes out; what lies between the numbers is NaN."""
-    drawn = [*wide_inputs(days, basins, DEVICE, seed), torch.rand(days, basins), torch.rand(len(STATES), basins)]
+    generator = torch.Generator().manual_seed(seed)
+    gradients = [torch.rand(count, basins, generator=generator) for count in (days, len(STATES))]
+    drawn = [*wide_inputs(days, basins, DEVICE, seed), *gradients]
     views = [laid_out(tensor.to(DEVICE), layout) for tensor, layout in zip(drawn, of, strict=True)]
     found = []
     for tensors in (views, [view.contiguous() for view in views]):

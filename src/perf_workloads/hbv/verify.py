@@ -68,7 +68,11 @@ def operators(call: Callable[[], object]) -> Counter[str]:
     # Tracing of a GPU would slow down what is timed later in the same process.
     with torch.profiler.profile(activities=[ProfilerActivity.CPU]) as profiler:
         call()
-    return Counter({row.key: row.count for row in profiler.key_averages()})
+    counts: Counter[str] = Counter()
+    for row in profiler.key_averages():
+        # A name may have a row for each kind of event.
+        counts[row.key] += row.count
+    return counts
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """How does text become markup? The only place of the page where anything is escaped.
 
-Whatever is not :class:`Safe` is escaped; only :func:`tag`, :func:`join`, :func:`data` and files of the package make
-:class:`Safe`.
+Whatever is not :class:`Safe` is escaped; only :func:`tag`, :func:`join` and files of the package make :class:`Safe`.
+An attribute takes an :class:`Address` as it is, which only :func:`data` makes.
 """
 
 from __future__ import annotations
@@ -24,6 +24,12 @@ _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 class Safe(str):
     """Text that is markup already."""
+
+    __slots__ = ()
+
+
+class Address(str):
+    """Text that is the value of an attribute already."""
 
     __slots__ = ()
 
@@ -82,15 +88,16 @@ def tag(name: str, /, *children: Child, **attributes: Value) -> Safe:
             written.append(f" {key}")
         else:
             plain = number(value) if isinstance(value, float) else str(value)
-            safe = value if isinstance(value, Safe) else html.escape(visible(plain), quote=True)
-            written.append(f' {key}="{safe}"')
+            written.append(
+                f' {key}="{value if isinstance(value, Address) else html.escape(visible(plain), quote=True)}"'
+            )
     opened = f"<{name.rstrip('/')}{''.join(written)}>"
     return Safe(opened if name.endswith("/") else f"{opened}{join(*children)}</{name}>")
 
 
-def data(text: str) -> Safe:
+def data(text: str) -> Address:
     """Write text as an address that holds all of it, for a link that saves it: no browser shows or runs such bytes."""
-    return Safe("data:application/octet-stream;base64," + base64.b64encode(text.encode("utf-8", "replace")).decode())
+    return Address("data:application/octet-stream;base64," + base64.b64encode(text.encode("utf-8", "replace")).decode())
 
 
 def number(value: float) -> str:
