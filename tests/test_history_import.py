@@ -239,7 +239,7 @@ def test_the_published_figures_of_this_repository(tmp_path, capsys, monkeypatch)
     ]
     with History(f"sqlite:///{tmp_path / 'perf-history.sqlite'}", create=False) as history:
         keys = {name.key for name in history.find()}
-        assert keys == {f"published-{each}" for each in ("ryzen9700x", "rtx3080ti-laptop", "rtx3090", "rocm")}
+        assert keys == {f"published-{each}" for each in ("ryzen9700x", "a100", "rtx3080ti-laptop", "rtx3090", "rocm")}
         assert list(history.everything()) == []
         [name] = [
             name
