@@ -1,14 +1,12 @@
 """Is the head slower than the base? The base's processes are the baseline of the same run, under the gate's own rule.
 
 Base and head run in turn on one machine, the order flipped with each pair, so that a trend of the machine's falls on
-both sides alike. The two sides are compared as samples of their own rather than pair by pair. What they share within a
-pair makes that cautious, never hasty: over 30 pairs of three functions, with seven to twelve processes on two cores,
-differences within a pair scattered 7 to 31 % less than independent processes would, in cycles of the view that fits the
-function. A test on differences would gain that and lose half of its degrees of freedom (its interval is 10 % wider for
-it), and no rank test on differences reaches 0.1 % before 10 pairs. On a busier machine it gains more: played on 96
-processes of four cases, asking differences too at the twelfth pair (signed ranks and Student's t, both 0.1 %, in the
-steadiest mixture of speeds) finds 10 % in 70 instead of 60 % of runs, and raises one false alarm in 380. So it is not
-asked.
+both sides alike. That allows to fit how strongly a case feels the machine's speeds (:mod:`perfgate.verdict.fitted`).
+The two sides are compared as samples of their own rather than pair by pair. What they share within a pair makes that
+cautious, never hasty: over 30 pairs of three functions, with seven to twelve processes on two cores, differences within
+a pair scattered 7 to 31 % less than independent processes would, in cycles of the view that fits the function. A test
+on differences would gain that and lose half of its degrees of freedom (its interval is 10 % wider for it), and no rank
+test on differences reaches 0.1 % before 10 pairs.
 
 *Limit*: 5 % for wall time, where a test names none itself. The 10 % of a stored baseline allow for a machine that is
 not the same on another day; here both sides see the same day. A function that is 10 % slower lies at twice this limit.
@@ -208,7 +206,9 @@ def settle(
     usual = min(TOTALS[-1], pairs) if FURTHER[-1] in looks else pairs
     for total in sorted({*(look for look in looks if look < pairs), pairs}):
         ended = total >= usual and (last or total < pairs)
-        verdict = decide(_first(stored, total), current[:total], last=ended, alarm=alarm, rank=RANK_OF_PAIRS)
+        verdict = decide(
+            _first(stored, total), current[:total], last=ended, alarm=alarm, rank=RANK_OF_PAIRS, in_turn=True
+        )
         if total == 1 and not ended and _may_hide(verdict):
             verdict = replace(verdict, verdict=Verdict.INCONCLUSIVE, reason="undecided after 1 pair")
         if verdict.verdict is not Verdict.INCONCLUSIVE and not (verdict.verdict is Verdict.THROTTLED and ended):

@@ -29,13 +29,20 @@ from collections.abc import Callable, Sequence
 from perfgate import units
 from perfgate.model import Metric, MetricVerdict, StoredMetric, Verdict
 from perfgate.verdict import scale as scales
+from perfgate.verdict.fitted import by_fit, fitted
 from perfgate.verdict.rule import ALARM, RANK, TOTALS, Look, look
 from perfgate.verdict.scale import Scale
 from perfgate.verdict.speeds import CLOCK, Finding, by_clock, by_views, common, steadiest, word
 
 
 def decide(
-    stored: StoredMetric, current: Sequence[Metric], *, last: bool, alarm: float = ALARM, rank: float = RANK
+    stored: StoredMetric,
+    current: Sequence[Metric],
+    *,
+    last: bool,
+    alarm: float = ALARM,
+    rank: float = RANK,
+    in_turn: bool = False,
 ) -> MetricVerdict:
     """Judge what was measured so far of one metric.
 
@@ -45,6 +52,8 @@ def decide(
         last: no further process will come.
         alarm: level at which REGRESSED and IMPROVED exclude chance.
         rank: p-value that the rank test must reach for them.
+        in_turn: both sides ran in turn on one machine, so that its speeds may be fitted
+            (:mod:`perfgate.verdict.fitted`).
 
     Returns:
         The verdict. INCONCLUSIVE means "undecided, repeat" unless ``last``; every other word stands.
@@ -68,7 +77,8 @@ def decide(
         )
 
     scale = scales.of(stored.values, values, higher=metric.better == "higher", limit=metric.limit, noise=metric.noise)
-    finding = _find(stored, current, scale, functools.partial(look, last=last, alarm=alarm, rank=rank), last=last)
+    rule = functools.partial(look, last=last, alarm=alarm, rank=rank)
+    finding = _find(stored, current, scale, rule, last=last, in_turn=in_turn)
     shown = finding.look
     change = scale.change(float(shown.estimate))
     low, high = sorted((scale.change(float(shown.low)), scale.change(float(shown.high))))
@@ -112,12 +122,19 @@ def settle(stored: StoredMetric, current: Sequence[Metric], *, last: bool) -> Me
 
 
 def _find(
-    stored: StoredMetric, current: Sequence[Metric], scale: Scale, rule: Callable[..., Look], *, last: bool
+    stored: StoredMetric,
+    current: Sequence[Metric],
+    scale: Scale,
+    rule: Callable[..., Look],
+    *,
+    last: bool,
+    in_turn: bool,
 ) -> Finding:
-    def at(baseline: Sequence[float], now: Sequence[float]) -> Look:
-        return rule(scale.figures(baseline), scale.figures(now), scale.limit, scale.prior)
+    def at(baseline: Sequence[float], now: Sequence[float], wider: float = 1.0) -> Look:
+        return rule(scale.figures(baseline), scale.figures(now), scale.limit, scale.prior * wider)
 
-    plain = at(stored.values, [metric.value for metric in current])
+    values = [metric.value for metric in current]
+    plain = at(stored.values, values)
     speeds = common(stored, current)
     if not speeds:
         return Finding(word(plain), plain)
@@ -129,6 +146,10 @@ def _find(
         change = scale.change(figure)
         return units.percent(change) if scale.relative else units.together([change], stored.unit, signed=True)[0]
 
+    fit = fitted(stored.values, values, speeds) if in_turn and scale.relative else None
+    if fit is not None:
+        seen = at(fit.base, fit.head, fit.wider)
+        return by_fit(plain, views, seen, speeds, scale.limit, say, last=last)
     best = steadiest(speeds) if scale.relative else None
     blend = at(best.values, best.now) if best is not None else None
     return by_views(plain, views, blend, speeds, scale.limit, say, last=last)
