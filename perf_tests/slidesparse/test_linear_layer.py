@@ -23,7 +23,7 @@ ERRORS = {"int8": 0.02, "fp8": 0.1}
 GOAL_TOKENS = (8192, 16384, 32768, 65536)
 GOALS = {"int8-2_4": 1.6, "int8-2_8": 1.15, "int8-2_4-bf16": 1.6, "int8-2_8-bf16": 1.15}
 #: Speed-ups at GOAL_TOKENS on an H200 (2026-11-22, vLLM 0.20.2). Two reach their goal, where vLLM's dense product is
-#: slow: another run may miss it.
+#: slow: another run of that day missed it.
 RATIOS = {
     ("gate_up", "int8-2_4"): (0.93, 1.17, 1.51, 1.09),
     ("down", "int8-2_4"): (1.44, 1.30, 1.36, 1.46),
