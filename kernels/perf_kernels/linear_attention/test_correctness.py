@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from perf_kernels.linear_attention import (
@@ -15,9 +15,9 @@ from perf_kernels.linear_attention import (
     relative_rms,
 )
 from perf_kernels.linear_attention.inputs import random_heads, random_state
+from perf_kernels.linear_attention.oracle import FLOOR, relative_error, uncancelled
 from perf_kernels.linear_attention.strategies import (
     DEVICE,
-    FLOOR,
     FP64,
     TYPES,
     carried,
@@ -40,6 +40,8 @@ pytestmark = few_tokens
 @any_type_of_tokens
 @examples
 @given(st.sampled_from(TYPES), shapes, st.booleans(), st.booleans(), layouts, configs, seeds)
+# On a GPU one state, a sum that cancels to a hundredth of what it sums up.
+@example(torch.float32, (1, 35, 1, 1, 1), False, False, "contiguous", None, 0)
 def test_within_twice_the_error_of_torch(
     dtype: torch.dtype,
     shape: tuple[int, ...],
@@ -49,7 +51,10 @@ def test_within_twice_the_error_of_torch(
     config: LaunchConfig | None,
     seed: int,
 ) -> None:
-    """The oracle rule: fp64 judges the kernel and the same sums in torch, with factors rounded to the same type."""
+    """The oracle rule: fp64 judges the kernel and the same sums in torch, with factors rounded to the same type.
+
+    Errors are relative to what was summed up, which may cancel.
+    """
     batch, tokens, heads, keys, values = shape
     inputs = random_heads(*shape, dtype, DEVICE, seed, positive=normalize)
     state = random_state(batch, heads, keys, values, DEVICE, seed, normalize=normalize) if start else None
@@ -61,11 +66,13 @@ def test_within_twice_the_error_of_torch(
 
     assert output.shape == (batch, tokens, heads, values)
     assert output.dtype == dtype
-    allowed = 2 * relative_rms(rounded.to(dtype), exact) + FLOOR[dtype]
-    assert relative_rms(output, exact) <= min(allowed, 0.005)
+    size, state_size = uncancelled(*inputs, initial_state=state, normalize=normalize)
+    allowed = 2 * relative_error(rounded.to(dtype), exact, size) + FLOOR[dtype]
+    assert relative_error(output, exact, size) <= min(allowed, 0.005)
     assert carried(final, 0).dtype == torch.float32
-    for part in range(2 if normalize else 1):
-        assert relative_rms(carried(final, part), carried(exact_state, part)) <= FLOOR[dtype]
+    assert relative_error(carried(final, 0), carried(exact_state, 0), state_size) <= FLOOR[dtype]
+    if normalize:
+        assert relative_rms(carried(final, 1), carried(exact_state, 1)) <= FLOOR[dtype]
 
 
 @examples

@@ -17,7 +17,8 @@ from perf_kernels.linear_attention import (
     relative_rms,
 )
 from perf_kernels.linear_attention.inputs import random_heads, random_state
-from perf_kernels.linear_attention.strategies import DEVICE, FLOOR, FP64, configs, few, seeds
+from perf_kernels.linear_attention.oracle import FLOOR
+from perf_kernels.linear_attention.strategies import DEVICE, FP64, configs, few, seeds
 from perf_kernels.undeclared_tests import any_state, few_tokens
 
 pytestmark = few_tokens

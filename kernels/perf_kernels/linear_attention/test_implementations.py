@@ -19,7 +19,8 @@ from perf_kernels.linear_attention import (
 )
 from perf_kernels.linear_attention.fla_tests import hide_fla, import_fla
 from perf_kernels.linear_attention.inputs import random_heads, random_state
-from perf_kernels.linear_attention.strategies import DEVICE, FLOOR, FP64, carried
+from perf_kernels.linear_attention.oracle import FLOOR
+from perf_kernels.linear_attention.strategies import DEVICE, FP64, carried
 from perf_kernels.undeclared_tests import any_state, any_type_of_tokens, few_tokens
 
 
