@@ -31,7 +31,7 @@ _GPU_GROUPS = 2**25
 def prune_weight(weight: torch.Tensor, group: int) -> torch.Tensor:
     """Zero the 2 smallest magnitudes in each group of ``group`` columns; of equal ones those further left.
 
-    Missing columns of a ragged last group count as zeros.
+    Missing columns of a ragged last group count as zeros, which are further right than any zero that is there.
 
     Args:
         weight: [N, K] int8, fp8 (e4m3fn, e5m2), bf16, fp16 or fp32, on any device.

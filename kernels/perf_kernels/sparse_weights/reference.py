@@ -28,19 +28,19 @@ def slid_columns(columns: int, group: int) -> int:
 def prune_weight_reference(weight: torch.Tensor, group: int) -> torch.Tensor:
     """Zero the 2 smallest magnitudes of each group of ``weight: [N, K]``; of equal ones those further left.
 
-    Missing columns of a ragged last group count as zeros.
+    Missing columns of a ragged last group count as zeros, which are further right than any zero that is there.
     """
-    pruned = weight.clone()
-    magnitudes = weight.to(torch.float64).abs()
+    missing = -weight.shape[1] % group
+    pruned = torch.cat([weight, weight.new_zeros(weight.shape[0], missing)], dim=1)
+    magnitudes = pruned.to(torch.float64).abs()
     for row in range(weight.shape[0]):
-        for start in range(0, weight.shape[1], group):
-            columns = range(start, min(start + group, weight.shape[1]))
-            missing = group - len(columns)
+        for start in range(0, pruned.shape[1], group):
+            columns = range(start, start + group)
             # A NaN sorts above everything.
             order = sorted(columns, key=lambda at: (magnitudes[row, at].isnan().item(), magnitudes[row, at].item()))
-            for column in order[: max(2 - missing, 0)]:
+            for column in order[:2]:
                 pruned[row, column] = 0
-    return pruned
+    return pruned[:, : weight.shape[1]].contiguous()
 
 
 def slide_weight_reference(weight: torch.Tensor, group: int) -> torch.Tensor:

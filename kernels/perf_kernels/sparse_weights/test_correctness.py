@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from perf_kernels.sparse_weights import (
@@ -53,6 +53,8 @@ def bits(x: torch.Tensor) -> torch.Tensor:
 
 @examples
 @given(types, rows_, columns_, groups, st.integers(0, 3), seeds)
+# A negative zero alone in the last group.
+@example(torch.float8_e4m3fn, 3, 31, 6, 0, 164867390)
 def test_pruning_equals_the_reference(
     dtype: torch.dtype, rows: int, columns: int, group: int, levels: int, seed: int
 ) -> None:
@@ -147,6 +149,8 @@ def test_ties_and_awkward_values() -> None:
     assert pruned[1].isnan().tolist() == [True, False, False, False]
     assert pruned[1, 1:].tolist() == [0.0, -inf, 0.0]
     assert pruned[2].tolist() == [0.0, 3.0, 0.0, 3.0]
+    alone = prune_weight(torch.tensor([[1.0, 2.0, 3.0, 4.0, -0.0]], device=DEVICE), 4)
+    assert alone[0, 4].signbit().item() is False, "of the last group, it is zeroed before the three that are missing"
     slid = slide_weight(torch.tensor([[-0.0, 1.0, 2.0, -0.0]]), 4)
     assert slid[0, :4].tolist() == [0.0, 1.0, 2.0, 0.0], "a negative zero takes no room"
     smallest = torch.tensor([[-128, 127, 1, 2]], dtype=torch.int8)
