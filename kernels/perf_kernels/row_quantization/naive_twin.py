@@ -6,17 +6,18 @@ import torch
 import triton
 import triton.language as tl
 
+from perf_kernels.rows import largest_of, magnitude, scale_and_inverse, to_codes
+
 
 @triton.jit
 def naive_kernel(x_ptr, q_ptr, scale_ptr, width, row_stride, TILE: tl.constexpr):
     """Quantise one row a program to INT8; ``row * row_stride`` wraps past 2**31."""
     row = tl.program_id(0)
     column = tl.arange(0, TILE)
-    x = tl.load(x_ptr + row * row_stride + column, mask=column < width, other=0.0).to(tl.float32)
-    scale = tl.max(tl.abs(x), axis=0) / 127.0
+    x = tl.load(x_ptr + row * row_stride + column, mask=column < width, other=0.0)
+    scale, inverse, lack = scale_and_inverse(largest_of(magnitude(x), x_ptr.dtype.element_ty), 127.0, True)
     tl.store(scale_ptr + row, scale)
-    q = (x / scale + 12582912.0).to(tl.int32, bitcast=True).to(tl.int8)
-    tl.store(q_ptr + row * row_stride + column, q, mask=column < width)
+    tl.store(q_ptr + row * row_stride + column, to_codes(x, inverse, lack, tl.int8), mask=column < width)
 
 
 def quantize_rows_naively(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> None:

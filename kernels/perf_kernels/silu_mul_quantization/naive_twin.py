@@ -6,6 +6,8 @@ import torch
 import triton
 import triton.language as tl
 
+from perf_kernels.rows import largest_of, magnitude, scale_and_inverse, to_codes
+
 
 @triton.jit
 def naive_kernel(x_ptr, q_ptr, scale_ptr, width, row_stride, TILE: tl.constexpr):
@@ -15,11 +17,10 @@ def naive_kernel(x_ptr, q_ptr, scale_ptr, width, row_stride, TILE: tl.constexpr)
     inside = column < width
     gate = tl.load(x_ptr + row * row_stride + column, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(x_ptr + row * row_stride + width + column, mask=inside, other=0.0).to(tl.float32)
-    y = gate / (1.0 + tl.exp(-gate)) * up
-    scale = tl.max(tl.abs(y), axis=0) / 127.0
+    y = (gate / (1.0 + tl.exp(-gate)) * up).to(x_ptr.dtype.element_ty)
+    scale, inverse, lack = scale_and_inverse(largest_of(magnitude(y), y.dtype), 127.0, True)
     tl.store(scale_ptr + row, scale)
-    q = (y / scale + 12582912.0).to(tl.int32, bitcast=True).to(tl.int8)
-    tl.store(q_ptr + row * width + column, q, mask=inside)
+    tl.store(q_ptr + row * width + column, to_codes(y, inverse, lack, tl.int8), mask=inside)
 
 
 def naive_silu_mul_quantize(gate_up: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> None:

@@ -6,6 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
+from perf_kernels.rows import largest_of, magnitude, scale_and_inverse, to_codes
 from perf_kernels.slide_quantization.launch import slid_width
 
 
@@ -25,15 +26,15 @@ def naive_kernel(
     """Make one row a program in INT8; ``row * q_row_stride`` wraps past 2**31, before ``row * x_row_stride`` does."""
     row = tl.program_id(0)
     column = tl.arange(0, TILE)
-    x = tl.load(x_ptr + row * x_row_stride + column, mask=column < width, other=0.0).to(tl.float32)
-    scale = tl.max(tl.abs(x), axis=0) / 127.0
+    x = tl.load(x_ptr + row * x_row_stride + column, mask=column < width, other=0.0)
+    scale, inverse, lack = scale_and_inverse(largest_of(magnitude(x), x_ptr.dtype.element_ty), 127.0, True)
     tl.store(scale_ptr + row, scale)
     for i in range(STEPS):
         slid = i * TILE + column
         window = slid // 4
         source = window // (GROUP // 2 - 1) * GROUP + window % (GROUP // 2 - 1) * 2 + slid % 4
-        again = tl.load(x_ptr + row * x_row_stride + source, mask=source < width, other=0.0).to(tl.float32)
-        q = (again / scale + 12582912.0).to(tl.int32, bitcast=True).to(tl.int8)
+        again = tl.load(x_ptr + row * x_row_stride + source, mask=source < width, other=0.0)
+        q = to_codes(again, inverse, lack, tl.int8)
         tl.store(q_ptr + row * q_row_stride + slid, q, mask=slid < q_width)
 
 
