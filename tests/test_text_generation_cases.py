@@ -10,14 +10,17 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from perf_workloads.text_generation import Configuration, GenerationSetup  # noqa: E402
+from perf_workloads.text_generation import Configuration, GenerationSetup, bench  # noqa: E402
 from perf_workloads.text_generation import models as loading  # noqa: E402
 from perf_workloads.text_generation.bench import Figures, Models, OtherImplementation, rounds_for  # noqa: E402
-from perf_workloads.text_generation.grid import TINY  # noqa: E402
+from perf_workloads.text_generation.grid import TINY, Case, Point  # noqa: E402
+from perf_workloads.text_generation.setups import SHAPES  # noqa: E402
 from perf_workloads.text_generation.watch import watch  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 FP32 = Configuration(TINY["fp32-torch"])
+LAYERS = SHAPES["tiny-qwen3"]["num_hidden_layers"]
+FUSED = torch.nn.attention.SDPBackend.FLASH_ATTENTION
 
 
 @pytest.fixture
@@ -45,7 +48,9 @@ def test_attention_in_pieces_is_an_error(models):
         pytest.raises(OtherImplementation) as error,
     ):
         runner.observe(runner.prompt(18)[0])
-    assert str(error.value) == "fp32-torch-dynamic-eager: attention ran in pieces; expected was a fused one"
+    assert str(error.value) == (
+        "fp32-torch-dynamic-eager: attention ran in pieces 16 of 16 times; expected was a fused one"
+    )
 
 
 def test_another_backend_than_the_configuration_says_is_an_error(models, monkeypatch):
@@ -55,7 +60,7 @@ def test_another_backend_than_the_configuration_says_is_an_error(models, monkeyp
     with pytest.raises(OtherImplementation) as error:
         runner.observe(runner.prompt(18)[0])
     assert str(error.value) == (
-        "int8-dynamic-int-mm-dynamic-eager: 0 aten::_int_mm in 2 passes; expected were 56 and those of the head"
+        "int8-dynamic-int-mm-dynamic-eager: 0 aten::_int_mm in 4 passes; expected were 112 and those of the head"
     )
 
 
@@ -65,7 +70,7 @@ def test_another_cache_than_the_configuration_says_is_an_error(models):
     runner.generate = lambda input_ids, new_tokens: runner.model.generate(input_ids, max_new_tokens=new_tokens)
     with pytest.raises(OtherImplementation) as error:
         runner.observe(runner.prompt(18)[0])
-    assert str(error.value) == "fp32-torch-static-eager: 2 passes with DynamicCache; expected were 2 with StaticCache"
+    assert str(error.value) == "fp32-torch-static-eager: 4 passes with DynamicCache; expected were 4 with StaticCache"
 
 
 def test_a_mode_that_compiles_nothing_is_an_error(models):
@@ -74,6 +79,24 @@ def test_a_mode_that_compiles_nothing_is_an_error(models):
     with pytest.raises(OtherImplementation) as error:
         runner.observe(runner.prompt(8)[0])
     assert str(error.value) == "fp32-torch-static-compile: nothing was compiled"
+
+
+def test_attention_in_pieces_where_a_generation_ends_is_an_error(models, monkeypatch):
+    """The last of 8 new tokens after 3 is computed with 10 keys: in pieces, here, once in each of the four layers."""
+    runner = models.runner(FP32, 1, 20)
+    fused = torch.nn.functional.scaled_dot_product_attention
+
+    def attend(query, key, *others, **named):
+        choice = torch.nn.attention.SDPBackend.MATH if key.shape[-2] == 10 else FUSED
+        with torch.nn.attention.sdpa_kernel(choice):
+            return fused(query, key, *others, **named)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attend)
+    with pytest.raises(OtherImplementation) as error:
+        runner.observe(runner.prompt(3)[0], 8)
+    assert str(error.value) == (
+        "fp32-torch-dynamic-eager: attention ran in pieces 4 of 16 times; expected was a fused one"
+    )
 
 
 def test_operators_are_counted_exactly():
@@ -118,6 +141,120 @@ def test_share_of_the_bandwidth():
 def test_generations_of_milliseconds_are_timed_more_often():
     captured = Configuration(GenerationSetup("qwen3-4b", backend="triton"), "static", "graph")
     assert [rounds_for(each, tokens) for each in (captured, FP32) for tokens in (50, 100)] == [3, 3, 2, 1]
+
+
+class Clock:
+    """Seconds that pass as a model says."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def planning(monkeypatch):
+    """Let a pass take 1 s, and 1 s more the first time that attention has so many queries and keys: give the clock."""
+    clock, planned = Clock(), set()
+    fused = torch.nn.functional.scaled_dot_product_attention
+
+    def attend(query, key, *others, **named):
+        lengths = query.shape[-2], key.shape[-2]
+        if lengths not in planned:
+            planned.add(lengths)
+            clock.now_s += 1
+        clock.now_s += 1 / LAYERS
+        return fused(query, key, *others, **named)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attend)
+    generate = bench.generate
+    monkeypatch.setattr(bench, "generate", lambda *args, **named: generate(*args, **{**named, "clock": clock}))
+    return clock
+
+
+class Statements:
+    """Keeps what a case says of itself."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.recorded: dict[str, float] = {}
+        self.reported: dict[str, float] = {}
+
+    def record(self, name: str, value: float, **_: object) -> None:
+        self.recorded[name] = value
+
+    def report(self, name: str, value: float, **_: object) -> None:
+        self.reported[name] = value
+
+    def note(self, name: str, text: str) -> None: ...
+
+    def progress(self, text: str) -> None: ...
+
+    def work(self, **_: float) -> None: ...
+
+
+@pytest.fixture
+def shared(imported):
+    """Give what the cases of text generation share."""
+    return imported("perf_tests/llm_generate/conftest.py")
+
+
+@pytest.fixture
+def cases(imported, pytestconfig):
+    """Give the cases; a marker of theirs is not known outside of their folder."""
+    pytestconfig.addinivalue_line("markers", imported("perf_tests/conftest.py").SLOW)
+    return imported("perf_tests/llm_generate/test_generation.py")
+
+
+@pytest.mark.parametrize("order", [(8, 16), (16, 8)])
+def test_timed_generations_meet_no_length_for_the_first_time(models, cases, shared, planning, order):
+    """Whichever case ran before: first tokens are looked at, the others planned in a generation that is not timed."""
+    first = {}
+    for new_tokens in order:
+        benchmark = Statements(planning)
+        cases.measure(
+            benchmark,
+            lambda call: call(),
+            models,
+            lambda on_gpu: 1e9,
+            lambda _, generations, peak, runner: shared.reached(generations, peak, runner),
+            Case(FP32, Point(3, new_tokens)),
+        )
+        figures = {**benchmark.recorded, **benchmark.reported}
+        assert figures["latency"] == pytest.approx(new_tokens)
+        assert figures["inter_token_latency"] == figures["inter_token_latency_p99"] == pytest.approx(1)
+        assert (figures["time_to_first_token"], figures["time_to_first_token_fit"]) == pytest.approx((1, 1))
+        assert figures["first_generation"] == pytest.approx(new_tokens + figures["first_generation_new_lengths"])
+        first[new_tokens] = figures["first_generation_new_lengths"]
+        assert "first_generation" not in benchmark.recorded
+    # Of the n lengths three were looked at before: those of the first two passes, and of the last.
+    assert first == ({8: 5, 16: 7} if order == (8, 16) else {16: 13, 8: 0})
+
+
+def test_goals_are_compared_of_generations_that_meet_no_length_for_the_first_time(models, shared, planning):
+    figures = shared.measured(models, FP32, Point(3, 8))
+    assert (figures.inter_token_s, figures.tokens_per_s) == pytest.approx((1, 1))
+
+
+def test_a_static_cache_has_no_lengths_to_meet(models):
+    runner = models.runner(Configuration(TINY["fp32-torch"], "static"), 1, 20)
+    assert runner.warm_up(runner.prompt(3)[0], 4).new_lengths is None
+
+
+def test_lengths_are_met_by_batch_and_arithmetic(models):
+    """What is planned for one sequence serves the quantised model of the same arithmetic, and not eight sequences."""
+    new = [
+        runner.warm_up(runner.prompt(3)[0], 4).new_lengths
+        for configuration, batch in (
+            (FP32, 1),
+            (FP32, 1),
+            (Configuration(TINY["int8-weight-only-rebuild"]), 1),
+            (FP32, 8),
+        )
+        for runner in [models.runner(configuration, batch, 7)]
+    ]
+    assert new == [4, 0, 0, 4]
 
 
 def test_what_fails_or_is_profiled_has_an_outcome_and_no_figures(pytester):

@@ -80,20 +80,28 @@ def store() -> Store:
 @pytest.fixture
 def figures(models: Models, store: Store) -> Callable[[Configuration, Point], Figures]:
     """Give ``figures(configuration, point)``: those of a case that has run, or measured now."""
-    from perfgate.measure.unprofiled import unprofiled
 
     def look_up(configuration: Configuration, point: Point) -> Figures:
         if (configuration, point) not in store:
-            runner = models.runner(configuration, point.batch, point.input_tokens + point.new_tokens)
-            input_ids, _ = runner.prompt(point.input_tokens)
-            runner.observe(input_ids)
-            rounds = rounds_for(configuration, point.new_tokens)
-            with runner.watching_memory() as peak, unprofiled():
-                taken = [runner.generate(input_ids, point.new_tokens) for _ in range(rounds)]
-            store[configuration, point] = reached(taken, peak, runner)
+            store[configuration, point] = measured(models, configuration, point)
         return store[configuration, point]
 
     return look_up
+
+
+def measured(models: Models, configuration: Configuration, point: Point) -> Figures:
+    """Measure as the cases do: a generation of the same lengths, and then those that are timed."""
+    from perfgate.measure.unprofiled import unprofiled
+
+    runner = models.runner(configuration, point.batch, point.input_tokens + point.new_tokens)
+    input_ids, _ = runner.prompt(point.input_tokens)
+    runner.observe(input_ids, point.new_tokens)
+    with unprofiled():
+        runner.warm_up(input_ids, point.new_tokens)
+    rounds = rounds_for(configuration, point.new_tokens)
+    with runner.watching_memory() as peak, unprofiled():
+        taken = [runner.generate(input_ids, point.new_tokens) for _ in range(rounds)]
+    return reached(taken, peak, runner)
 
 
 @pytest.fixture

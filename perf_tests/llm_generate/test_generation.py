@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from perf_workloads.text_generation import Generation, fit_line, generation_work, greedy_gap, percentile
-from perf_workloads.text_generation.bench import Figures, Models, Runner, rounds_for
+from perf_workloads.text_generation.bench import Figures, FirstGeneration, Models, Runner, rounds_for
 from perf_workloads.text_generation.grid import EVERYTHING, ON_CPU, PUBLISHED, SELECTED, Case
 from perf_workloads.text_generation.setups import GenerationSetup
 
@@ -119,11 +119,15 @@ def measure(
     benchmark.progress("loaded, a generation is looked at")
     benchmark.note("prompt", kind)
     benchmark.note("transformers", version("transformers"))
-    # Not among the calls below: the first passes load kernels and create handles.
+    # Not among the calls below: the first passes load kernels and create handles, the first generation plans lengths.
     with notes.collect() as launched:
         seen = runner.observe(input_ids, point.new_tokens)
     for name, text in {**seen, **notes.texts(launched)}.items():
         benchmark.note(name, text)
+    benchmark.progress("the first generation of these lengths")
+    with unprofiled():
+        first = runner.warm_up(input_ids, point.new_tokens, benchmark.clock)
+    report_first(benchmark, first)
     read_bytes, flops = generation_work(runner.model, point.input_tokens, point.new_tokens, point.batch)
     benchmark.work(bytes=read_bytes, flops=flops)
     generations: list[Generation] = []
@@ -146,12 +150,19 @@ def measure(
 
     assert {len(tokens) for tokens in generation.tokens} == {point.new_tokens}
     assert len(generation.tokens) == point.batch
-    told = {each.tokens for each in (*generations, shorter)}
+    told = {each.tokens for each in (first.generation, *generations, shorter)}
     if case.configuration.mode == "graph" or not runner.on_gpu:
         # Our kernels sum in one order; torch's libraries may decide a near tie of a long prompt anew.
-        assert {each.tokens for each in generations} == {generation.tokens}
+        assert {each.tokens for each in (first.generation, *generations)} == {generation.tokens}
         assert all(begin == whole[: len(begin)] for begin, whole in zip(shorter.tokens, generation.tokens, strict=True))
     return max(greedy_gap(runner.model, input_ids, tokens) for tokens in told)
+
+
+def report_first(benchmark: Any, first: FirstGeneration) -> None:
+    """Show what a user meets first. It depends on what ran before in the process: so it is not judged."""
+    benchmark.report("first_generation", first.generation.latency_s, unit="s")
+    if first.new_lengths is not None:
+        benchmark.report("first_generation_new_lengths", first.new_lengths)
 
 
 def record(

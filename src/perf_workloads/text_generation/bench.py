@@ -11,14 +11,16 @@ import gc
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from perf_workloads.text_generation import prompts
 from perf_workloads.text_generation.driver import Clock, Generation, generate
 from perf_workloads.text_generation.models import load, weight_bytes
 from perf_workloads.text_generation.setups import (
+    SHAPES,
     Backend,
     Configuration,
+    Dtype,
     GenerationSetup,
     linear_layer_count,
 )
@@ -31,6 +33,27 @@ OPERATORS: dict[Backend, str] = {"int-mm": "aten::_int_mm", "scaled-mm": "aten::
 
 class OtherImplementation(RuntimeError):
     """Something else ran than what the configuration says."""
+
+
+class Attended(NamedTuple):
+    """What a library plans attention for: another of these is planned anew."""
+
+    model: str
+    dtype: Dtype
+    batch: int
+    queries: int
+    keys: int
+
+
+class FirstGeneration(NamedTuple):
+    """The generation before those that are timed.
+
+    ``new_lengths`` counts its passes whose number of queries and keys no generation of this process had before; None
+    with a static cache, whose attention always has the whole cache's keys.
+    """
+
+    generation: Generation
+    new_lengths: int | None
 
 
 class Models:
@@ -47,6 +70,8 @@ class Models:
         self._model: Any = None
         self._load_s = 0.0
         self._floor_bytes = 0
+        # Outlives models: so does what libraries plan.
+        self._met: set[Attended] = set()
 
     def runner(self, configuration: Configuration, batch: int, tokens: int) -> Runner:
         """Give what generates in a configuration, for sequences of at most so many tokens, prompt and new ones."""
@@ -67,7 +92,7 @@ class Models:
         if key not in self._runners:
             # A graph keeps its memory: only one at a time, so that a case's peak does not depend on earlier cases.
             self._runners.clear()
-            self._runners[key] = Runner(key[0], self._model, batch, length, self._load_s, self._floor_bytes)
+            self._runners[key] = Runner(key[0], self._model, batch, length, self._load_s, self._floor_bytes, self._met)
         return self._runners[key]
 
     def release(self) -> None:
@@ -92,6 +117,7 @@ class Runner:
         length: tokens that a static cache holds.
         load_s: seconds that loading the model took.
         floor_bytes: device memory in use before the model was loaded.
+        met: what attention has met in this process, to which this runner adds.
     """
 
     def __init__(
@@ -102,8 +128,10 @@ class Runner:
         length: int,
         load_s: float,
         floor_bytes: int,
+        met: set[Attended],
     ) -> None:
         self.configuration, self.model, self.batch = configuration, model, batch
+        self._met = met
         self.load_s, self._floor_bytes = load_s, floor_bytes
         # Of a captured prompt, whose replays request no memory.
         self._captured_bytes = 0
@@ -135,7 +163,7 @@ class Runner:
         if self.graphed is not None:
             generation: Generation = self.graphed.generate(input_ids, new_tokens, clock=clock)
             return generation
-        return generate(
+        generation = generate(
             self.model,
             input_ids,
             new_tokens,
@@ -143,9 +171,33 @@ class Runner:
             compiled=self.configuration.mode == "compile",
             clock=clock,
         )
+        self._met |= self._attended(input_ids, new_tokens)
+        return generation
+
+    def warm_up(self, input_ids: Any, new_tokens: int, clock: Clock = time.perf_counter) -> FirstGeneration:
+        """Generate once what is timed next, so that nothing in it is of a length that the process has not met.
+
+        With a dynamic cache each pass has one key more than the last. What a library plans or compiles for a length, as
+        cuDNN's attention does, is paid by the first generation that meets it: by this one.
+        """
+        dynamic = self.configuration.cache == "dynamic"
+        new = len(self._attended(input_ids, new_tokens) - self._met) if dynamic else None
+        return FirstGeneration(self.generate(input_ids, new_tokens, clock), new)
+
+    def _attended(self, input_ids: Any, new_tokens: int) -> set[Attended]:
+        """Give what attention meets with a dynamic cache: the prompt, then single tokens and one key more each."""
+        if self.configuration.cache != "dynamic":
+            return set()
+        batch, tokens = input_ids.shape
+        passes = [(tokens, tokens), *((1, keys) for keys in range(tokens + 1, tokens + new_tokens))]
+        setup = self.configuration.setup
+        return {Attended(setup.model, setup.dtype, batch, *each) for each in passes}
 
     def observe(self, input_ids: Any, new_tokens: int = 4) -> dict[str, str]:
-        """Generate a few tokens, look at what ran, and tell it: also the warm-up of what is measured next.
+        """Generate a few tokens, look at what ran, and tell it: also the warm-up of kernels and handles.
+
+        Passes launched one by one are looked at where a generation begins and where it ends, since torch chooses an
+        attention for each length.
 
         Args:
             input_ids: prompts.
@@ -170,8 +222,9 @@ class Runner:
             self._captured_bytes = sum(peak)
             passes = PROMPT_PASSES if self.on_gpu else 1
         else:
-            seen = watch(self.model, lambda: self.generate(input_ids, 2))
-            passes = 2
+            prompts_seen = [input_ids, *self._as_it_ends(input_ids, new_tokens)]
+            seen = watch(self.model, lambda: [self.generate(each, 2) for each in prompts_seen])
+            passes = 2 * len(prompts_seen)
         wanted_cache = f"{self.configuration.cache.capitalize()}Cache"
         if seen.caches != {wanted_cache} or seen.passes != passes:
             raise OtherImplementation(
@@ -188,9 +241,22 @@ class Runner:
                     f"{self.configuration.label}: {seen.operators[name]} {name} in {passes} passes; expected were "
                     f"{inner} and those of the head"
                 )
-        if seen.attention == "none":
-            raise OtherImplementation(f"{self.configuration.label}: attention ran in pieces; expected was a fused one")
+        attended = passes * int(SHAPES[setup.model]["num_hidden_layers"])
+        if seen.fused_attentions < attended:
+            raise OtherImplementation(
+                f"{self.configuration.label}: attention ran in pieces {attended - seen.fused_attentions} of {attended} "
+                "times; expected was a fused one"
+            )
         return {**told, "sdpa_backend": seen.attention}
+
+    @staticmethod
+    def _as_it_ends(input_ids: Any, new_tokens: int) -> list[Any]:
+        """Give prompts so long that their second new token is where the last one will be; none for two tokens."""
+        if new_tokens <= 2:
+            return []
+        tokens = input_ids.shape[1]
+        length = tokens + new_tokens - 2
+        return [input_ids.repeat(1, -(-length // tokens))[:, :length]]
 
     def _compile(self, input_ids: Any, new_tokens: int) -> int:
         """Compile for the length that is measured; give the number of graphs that were compiled."""

@@ -40,6 +40,11 @@ class Seen:
         }
         return " | ".join(sorted(chosen)) or "none"
 
+    @property
+    def fused_attentions(self) -> int:
+        """Give how often scaled dot product attention ran as one operator, not in pieces."""
+        return sum(count for name, count in self.operators.items() if _ATTENTION in name)
+
 
 class _Counting(TorchDispatchMode):  # type: ignore[misc]  # torch is not followed
     """Counts operators."""
