@@ -146,10 +146,12 @@ def _find(
         change = scale.change(figure)
         return units.percent(change) if scale.relative else units.together([change], stored.unit, signed=True)[0]
 
-    fit = fitted(stored.values, values, speeds) if in_turn and scale.relative else None
+    fit = None
+    if in_turn and scale.relative:
+        fit = fitted(stored.values, values, speeds, noise=scale.prior, limit=scale.limit)
     if fit is not None:
         seen = at(fit.base, fit.head, fit.wider)
-        return by_fit(plain, views, seen, speeds, scale.limit, say, last=last)
+        return by_fit(plain, views, seen, fit, speeds, scale.limit, say, last=last)
     best = steadiest(speeds) if scale.relative else None
     blend = at(best.values, best.now) if best is not None else None
     return by_views(plain, views, blend, speeds, scale.limit, say, last=last)

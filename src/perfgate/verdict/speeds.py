@@ -245,6 +245,8 @@ def by_views(
 ) -> Finding:
     """Judge a metric of a CPU: every view must say the same, or none contradict the mixture that fits best.
 
+    Base and head of one run are judged so where nothing can be fitted to them (:mod:`perfgate.verdict.fitted`).
+
     The figures shown are those of the view with the smallest change, the only size of change that all views support;
     for THROTTLED they are those in seconds, which the verdict is about. What could have been shown is what the noisiest
     view could, or the mixture where it is asked in any case.
@@ -280,30 +282,6 @@ def by_views(
             return Finding(says, blend, note=note)
     if undecided:
         return Finding(Verdict.INCONCLUSIVE, shown, note=note)
-    return disputed(seconds, views, shown, speeds, limit, say, last=last)
-
-
-def disputed(
-    seconds: Look,
-    views: Sequence[Look],
-    shown: Look,
-    speeds: Sequence[Speed],
-    limit: float,
-    say: Callable[[float], str],
-    *,
-    last: bool,
-) -> Finding:
-    """Say why the machine's speeds leave it open: a slow-down of the machine, or views that do not agree.
-
-    Args:
-        seconds: the look at the plain values.
-        views: one look a speed.
-        shown: the look that the figures are taken from.
-        speeds: the speeds, in the order of the views.
-        limit: the allowed change, on the scale of the looks.
-        say: writes a difference on that scale as a change.
-        last: no further process will come.
-    """
     slower = seconds.estimate > limit and any(speed.ratio <= 1 - SAME_CLOCK for speed in speeds)
     if last and slower and any(view.estimate <= limit for view in views):
         return Finding(Verdict.THROTTLED, seconds, f"slower in seconds, but {ran_at(speeds)}")
