@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -251,10 +252,11 @@ def test_lengths_are_met_by_batch_and_arithmetic(models):
             (FP32, 1),
             (Configuration(TINY["int8-weight-only-rebuild"]), 1),
             (FP32, 8),
+            (Configuration(replace(TINY["fp32-torch"], dtype="bfloat16")), 1),
         )
         for runner in [models.runner(configuration, batch, 7)]
     ]
-    assert new == [4, 0, 0, 4]
+    assert new == [4, 0, 0, 4, 4]
 
 
 def test_what_fails_or_is_profiled_has_an_outcome_and_no_figures(pytester):

@@ -12,7 +12,9 @@ from perf_kernels.target import INTERPRETED
 #: of at most 2**-10, a product of four (an output is a product of a product) by 4 * 2**-10. Of a sum of products p the
 #: mean share is lost of the sum, and what shares differ by, of random signs, of ``sqrt(sum p^2)``: see
 #: :func:`relative_error`.
-FLOOR = {torch.bfloat16: 1e-4, torch.float16: 1e-4, torch.float32: 1e-5 if INTERPRETED else 4 * 2**-10}
+TF32 = 4 * 2**-10
+#: What is allowed beside twice the error of torch, by the type of the inputs.
+FLOOR = {torch.bfloat16: 1e-4, torch.float16: 1e-4, torch.float32: 1e-5 if INTERPRETED else TF32}
 
 
 def uncancelled(

@@ -7,11 +7,8 @@ import torch
 
 from perf_kernels.linear_attention import recurrent_reference, relative_rms
 from perf_kernels.linear_attention.inputs import random_heads, random_state
-from perf_kernels.linear_attention.oracle import relative_error, uncancelled
+from perf_kernels.linear_attention.oracle import TF32, relative_error, uncancelled
 from perf_kernels.linear_attention.strategies import FP64
-
-#: What is allowed of fp32 on a GPU.
-ALLOWED = 4 * 2**-10
 
 
 def cut_off(x: torch.Tensor) -> torch.Tensor:
@@ -33,9 +30,9 @@ def test_products_in_tf32_are_allowed_whatever_cancels() -> None:
         _, k, v = random_heads(1, 35, 1, 1, dtype=torch.float32, seed=seed)
         exact, size = states(k, v)
         found, _ = states(cut_off(k), cut_off(v))
-        assert relative_error(found, exact, size) <= ALLOWED
+        assert relative_error(found, exact, size) <= TF32
         relative.append(relative_rms(found, exact))
-    assert max(relative) > 2 * ALLOWED
+    assert max(relative) > 2 * TF32
 
 
 def test_a_lost_token_is_not_allowed() -> None:
@@ -43,7 +40,7 @@ def test_a_lost_token_is_not_allowed() -> None:
         _, k, v = random_heads(1, 35, 1, 5, dtype=torch.float32, seed=seed)
         exact, size = states(k, v)
         found, _ = states(k[:, 1:], v[:, 1:])
-        assert relative_error(found, exact, size) > ALLOWED
+        assert relative_error(found, exact, size) > TF32
 
 
 @pytest.mark.parametrize("normalize", [False, True])

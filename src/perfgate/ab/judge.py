@@ -19,18 +19,19 @@ pairs, unless a figure repeats exactly.
 
 *Screen*: a pair alone clears a metric only if its interval, made of the noise that the metric is known to have,
 excludes a change of twice the limit. That clears what repeats exactly, memory and most of device time. Wall time on a
-CPU is hardly ever cleared by one pair: with 3 % between processes, a 10 % slow-down looks like less than 5 % in one pair of
-seven.
+CPU is hardly ever cleared by one pair: with 3 % between processes, a 10 % slow-down looks like less than 5 % in one
+pair of seven.
 
 *Further pairs*: with 3 % between processes 12 pairs find nearly every slow-down by 10 %, with 5 % two of three. What
 ends INCONCLUSIVE or THROTTLED after the usual 12, and is slower than its limit allows in plain values or in the view
 shown, is therefore repeated up to 18 and 24 pairs. Everything else ends after 12, and costs no more than before.
 
-Simulated (``tests/test_ab_judge.py``, Gaussian noise between processes on a machine of one speed, one case a run): a 10 % slow-down is REGRESSED
-in all of 4000 runs where the noise is 2 or 3 %, in 99.2 % at 4 % and in 96 % at 5 % (91 and 66 % without further
-pairs); what is not found is INCONCLUSIVE, and in at most 2.1 % UNCHANGED. Unchanged code is REGRESSED in none of
-20 000 runs at 2 %, in 6 at 3 % and in 11 at 5 %. Where half of the processes take 30 % longer, 10 unchanged cases raise
-an alarm in 1.6 to 2.5 % of runs. At 2 % it takes 6 pairs on average to clear a case, and 8 to find a slow-down.
+Simulated (``tests/test_ab_judge.py``, Gaussian noise between processes on a machine of one speed, one case a run): a 10
+% slow-down is REGRESSED in all of 4000 runs where the noise is 2 or 3 %, in 99.2 % at 4 % and in 96 % at 5 % (91 and 66
+% without further pairs); what is not found is INCONCLUSIVE, and in at most 2.1 % UNCHANGED. Unchanged code is REGRESSED
+in none of 20 000 runs at 2 %, in 6 at 3 % and in 11 at 5 %. Where half of the processes take 30 % longer, 10 unchanged
+cases raise an alarm in 1.6 to 2.5 % of runs. At 2 % it takes 6 pairs on average to clear a case, and 8 to find a
+slow-down.
 """
 
 from __future__ import annotations
