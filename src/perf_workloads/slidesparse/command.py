@@ -1,5 +1,5 @@
 """What does ``perfgate-slidesparse`` do? ``convert`` a checkpoint, ``serve`` what is not measured yet, ``report`` it,
-make it the ``baseline`` of cases.
+make it the ``baseline`` of cases. And of the ``grid`` of products and layers, which ones have a baseline?
 
 Exit codes: 0 done, 1 it could not be done or a point failed, 4 a usage error.
 """
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from perf_workloads.slidesparse import schemes
+from perf_workloads.slidesparse import grid, schemes
 from perf_workloads.slidesparse.serving import (
     baselines,
     campaign,
@@ -128,6 +128,14 @@ def _parser() -> _Parser:
     )
     baseline.set_defaults(run=_baseline)
 
+    counted = commands.add_parser("grid", help="write which cases of products and layers have a baseline, as Markdown")
+    counted.add_argument("--device", help="whose baselines (default: this machine's)")
+    counted.add_argument(
+        "--baselines", type=Path, default=Path("baselines"), metavar="DIR", help="where they are (default: %(default)s)"
+    )
+    counted.add_argument("--out", type=Path, metavar="FILE", help="the file to write; else print")
+    counted.set_defaults(run=_grid)
+
     merge = commands.add_parser("merge", help="put results of several runs together; none is lost")
     merge.add_argument("sources", type=Path, nargs="+", metavar="FILE")
     merge.add_argument("--results", type=Path, required=True, metavar="FILE", help="the file that takes them all")
@@ -224,6 +232,24 @@ def _baseline(options: argparse.Namespace) -> int:
         return FAILED
     path = store.merge(device, baselines.MODULE, found.baselines)
     print(f"{path}: {count(len(found.baselines), 'baseline')}")
+    return DONE
+
+
+def _grid(options: argparse.Namespace) -> int:
+    device = options.device or campaign.this_device()
+    store = BaselineStore(options.baselines)
+    files = {cases.module: store.load(device, cases.module) for cases in grid.GRID}
+    damages = [str(damage) for file in files.values() for damage in file.damages]
+    if damages:
+        # What cannot be read would be counted as absent.
+        print("\n".join(damages), file=sys.stderr)
+        return FAILED
+    text = grid.markdown(device, {module: file.cases for module, file in files.items()})
+    if options.out is None:
+        print(text)
+        return DONE
+    options.out.write_text(text, encoding="utf-8")
+    print(options.out)
     return DONE
 
 
