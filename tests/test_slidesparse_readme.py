@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from perf_workloads.slidesparse import MODELS, SCHEMES, TOKENS
+from perf_workloads.slidesparse.serving import results
+from perfgate.baseline import BaselineStore
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "perf_tests" / "slidesparse"
@@ -84,3 +86,42 @@ def test_named_metrics_exist() -> None:
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert named >= {"device_time", "speedup_over_dense", "weight_memory"}
     assert {name for name in named - OWN if f'"{name}"' not in sources} == set()
+
+
+def test_memory_of_weights_is_as_stored() -> None:
+    """All of the table: every case, number of tokens and form that was stored has the memory that stands there."""
+    cases = BaselineStore(ROOT / "baselines").load("nvidia-h200", "perf_tests/slidesparse/test_gemm").cases
+    stored = {
+        case: metric.values
+        for case, baseline in cases.items()
+        for metric in baseline.metrics
+        if metric.name == "weight_memory"
+    }
+    engines = results.standing(results.read(FOLDER / "results" / "serving.jsonl"))
+
+    def layer(scheme: str, name: str) -> float | None:
+        wanted = re.compile(rf"\[(?:int8|fp8)-{scheme}(?:-bf16)?-Qwen2.5-7B-{name}-")
+        return the_one({value for case, values in stored.items() if wanted.search(case) for value in values})
+
+    def engine(scheme: str, model: str) -> float | None:
+        names = (scheme,) if scheme == "bf16" else (f"int8-{scheme}", f"int8-{scheme}-bf16", f"fp8-{scheme}")
+        mine = [each for key, each in engines.items() if key.model == model and key.scheme in names]
+        return the_one({each.figures["weight_bytes"] for each in mine})
+
+    def the_one(values: set[float]) -> float | None:
+        assert len(values) <= 1
+        return values.pop() if values else None
+
+    def cell(value: float | None, dense: float | None, text: str, unit: float) -> str:
+        if value is None or dense is None:
+            return "-"
+        return text.format(value / unit) + ("" if value == dense else f" ({value / dense:.2f})")
+
+    rows = []
+    for scheme in ("bf16", "dense", "2_4", "2_6", "2_8", "2_10"):
+        cells = [cell(layer(scheme, name), layer("dense", name), "{:.1f}", 1e6) for name in ("gate_up", "down")]
+        for model in ("Qwen2.5-7B", "Llama3.2-1B"):
+            cells.append(cell(engine(scheme, model), engine("dense", model), "{:.2f}", 1e9))
+        rows.append(f"| {' | '.join((scheme.replace('_', ':'), *cells))} |")
+    table = SECTION.split("| scheme | gate_up, MB |")[1].split("\n\n")[0].splitlines()[2:]
+    assert table == rows
