@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import html.parser
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -173,6 +173,12 @@ def test_problems_of_no_case_are_part_of_the_answer() -> None:
 def test_a_run_that_only_recorded_says_so() -> None:
     recorded = run(like(Verdict.NEW), compared=False, recorded=("a.py::t",), files=("b/a.json",))
     assert page(recorded).one("h1").text == "recorded 1 case into b/a.json"
+
+
+def test_why_a_launch_was_chosen_is_no_change_of_it() -> None:
+    before, now = {"rows": "num_warps=8 (default)"}, {"rows": "num_warps=8 (default: not searched)"}
+    card = page(run(replace(SLOW, baseline_notes=before, notes=now))).one("article")
+    assert facts(card)["launched as"] == "rows: num_warps=8 (default: not searched)"
 
 
 def test_a_card_holds_all_that_is_known() -> None:

@@ -14,6 +14,7 @@ import pytest
 from perf_workloads.slidesparse import MODELS, SCHEMES, TOKENS
 from perf_workloads.slidesparse.serving import results
 from perfgate.baseline import BaselineStore
+from perfgate.tune import store
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "perf_tests" / "slidesparse"
@@ -125,3 +126,15 @@ def test_memory_of_weights_is_as_stored() -> None:
         rows.append(f"| {' | '.join((scheme.replace('_', ':'), *cells))} |")
     table = SECTION.split("| scheme | gate_up, MB |")[1].split("\n\n")[0].splitlines()[2:]
     assert table == rows
+
+
+def test_what_was_searched_is_as_stored() -> None:
+    pytest.importorskip("triton", reason="triton is not installed: pip install -e '.[suite]'")
+    from perf_workloads.slidesparse.sparse_matmul.tuning import TUNABLE
+
+    classes = {TUNABLE.shape_class(*shape) for shape in TUNABLE.shapes()}
+    found = store.load(ROOT / "baselines", "nvidia-h200", TUNABLE.kernel)
+    assert set(found) <= classes
+    default = sum(each.config is None for each in found.values())
+    told = f"{len(found)} of {len(classes)} classes, of which {default} say that the default is best:"
+    assert f"Stored for an H200 are {told}" in TEXT

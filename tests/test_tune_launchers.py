@@ -87,7 +87,7 @@ def noted(choose: tuned.Chooser[Config], rows: int) -> tuple[Config, dict[str, s
 def test_what_is_tuned_is_launched_and_noted(place: SimpleNamespace) -> None:
     choose = chooser()
     assert noted(choose, 7) == (Config(8, False), {"rows": "warps=8 one_pass=False (tuned)"})
-    assert noted(choose, 200) == (Config(4), {"rows": "warps=4 one_pass=True (default)"})
+    assert noted(choose, 200) == (Config(4), {"rows": "warps=4 one_pass=True (default: none faster found)"})
     assert tuned.lookup("rows", "up to 128") == {"warps": 8, "one_pass": False}
     assert tuned.lookup("rows", "up to 512") is None
     assert tuned.lookup("columns", "up to 128") is None
@@ -110,6 +110,22 @@ def test_what_was_tuned_with_other_software_is_launched_and_says_so(
 ) -> None:
     store.merge(tmp_path, "nvidia-h200", "rows", {"up to 128": replace(ENTRY, environment=environment)})
     assert noted(chooser(), 7) == (Config(8, False), {"rows": f"warps=8 one_pass=False ({how})"})
+
+
+def test_a_default_says_what_was_searched(place: SimpleNamespace, tmp_path: Path) -> None:
+    default = "warps=4 one_pass=True (default"
+    elsewhere = tuned.Chooser("columns", lambda rows: Config(4), lambda rows: "any")
+    assert noted(elsewhere, 7) == (Config(4), {"columns": f"{default}: not searched)"})
+    store.merge(tmp_path, "nvidia-h200", "columns", {"other": ENTRY})
+    elsewhere.forget()
+    assert noted(elsewhere, 7) == (Config(4), {"columns": f"{default}: not searched)"})
+    before = replace(ENTRY, config=None, environment={**SOFTWARE, "triton": "3.6.0"})
+    store.merge(tmp_path, "nvidia-h200", "columns", {"any": before})
+    elsewhere.forget()
+    assert noted(elsewhere, 7) == (Config(4), {"columns": f"{default}: none faster found with triton 3.6.0)"})
+    # A GPU that nothing is known of.
+    place.active.device = 2
+    assert noted(elsewhere, 7) == (Config(4), {"columns": f"{default})"})
 
 
 def test_it_is_noted_at_each_launch_not_only_at_the_first(place: SimpleNamespace) -> None:
@@ -207,7 +223,8 @@ def test_a_damaged_file_is_told_once_and_not_used(place: SimpleNamespace, tmp_pa
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert choose(200) == Config(4)
+        # What was searched is not known then.
+        assert noted(choose, 200) == (Config(4), {"rows": "warps=4 one_pass=True (default)"})
 
 
 def test_without_the_variable_the_repository_s_baselines_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

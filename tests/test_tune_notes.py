@@ -70,6 +70,12 @@ def test_another_choice_is_named_as_a_possible_cause() -> None:
         ({"rows": "a"}, {"rows": "a | b"}, ["rows: a -> a | b"]),
         ({"rows": "a"}, {}, ["rows: a -> nothing noted"]),
         ({"rows": "a"}, {"rows": "a", "columns": "b"}, ["columns: nothing noted -> b"]),
+        # Why it was chosen was not always noted, and changes nothing that runs.
+        ({"rows": "a (default)"}, {"rows": "a (default: not searched)"}, []),
+        ({"rows": "a (default: not searched)"}, {"rows": "a (default: none faster found)"}, []),
+        ({"rows": "a (default)"}, {"rows": "b (default: why)"}, ["rows: a (default) -> b (default: why)"]),
+        ({"rows": "a (default: why)"}, {"rows": "a (tuned)"}, ["rows: a (default: why) -> a (tuned)"]),
+        ({"rows": "a: b (c)"}, {"rows": "a (c)"}, ["rows: a: b (c) -> a (c)"]),
         # The baseline is of a time when nothing was noted.
         ({}, {"rows": "a"}, []),
     ],

@@ -19,7 +19,6 @@ import os
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from triton.backends.driver import GPUDriver
@@ -43,18 +42,15 @@ Config = TypeVar("Config")
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """A configuration that was found fastest.
+    """What a search found fastest.
 
     Attributes:
-        fields: of the configuration.
+        fields: of the configuration; None where nothing was faster than the default.
         with_software: what it was tuned with, where that is not what runs now.
     """
 
-    fields: Mapping[str, Any]
+    fields: Mapping[str, Any] | None
     with_software: str = ""
-
-
-_NOTHING: Mapping[str, Found] = MappingProxyType({})
 
 
 class UnusableTuning(UserWarning):
@@ -74,7 +70,7 @@ def lookup(kernel: str, shape_class: str) -> Mapping[str, Any] | None:
         shape_class: name of the class of shapes, as the kernel's ``tuning`` module gives it.
     """
     active, device = _place()
-    found = _stored(active, device, kernel).get(shape_class)
+    found = (_stored(active, device, kernel) or {}).get(shape_class)
     return found.fields if found is not None else None
 
 
@@ -101,18 +97,23 @@ class Chooser(Generic[Config]):
 
     def _choose(self, active: Any, device: int, *shape: Hashable) -> tuple[Config, str]:
         fallback = self.fallback(*shape)
-        found = _stored(active, device, self.kernel).get(self.shape_class(*shape))
-        if found is None:
+        stored = _stored(active, device, self.kernel)
+        if stored is None:
             return fallback, f"{_text(fallback)} (default)"
+        found = stored.get(self.shape_class(*shape))
+        if found is None:
+            return fallback, f"{_text(fallback)} (default: not searched)"
+        software = f" with {found.with_software}" if found.with_software else ""
         fields = found.fields
+        if fields is None:
+            return fallback, f"{_text(fallback)} (default: none faster found{software})"
         wanted = {name: type(value) for name, value in dataclasses.asdict(fallback).items()}
         if {name: type(value) for name, value in fields.items()} != wanted:
             _warn(f"the tuned configuration {dict(fields)} of {self.shape_class(*shape)} is not one of this version",
                   self.kernel)  # fmt: skip
             return fallback, f"{_text(fallback)} (default)"
         config = type(fallback)(**fields)
-        how = f"tuned with {found.with_software}" if found.with_software else "tuned"
-        return config, f"{_text(config)} ({how})"
+        return config, f"{_text(config)} (tuned{software})"
 
     def forget(self) -> None:
         """Read the files again at the next launch."""
@@ -128,26 +129,24 @@ def _place() -> tuple[Any, int]:
 
 
 @functools.lru_cache(maxsize=256)
-def _stored(active: Any, device: int, kernel: str) -> Mapping[str, Found]:
-    """Give the tuned configurations of a kernel by class of shapes; nothing on a GPU that is not there."""
+def _stored(active: Any, device: int, kernel: str) -> Mapping[str, Found] | None:
+    """Give what was found for a kernel by class of shapes; None where nothing can be known, as without a GPU."""
     if not isinstance(active, GPUDriver):
-        return _NOTHING
+        return None
     try:
         from perfgate.errors import PerfgateError
         from perfgate.tune import store
     except ImportError:
-        return _NOTHING
+        return None
     try:
         key = store.device_key(device)
-        stored = store.load(_folder(), key, kernel) if key is not None else {}
-        return {
-            name: Found(entry.config, store.other_software(entry, device))
-            for name, entry in stored.items()
-            if entry.config is not None
-        }
+        if key is None:
+            return None
+        stored = store.load(_folder(), key, kernel)
+        return {name: Found(entry.config, store.other_software(entry, device)) for name, entry in stored.items()}
     except PerfgateError as error:
         _warn(str(error), kernel)
-        return _NOTHING
+        return None
 
 
 def _folder() -> Path:

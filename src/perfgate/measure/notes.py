@@ -7,10 +7,13 @@ compared by themselves: a case whose notes differ from its baseline's is judged 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 #: Stands between the values that were noted under one name.
 _OR = " | "
+#: Why something was chosen, behind a colon in the parentheses that say how: ``8 warps (default: not searched)``.
+_WHY = re.compile(r"(\([^():]*): [^()]*\)$")
 #: Values by name, of each collection that is open; the innermost is the last.
 _open: list[dict[str, set[str]]] = []
 
@@ -45,6 +48,14 @@ def texts(taken: Mapping[str, Iterable[str]]) -> dict[str, str]:
 def values(text: str) -> set[str]:
     """Give the values of a text that :func:`texts` made."""
     return set(text.split(_OR))
+
+
+def choices(text: str) -> set[str]:
+    """Give the values of a text without why each was chosen, which changes nothing that runs.
+
+    ``8 warps (default: not searched)`` is the same choice as ``8 warps (default)``.
+    """
+    return {_WHY.sub(r"\1)", value) for value in values(text)}
 
 
 def together(each: Iterable[Mapping[str, str]]) -> dict[str, str]:

@@ -37,5 +37,5 @@ def _differences(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[
     for name in sorted({**before, **now}):
         old, new = before.get(name), now.get(name)
         # Fewer values than the baseline's processes noted together are no news.
-        if old is None or new is None or not notes.values(new) <= notes.values(old):
+        if old is None or new is None or not notes.choices(new) <= notes.choices(old):
             yield f"{name}: {old or _NOTHING} -> {new or _NOTHING}"

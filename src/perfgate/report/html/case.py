@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 
 from perfgate import outcomes
+from perfgate.measure import notes
 from perfgate.model import CaseResult, MetricVerdict
 from perfgate.report import hints, words
 from perfgate.report.html import plots
@@ -146,7 +147,7 @@ def _software(result: CaseResult) -> list[str]:
 def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
     for name in sorted({**before, **now}):
         old, new = before.get(name), now.get(name)
-        if old is not None and new is not None and old != new:
+        if old is not None and new is not None and notes.choices(old) != notes.choices(new):
             yield f"{name}: {old} → {new}"
         else:
             yield f"{name}: {new if new is not None else f'{old} (baseline; nothing noted now)'}"
