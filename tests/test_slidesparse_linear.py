@@ -284,6 +284,22 @@ def test_what_ran_is_noted(scheme: str, product: str) -> None:
     assert products.product_name(find(scheme), "cpu") == product
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_ran_is_noted_by_rows(compiled: bool) -> None:
+    """Also by the operator, which is what an engine captures; and nothing of it is told elsewhere."""
+    slid = SlideLinear(random((32, 64), 0), find("int8-2_8"))
+    call = torch.compile(slid, backend="eager") if compiled else slid
+    with notes.collect() as outside, linear_module.noted_by_rows() as taken:
+        call(random((2, 3, 64), 1))
+        call(random((5, 64), 1))
+    call(random((7, 64), 1))
+    assert {rows: notes.texts(each)["product"] for rows, each in taken.items()} == {
+        6: "torch._int_mm",
+        5: "torch._int_mm",
+    }
+    assert outside == {}
+
+
 def test_products_of_a_gpu_are_named() -> None:
     names = {name: products.product_name(find(name), "cuda") for name in ("int8-2_4", "int8-2_4-bf16", "fp8-2_4")}
     assert names == {

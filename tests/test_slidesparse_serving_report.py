@@ -222,6 +222,16 @@ def test_csv() -> None:
     assert (absent["status"], absent["prompt_tokens_per_s"], absent["when"]) == ("absent", "", "")
 
 
+def test_csv_has_algorithms_and_the_commit() -> None:
+    """The report has neither: there are as many algorithms as layers."""
+    more = {"facts": {"sparse_matmul": "alg_id=1 (tuned)"}, "commit": "0a1b2c3"}
+    known = dataclasses.replace(record("int8-2_4", "prefill", 8192, 90000.0), **more)
+    shown = report.Table("h200", [MODEL], SCHEMES, [known], TOKENS)
+    rows = [row for row in csv.DictReader(report.to_csv(shown, {}).splitlines()) if row["status"] == "ok"]
+    assert [(row["sparse_matmul"], row["commit"]) for row in rows] == [("alg_id=1 (tuned)", "0a1b2c3")]
+    assert "alg_id" not in report.markdown(shown, {}, "again")
+
+
 def test_no_failures() -> None:
     text = report.markdown(report.Table("h200", [MODEL], SCHEMES, RECORDS[:5], TOKENS), {}, "again")
     assert text.endswith("## Failures\n\nNone.\n")

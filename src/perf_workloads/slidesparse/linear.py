@@ -19,6 +19,8 @@ Imports torch and triton: import it where it is used.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -44,6 +46,7 @@ from perf_kernels.sparse_weights import (
 )
 from perf_workloads.slidesparse import products, schemes
 from perf_workloads.slidesparse.schemes import Epilogue, Scheme
+from perfgate.measure import notes
 from perfgate.measure.notes import note
 
 #: The type of codes, by its name in a scheme.
@@ -52,6 +55,9 @@ TYPES = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
 _REFERENCE_ROWS = 1024
 
 Tensor = Any
+
+#: Collections of :func:`noted_by_rows` that are open; the innermost is the last.
+_watched: list[dict[int, dict[str, set[str]]]] = []
 
 
 def quantize_weight(weight: Tensor, scheme: Scheme, *, prune: bool = True) -> tuple[Tensor, Tensor]:
@@ -157,6 +163,28 @@ def linear(x: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | None, scheme
     if torch.compiler.is_compiling():
         return torch.ops.perf_workloads.quantized_linear(x, packed, scale, bias, scheme.name)
     rows = x.reshape(-1, x.shape[-1])
+    if not _watched:
+        return _multiplied(x, rows, packed, scale, bias, scheme)
+    with notes.collect(_watched[-1].setdefault(len(rows), {})):
+        return _multiplied(x, rows, packed, scale, bias, scheme)
+
+
+@contextlib.contextmanager
+def noted_by_rows() -> Iterator[dict[int, dict[str, set[str]]]]:
+    """Collect what layers note meanwhile, as values by name for each number of rows, M.
+
+    What a graph is captured of notes then, and nothing when it is replayed.
+    """
+    taken: dict[int, dict[str, set[str]]] = {}
+    _watched.append(taken)
+    try:
+        yield taken
+    finally:
+        _watched.pop()
+
+
+def _multiplied(x: Tensor, rows: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | None, scheme: Scheme) -> Tensor:
+    """Multiply tokens ``x`` by a layer's weights; ``rows: [M, K]`` are the same."""
     shape = (*x.shape[:-1], len(scale))
     if len(rows) == 0:
         return x.new_empty(shape)

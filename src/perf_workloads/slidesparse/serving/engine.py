@@ -75,13 +75,16 @@ class Engine:
         import torch
         from vllm import LLM
 
+        from perf_workloads.slidesparse.linear import noted_by_rows
         from perf_workloads.slidesparse.serving import plugin
 
         plugin.register()
         # vLLM collects garbage several times in a start; what was imported is none.
         gc.freeze()
         self._torch = torch
-        self._llm = LLM(str(folder), **options)
+        # What is replayed from a graph notes nothing: what its layers chose is kept when it is captured.
+        with noted_by_rows() as self._captured:
+            self._llm = LLM(str(folder), **options)
         self._scheduler = self._llm.llm_engine.engine_core.engine_core.scheduler
         self._passes = Passes(self._scheduler)
         self._notes: dict[str, set[str]] = {}
@@ -107,7 +110,7 @@ class Engine:
         """
         point = load.point
         passes, new_tokens = (WARM_PASSES, 1) if point.stage == "prefill" else (1, WARM_NEW_TOKENS)
-        self._notes = {}
+        self._notes = {name: set(values) for name, values in self._captured.get(point.tokens, {}).items()}
         with notes.collect(self._notes):
             self._generate(workloads.workload(point, passes, new_tokens))
         start_s, end_s = self._generate(load)
@@ -148,7 +151,7 @@ class Engine:
     def facts(self) -> dict[str, Any]:
         """Say what ran: versions, device, attention, graphs, converted layers, and what those of the last run chose.
 
-        What was replayed from a graph chose when that was captured, and is not told again.
+        Of a pass of M tokens that is replayed from a graph, what they chose for M tokens when the engine started.
         """
         import vllm
 

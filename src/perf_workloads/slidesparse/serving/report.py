@@ -29,6 +29,8 @@ _FIGURES = (
     "weight_bytes",
 )
 _FACTS = ("engine", "torch", "backend", "graph_mode", "compilation", "product", "epilogue", "layers", "options")
+#: Those that the CSV alone has: there are as many as layers.
+_CHOICES = ("sparse_matmul",)
 
 #: What the rows of two forms of a scheme differ in.
 _FORMS = (
@@ -133,7 +135,7 @@ def to_csv(table: Table, published: Status) -> str:
     text = io.StringIO()
     head = ("device", "model", "scheme", "stage", "tokens", "status", "published_a100", "speedup", *_FIGURES)
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((*head, *_FACTS, "cause", "when"))
+    writer.writerow((*head, *_FACTS, *_CHOICES, "cause", "when", "commit"))
     for stage in STAGES:
         for key in table.keys(stage):
             record = table.stands.get(key, Record(key, "", Outcome.SKIPPED))
@@ -145,9 +147,10 @@ def to_csv(table: Table, published: Status) -> str:
                     published.get((key.model, comparison.published_as(key.scheme), key.point), ""),
                     "" if factor is None else f"{factor:.4f}",
                     *(_number(record.figures.get(name)) for name in _FIGURES),
-                    *(record.fact(name) for name in _FACTS),
+                    *(record.fact(name) for name in (*_FACTS, *_CHOICES)),
                     record.cause,
                     record.when,
+                    record.commit,
                 )
             )
     return text.getvalue()
