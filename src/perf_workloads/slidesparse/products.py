@@ -10,11 +10,9 @@ back to another product: what a product needs and does not get is an error. Whic
 Products give sums, ``multiply``, or for a scheme whose epilogue is "bf16" sums that the weights' scales are applied to,
 ``multiply_scaled``: cuSPARSELt does that to its accumulators, as fp32, before it rounds and writes them.
 
-Where cuSPARSELt writes int32 it seems to do the same with a scale of 1, which torch hands it as fp32: sums are then
-exact up to 2**24, and above that the exact sum rounded to fp32. A run in which tokens had been drawn that equalled rows
-of the weights suggests that, because just the products with such sums differed from dense ones. The case
-``test_sums_beyond_fp32`` is to prove it, and has not run on a GPU yet. If it rounds to nearest even, layers give the
-same bits as from exact sums, since ``dequantize_bias`` begins with that rounding.
+Where cuSPARSELt writes int32 it does the same with a scale of 1, which torch hands it as fp32: sums are then exact up
+to 2**24, and above that the exact sum rounded to fp32, to nearest even, as the case ``test_sums_beyond_fp32`` shows on
+an H200. Layers give the same bits as from exact sums, since ``dequantize_bias`` begins with that rounding.
 
 Imports torch and triton: import it where it is used.
 """
