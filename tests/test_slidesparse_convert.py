@@ -57,12 +57,14 @@ def test_codes_are_those_of_the_layer(source: Path, tmp_path: Path, name: str) -
     assert config == {**CONFIG, "quantization_config": asked}
 
 
-def test_sparse_weights_need_no_pruning(source: Path, tmp_path: Path) -> None:
+def prune(tensors: dict[str, torch.Tensor]) -> None:
+    """Make the linear layers' weights 2:8 sparse."""
     from perf_kernels.sparse_weights import prune_weight
 
-    def prune(tensors: dict[str, torch.Tensor]) -> None:
-        tensors.update({key: prune_weight(value, 8) for key, value in tensors.items() if key.endswith("_proj.weight")})
+    tensors.update({key: prune_weight(value, 8) for key, value in tensors.items() if key.endswith("_proj.weight")})
 
+
+def test_sparse_weights_need_no_pruning(source: Path, tmp_path: Path) -> None:
     for number in (1, 2):
         rewrite(source, prune, number)
     scheme = schemes.find("int8-2_8")
@@ -73,10 +75,18 @@ def test_sparse_weights_need_no_pruning(source: Path, tmp_path: Path) -> None:
 
 
 def test_a_denser_weight_is_an_error(source: Path) -> None:
+    """However small it is: a code of 0 would drop it."""
+    for number in (1, 2):
+        rewrite(source, prune, number)
+
+    def fill(tensors: dict[str, torch.Tensor]) -> None:
+        row = tensors[DOWN][3]
+        row[row == 0] = 1e-5
+
+    rewrite(source, fill)
     assert refused(source, prune=False) == (
-        "model.layers.0.mlp.down_proj.weight: slide_weight: row 0, group 0 (columns 0 to 7) has 8 non-zeros; 2:8 "
-        "allows 6: prune the weights first\n"
-        "hint: give --prune, or a checkpoint that was pruned"
+        f"{DOWN}: check_sparse: row 3, group 0 (columns 0 to 7) has 8 non-zeros; 2:8 allows 6: prune the weights "
+        "first\nhint: give --prune, or a checkpoint that was pruned"
     )
 
 

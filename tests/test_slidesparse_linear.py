@@ -231,13 +231,16 @@ def test_weights_that_are_sparse_already_are_not_pruned_again() -> None:
     assert torch.equal(scale, pruned_scale)
 
 
-def test_too_dense_weights_are_an_error() -> None:
+@pytest.mark.parametrize("small", [1, 1e-5])
+def test_too_dense_weights_are_an_error(small: float) -> None:
+    """Also where they would become codes of 0, and so be dropped."""
     weight = torch.ones(3, 12)
     weight[:2] = 0
+    weight[2, 1:] = small
     with pytest.raises(ValueError) as raised:
         quantize_weight(weight, SCHEMES["int8-2_6"], prune=False)
     assert str(raised.value) == (
-        "slide_weight: row 2, group 0 (columns 0 to 5) has 6 non-zeros; 2:6 allows 4: prune the weights first"
+        "check_sparse: row 2, group 0 (columns 0 to 5) has 6 non-zeros; 2:6 allows 4: prune the weights first"
     )
 
 

@@ -145,7 +145,7 @@ def test_a_denser_weight_names_layer_and_row() -> None:
     with pytest.raises(ValueError) as caught:
         method.process_weights_after_loading(layer)
     assert str(caught.value) == (
-        f"{LAYER}: slide_weight: row 0, group 0 (columns 0 to 7) has 8 non-zeros; 2:8 allows 6: prune the weights first"
+        f"{LAYER}: check_sparse: row 0, group 0 (columns 0 to 7) has 8 non-zeros; 2:8 allows 6: prune the weights first"
     )
 
 

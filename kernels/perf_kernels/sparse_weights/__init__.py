@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from perf_kernels.sparse_weights.convert import (
     bytes_moved,
+    check_sparse,
     check_two_in_four,
     compress,
     convert_weight,
@@ -14,6 +15,7 @@ from perf_kernels.sparse_weights.reference import slid_columns
 
 __all__ = [
     "bytes_moved",
+    "check_sparse",
     "check_two_in_four",
     "compress",
     "convert_weight",

@@ -98,6 +98,22 @@ def slide_weight(weight: torch.Tensor, group: int) -> torch.Tensor:
     return slid.view(weight.dtype)
 
 
+def check_sparse(weight: torch.Tensor, group: int) -> None:
+    """Check that ``weight: [N, K]`` holds at most ``group - 2`` non-zeros in each group of ``group`` columns.
+
+    Raises:
+        TypeError, ValueError: a data type, shape or group that is not supported.
+        ValueError: it does not; the message names the first row that does not.
+    """
+    _check("check_sparse", weight, group)
+    bits = _padded_bits(weight, group)
+    for part in _parts(bits, group):
+        counts = (_magnitudes(bits[part], weight.dtype) != 0).unflatten(1, (-1, group)).sum(dim=-1)
+        if (counts > group - 2).any():
+            row, number = (counts > group - 2).nonzero()[0].tolist()
+            raise _too_dense("check_sparse", part.start + row, number, int(counts[row, number]), group)
+
+
 def check_two_in_four(weight: torch.Tensor) -> None:
     """Check that ``weight: [N, K]`` holds at most 2 non-zeros in each 4 columns, from column 0.
 
@@ -219,9 +235,13 @@ def _tables(group: int, itemsize: int, device: str) -> tuple[torch.Tensor, torch
 def _reject_dense(patterns: torch.Tensor, dense: torch.Tensor, group: int, first_row: int) -> None:
     """Raise ValueError for the first group that is too dense."""
     row, number = dense[patterns.long()].nonzero()[0].tolist()
-    nonzeros = int(patterns[row, number]).bit_count()
+    raise _too_dense("slide_weight", first_row + row, number, int(patterns[row, number]).bit_count(), group)
+
+
+def _too_dense(name: str, row: int, number: int, nonzeros: int, group: int) -> ValueError:
+    """Say which group of which row has too many non-zeros."""
     first = number * group
-    raise ValueError(
-        f"slide_weight: row {first_row + row}, group {number} (columns {first} to {first + group - 1}) has "
-        f"{nonzeros} non-zeros; 2:{group} allows {group - 2}: prune the weights first"
+    return ValueError(
+        f"{name}: row {row}, group {number} (columns {first} to {first + group - 1}) has {nonzeros} non-zeros; "
+        f"2:{group} allows {group - 2}: prune the weights first"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from perf_kernels.sparse_weights import check_two_in_four, compress, prune_weight, slide_weight
+from perf_kernels.sparse_weights import check_sparse, check_two_in_four, compress, prune_weight, slide_weight
 
 
 def test_wrong_type() -> None:
@@ -37,6 +37,22 @@ def test_too_dense() -> None:
         slide_weight(weight, 8)
     assert str(caught.value) == (
         "slide_weight: row 2, group 1 (columns 8 to 15) has 7 non-zeros; 2:8 allows 6: prune the weights first"
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
+def test_not_sparse(dtype: torch.dtype) -> None:
+    """However small; -0 is a zero, and missing columns of a ragged last group are zeros too."""
+    weight = torch.zeros(4, 20)
+    weight[2, 8:14] = 1
+    weight[3, 16:] = 1
+    weight[2, 14] = -0.0
+    check_sparse(weight.to(dtype), 8)
+    weight[2, 15] = 1 if dtype is torch.int8 else 1e-30
+    with pytest.raises(ValueError) as caught:
+        check_sparse(weight.to(dtype), 8)
+    assert str(caught.value) == (
+        "check_sparse: row 2, group 1 (columns 8 to 15) has 7 non-zeros; 2:8 allows 6: prune the weights first"
     )
 
 

@@ -38,6 +38,7 @@ from perf_kernels.slide_quantization import (
     slide_quantize_rows,
 )
 from perf_kernels.sparse_weights import (
+    check_sparse,
     check_two_in_four,
     compress,
     prune_weight,
@@ -76,8 +77,12 @@ def quantize_weight(weight: Tensor, scheme: Scheme, *, prune: bool = True) -> tu
         TypeError, ValueError: a data type or shape that is not supported.
         ValueError: not pruned, and a group has more than L - 2 non-zeros; the message names its row.
     """
-    if scheme.group is not None and prune:
-        weight = prune_weight(weight, scheme.group)
+    if scheme.group is not None:
+        if prune:
+            weight = prune_weight(weight, scheme.group)
+        else:
+            # Not told from codes: small weights become 0 among them, and would be dropped.
+            check_sparse(weight, scheme.group)
     codes, scale = _quantize(weight, scheme)
     return (codes if scheme.group is None else slide_weight(codes, scheme.group)), scale
 
