@@ -72,6 +72,7 @@ for line in sys.stdin:
         elif tokens == 7: reply = {"outcome": "out_of_memory", "cause": "CUDA out\\n of memory. " + "x" * 400}
         else: reply = {"result": {"pinned": "not so" if tokens == 8 else None, "elapsed_s": 1.0,
                "prompt_tokens_per_s": 2.0, "output_tokens_per_s": 1.0}}
+    if call == "load" and not os.path.isdir(request["folder"]): reply = {"outcome": "failed", "cause": "no model"}
     if call == "load" and "refuse" in request["folder"]: reply = {"outcome": "failed", "cause": "no such model"}
     if call == "facts": reply = {"result": {"engine": "fake"}}
     print(json.dumps(reply), file=answers, flush=True)
@@ -87,7 +88,7 @@ def start(tmp_path: Path) -> Callable[[Path], EngineProcess]:
 
 def outcome_of(start: Callable[[Path], EngineProcess], log: Path, tokens: int) -> tuple[Outcome, str, bool]:
     with start(log) as process:
-        process.ask("load", 30, folder="model")
+        process.ask("load", 30, folder=str(log.parent))
         with pytest.raises(EngineFailed) as caught:
             process.ask("run", 1 if tokens == 1 else 30, tokens=tokens)
         if caught.value.alive:
@@ -144,6 +145,17 @@ def test_one_engine_runs_all_points(start: Callable[[Path], EngineProcess], tmp_
     assert [(record.key.tokens, record.outcome, record.facts) for record in records] == [
         (tokens, Outcome.PASSED, {"engine": "fake"}) for tokens in (10, 20, 30)
     ]
+
+
+def test_logs_in_a_folder_that_is_named_from_here(
+    start: Callable[[Path], EngineProcess], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process runs there, where such a name is another folder's."""
+    (tmp_path / "logs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    ok, _, records, log = run_all(start, Path("logs"), [10])
+    assert ok, records[0].cause
+    assert log == "started\n"
 
 
 def test_a_point_that_kills_its_engine_loses_no_other(start: Callable[[Path], EngineProcess], tmp_path: Path) -> None:

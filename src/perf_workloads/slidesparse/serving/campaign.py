@@ -113,7 +113,7 @@ class Bench:
     """Runs points of one model and scheme in one engine, which is started when the first is asked for.
 
     Args:
-        folder: for the model's configuration and the process's messages.
+        folder: for the model's configuration and the process's messages, which runs there.
         device: as results name it.
         model: one of ``models.CONFIGS``.
         scheme: one of ``models.SERVED``.
@@ -136,7 +136,7 @@ class Bench:
     ) -> None:
         self._origin = origin
         self._device, self._model, self._scheme, self._room, self._settings = device, model, scheme, room, settings
-        self._model_folder = models.write_model(folder, model, scheme)
+        self._model_folder = models.write_model(folder.resolve(), model, scheme)
         self._process = start(folder / f"{model}-{scheme}.log")
         self._ready = False
         self._refused: EngineFailed | None = None
