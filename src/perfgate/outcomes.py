@@ -15,11 +15,20 @@ _BY_CLASS = {
     "BackendCompilerFailed": Outcome.COMPILE_ERROR,
     "OutOfResources": Outcome.COMPILE_ERROR,
 }
+#: Of errors of these classes: torch raises RuntimeErrors, and vLLM ValueErrors.
+_WITH_TEXT = (RuntimeError, ValueError)
 _BY_TEXT = {
     "CUDA out of memory": Outcome.OUT_OF_MEMORY,
     "HIP out of memory": Outcome.OUT_OF_MEMORY,
     "CUDA error: out of memory": Outcome.OUT_OF_MEMORY,
+    "CUDA driver error: out of memory": Outcome.OUT_OF_MEMORY,
+    "CUBLAS_STATUS_ALLOC_FAILED": Outcome.OUT_OF_MEMORY,
     "DefaultCPUAllocator: can't allocate memory": Outcome.OUT_OF_MEMORY,
+    "DefaultCPUAllocator: not enough memory": Outcome.OUT_OF_MEMORY,
+    # vLLM: what is left beside weights, or before them. It logs free memory where there is enough of it, too.
+    "No available memory for the cache blocks": Outcome.OUT_OF_MEMORY,
+    "is larger than the available KV cache memory": Outcome.OUT_OF_MEMORY,
+    "GiB) on startup is less than": Outcome.OUT_OF_MEMORY,
     "an illegal memory access was encountered": Outcome.ILLEGAL_ACCESS,
     "illegal memory access": Outcome.ILLEGAL_ACCESS,
     "device-side assert triggered": Outcome.CRASHED,
@@ -37,7 +46,7 @@ def classify(error: BaseException) -> Outcome:
     for kind in type(error).__mro__:
         if kind.__name__ in _BY_CLASS:
             return _BY_CLASS[kind.__name__]
-    if isinstance(error, RuntimeError):
+    if isinstance(error, _WITH_TEXT):
         text = str(error)
         for sign, outcome in _BY_TEXT.items():
             if sign in text:
