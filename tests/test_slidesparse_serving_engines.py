@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,8 +45,31 @@ def test_only_what_did_not_succeed_is_run() -> None:
     records = [passed(base), failed(base._replace(tokens=1024)), passed(base._replace(device="a100", tokens=1024))]
     pick = lambda **how: names(campaign.jobs("h200", ["m"], iter(["s", "t"]), POINTS, records, **how))  # noqa: E731
     assert pick() == [("m", "s", [64, 1024]), ("m", "t", [64, 512, 1024])]
-    assert pick(failed_only=True) == [("m", "s", [1024])]
     assert pick(again=True) == [("m", "s", [64, 512, 1024]), ("m", "t", [64, 512, 1024])]
+
+
+def test_what_failed_is_run_again_as_it_was() -> None:
+    """Of any model, scheme and M; settings that are given stand over those that are stored."""
+    base = Key("h200", "m", "s", "prefill", 512)
+    asked = Settings(most_tokens=2**18, eager=True, options=(("dtype", "half"), ("kv", {"a": [1]})))
+    as_asked = [
+        replace(failed(key), facts=asked.asked())
+        for key in (base._replace(tokens=2048), base._replace(tokens=96), base._replace(scheme="t"))
+    ]
+    old = replace(failed(base._replace(scheme="u", tokens=7)), facts={"options": '{"seed": 1}'})
+    others = [passed(base), failed(base), failed(base._replace(tokens=1024)), failed(base._replace(device="a100"))]
+    records = [*others, *as_asked, old]
+    given = Settings(run_timeout_s=5)
+    found = campaign.failed_jobs("h200", records, given)
+    assert names(found) == [("m", "s", [1024]), ("m", "s", [96, 2048]), ("m", "t", [512]), ("m", "u", [7])]
+    assert [job.settings for job in found] == [
+        given,
+        *[replace(asked, run_timeout_s=5)] * 2,
+        replace(given, options=(("seed", 1),)),
+    ]
+    assert [point.tokens for point in found[0].room] == [512, 1024, 2048, 96]
+    (job,) = campaign.failed_jobs("h200", records, Settings(most_tokens=64), lambda key: key.scheme == "t")
+    assert job.settings == replace(asked, most_tokens=64)
 
 
 def test_passes_within_a_number_of_tokens() -> None:
@@ -218,6 +243,19 @@ def test_options_of_the_engine_are_stored(start: Callable[[Path], EngineProcess]
     bench.end()
 
 
+def test_failures_are_stored_with_what_was_asked_for(start: Callable[[Path], EngineProcess], tmp_path: Path) -> None:
+    """And each job is run with its own settings, where it has some."""
+    points, store, asked = (Point("decode", 6), Point("decode", 8)), tmp_path / "results.jsonl", Settings(eager=True)
+    todo = [Job("tiny-llama", "bf16", points, points, each) for each in (asked, None)]
+    campaign.run(todo, "cpu", store, Settings(), [].append, start)
+    assert [record.facts for record in results.read(store)] == [
+        {"asked": '{"eager": true}'},
+        {"engine": "fake", "asked": '{"eager": true}'},
+        {},
+        {"engine": "fake"},
+    ]
+
+
 def test_software_and_commit_are_stored(start: Callable[[Path], EngineProcess], tmp_path: Path) -> None:
     """Of failures too; results of which nobody knows them have no room for them."""
     points, store = (Point("decode", 10), Point("decode", 6)), tmp_path / "results.jsonl"
@@ -258,3 +296,27 @@ def test_nothing_to_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == (
         "nothing to run: these points succeeded, or did not fail; --again runs them once more\n"
     )
+
+
+def test_the_reports_command_runs_every_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, ran = tmp_path / "results.jsonl", []
+    schemes = {"vllm-int8": 512, "int8-2_4": 8192, "fp8-2_8": 64, "bf16": 96, "gone": 512}
+    for scheme, tokens in schemes.items():
+        results.append(store, failed(Key("cpu", "tiny-llama", scheme, "decode", tokens)))
+    assert command.main(["report", "--results", str(store), "--device", "cpu"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"- tiny-llama {scheme} decode M={tokens}: " in text for scheme, tokens in schemes.items())
+    rerun = re.findall(r"^Run them again: `perfgate-slidesparse (.*)`$", text, re.M)[0].split()
+
+    monkeypatch.setattr(campaign, "this_device", lambda: "cpu")
+    monkeypatch.setattr(campaign, "run", lambda todo, *_, **__: ran.append(names(todo)) or True)
+    assert command.main(rerun) == 0
+    assert command.main([*rerun, "--schemes", "bf16", "fp8-2_8"]) == 0
+    assert command.main([*rerun, "--decode", "64", "512"]) == 0
+    del schemes["gone"]
+    assert ran == [
+        [("tiny-llama", scheme, [tokens]) for scheme, tokens in schemes.items() if scheme in chosen]
+        for chosen in (schemes, ("fp8-2_8", "bf16"), ("vllm-int8", "fp8-2_8"))
+    ]

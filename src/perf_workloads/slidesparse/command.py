@@ -83,8 +83,14 @@ def _parser() -> _Parser:
 
     serve = commands.add_parser("serve", help="run the points that did not succeed yet, each model in its own engine")
     _add_grid(serve)
-    serve.add_argument("--again", action="store_true", help="run what succeeded as well")
-    serve.add_argument("--failed", action="store_true", help="run only what failed")
+    which = serve.add_mutually_exclusive_group()
+    which.add_argument("--again", action="store_true", help="run what succeeded as well")
+    which.add_argument(
+        "--failed",
+        action="store_true",
+        help="run only what failed, of all stored models, schemes and M that are not left out by naming others; each "
+        "with the passes and options that it failed with, unless others are given",
+    )
     serve.add_argument("--passes", type=int, default=workloads.PASSES, help="of a prefill (published: %(default)s)")
     serve.add_argument(
         "--new-tokens", type=int, default=workloads.NEW_TOKENS, help="of a decoded sequence (published: %(default)s)"
@@ -103,7 +109,7 @@ def _parser() -> _Parser:
         help="a further option of vllm.LLM, e.g. gpu_memory_utilization=0.8; stored with the results",
     )
     serve.add_argument("--logs", type=Path, metavar="DIR", help="keep what engines print")
-    serve.set_defaults(run=_serve)
+    serve.set_defaults(run=_serve, models=None, schemes=None, **dict.fromkeys(workloads.STAGES))
 
     shown = commands.add_parser("report", help="write the report of stored results as Markdown and CSV")
     _add_grid(shown)
@@ -181,15 +187,12 @@ def _serve(options: argparse.Namespace) -> int:
         eager=options.eager,
         options=tuple(options.option),
     )
-    todo = campaign.jobs(
-        device,
-        options.models,
-        options.schemes,
-        _points(options),
-        results.read(options.results),
-        again=options.again,
-        failed_only=options.failed,
-    )
+    records = results.read(options.results)
+    if options.failed:
+        todo = campaign.failed_jobs(device, records, settings, lambda key: _wanted(options, key))
+    else:
+        names, ways = options.models or models.PUBLISHED, options.schemes or models.COMPARED
+        todo = campaign.jobs(device, names, ways, _points(options), records, again=options.again)
     if not todo:
         print("nothing to run: these points succeeded, or did not fail; --again runs them once more")
     if options.logs is not None:
@@ -273,7 +276,20 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _points(options: argparse.Namespace) -> list[workloads.Point]:
-    return [workloads.Point(stage, tokens) for stage in workloads.STAGES for tokens in getattr(options, stage)]
+    """List the points that ``serve`` names, by default the published ones."""
+    named = {stage: getattr(options, stage) for stage in workloads.STAGES}
+    return [
+        workloads.Point(stage, tokens)
+        for stage in workloads.STAGES
+        for tokens in (workloads.TOKENS[stage] if named[stage] is None else named[stage])
+    ]
+
+
+def _wanted(options: argparse.Namespace, key: results.Key) -> bool:
+    """Whether a stored failure is to be run again: nothing else was named, and its model and scheme are known."""
+    named = ((options.models, key.model), (options.schemes, key.scheme), (getattr(options, key.stage), key.tokens))
+    known = key.model in models.CONFIGS and key.scheme in models.SERVED
+    return known and all(names is None or own in names for names, own in named)
 
 
 def _option(text: str) -> tuple[str, Any]:

@@ -6,9 +6,11 @@ Imports nothing heavy.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +51,26 @@ class Settings:
         most = self.passes if self.most_tokens is None else max(self.most_tokens // point.tokens, 4)
         return min(self.passes, most)
 
+    def asked(self) -> dict[str, str]:
+        """Give, as a fact of failures, what makes points run in another way than by default; nothing where nothing."""
+        found = {name: getattr(self, name) for name in _KEPT if getattr(self, name) != getattr(Settings, name)}
+        if "options" in found:
+            found["options"] = dict(found["options"])
+        return {"asked": json.dumps(found)} if found else {}
+
+    def as_failed(self, record: Record) -> Settings:
+        """Give these settings, and those that a failed run was asked for with where these are the defaults."""
+        asked = json.loads(record.facts.get("asked", "{}"))
+        if stored := record.facts.get("options"):
+            asked["options"] = json.loads(stored)
+        if "options" in asked:
+            asked["options"] = tuple(asked["options"].items())
+        kept = {name: asked[name] for name in _KEPT if name in asked and getattr(self, name) == getattr(Settings, name)}
+        return dataclasses.replace(self, **kept)
+
+
+#: Settings that a failure is stored with, so that it can be run again as it was.
+_KEPT = ("passes", "new_tokens", "most_tokens", "eager", "options")
 
 #: How cases run their points; of a prefill the stored results of the H200 have as many tokens.
 CASES = Settings(most_tokens=2**18)
@@ -56,12 +78,16 @@ CASES = Settings(most_tokens=2**18)
 
 @dataclass(frozen=True)
 class Job:
-    """One engine: a model in a scheme, the points to run, and all that it must have room for."""
+    """One engine: a model in a scheme, the points to run, and all that it must have room for.
+
+    ``settings`` stand for those of the campaign.
+    """
 
     model: str
     scheme: str
     points: tuple[Point, ...]
     room: tuple[Point, ...]
+    settings: Settings | None = None
 
 
 def this_device() -> str:
@@ -80,7 +106,6 @@ def jobs(
     records: Iterable[Record],
     *,
     again: bool = False,
-    failed_only: bool = False,
 ) -> list[Job]:
     """List what is to be run: points that did not succeed yet, the smallest M first.
 
@@ -91,7 +116,6 @@ def jobs(
         points: that are wanted.
         records: what was run before.
         again: run what succeeded as well.
-        failed_only: leave out what was never run.
     """
     stands = results.standing(records)
     wanted = []
@@ -101,12 +125,42 @@ def jobs(
             todo = []
             for point in points:
                 before = stands.get(Key(device, model, scheme, *point))
-                if again or (before is None and not failed_only) or (before is not None and not before.ok):
+                if again or before is None or not before.ok:
                     todo.append(point)
             if todo:
-                ordered = tuple(sorted(todo, key=lambda point: (point.tokens, point.stage)))
-                wanted.append(Job(model, scheme, ordered, tuple(points)))
+                wanted.append(Job(model, scheme, _ordered(todo), tuple(points)))
     return wanted
+
+
+def failed_jobs(
+    device: str, records: Iterable[Record], settings: Settings, wanted: Callable[[Key], bool] = lambda key: True
+) -> list[Job]:
+    """List the points that failed, the smallest M first; those that were asked for alike share an engine.
+
+    An engine has room for all points that were run of its model and scheme.
+
+    Args:
+        device: results of others do not count.
+        records: what was run before.
+        settings: how; where they are defaults a point is run as it was when it failed.
+        wanted: which points are.
+    """
+    stands = {key: record for key, record in results.standing(records).items() if key.device == device and wanted(key)}
+    alike: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
+    for key, record in stands.items():
+        if not record.ok:
+            how = json.dumps([record.facts.get(name, "") for name in ("asked", "options")])
+            alike[key.model, key.scheme, how].append(record)
+    found = []
+    for (model, scheme, _), failed in alike.items():
+        room = tuple(key.point for key in stands if (key.model, key.scheme) == (model, scheme))
+        points = _ordered(record.key.point for record in failed)
+        found.append(Job(model, scheme, points, room, settings.as_failed(failed[0])))
+    return found
+
+
+def _ordered(points: Iterable[Point]) -> tuple[Point, ...]:
+    return tuple(sorted(points, key=lambda point: (point.tokens, point.stage)))
 
 
 class Bench:
@@ -161,9 +215,9 @@ class Bench:
         except EngineFailed as error:
             # An engine that failed in the middle of a run still has its requests.
             self.end()
-            return self._record(key, error.outcome, error.cause, {}, {})
+            return self._record(key, error.outcome, error.cause, {}, settings.asked())
         if (unpinned := figures.pop("pinned")) is not None:
-            return self._record(key, Outcome.FAILED, unpinned, {}, facts)
+            return self._record(key, Outcome.FAILED, unpinned, {}, {**facts, **settings.asked()})
         return self._record(key, Outcome.PASSED, "", figures, facts)
 
     def end(self) -> None:
@@ -228,7 +282,7 @@ def run(
         folder = Path(scratch) if logs is None else logs
         for job in todo:
             say(f"{job.model} {job.scheme}: {len(job.points)} points")
-            bench = Bench(folder, device, job.model, job.scheme, job.room, settings, start, origin)
+            bench = Bench(folder, device, job.model, job.scheme, job.room, job.settings or settings, start, origin)
             try:
                 for point in job.points:
                     record = bench.run(point)
