@@ -98,6 +98,22 @@ def test_a_row_that_is_not_finite(source: Path) -> None:
     assert refused(source) == f"{DOWN}: row 3 holds an infinity or a NaN"
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float8_e4m3fn])
+@pytest.mark.parametrize("name", ["model.embed_tokens.weight", "model.norm.weight", "model.layers.0.some.bias"])
+def test_a_copied_tensor_that_is_not_finite(source: Path, tmp_path: Path, name: str, dtype: torch.dtype) -> None:
+    def spoil(tensors: dict[str, torch.Tensor], value: float) -> None:
+        tensors[name] = tensors.get(name, torch.ones(16)).float()
+        tensors[name].view(-1)[-1] = value
+        tensors[name] = tensors[name].to(dtype)
+
+    for value in (torch.nan, -torch.inf) if dtype is not torch.float8_e4m3fn else (torch.nan,):
+        rewrite(source, lambda tensors, value=value: spoil(tensors, value), number=1)  # type: ignore[misc]
+        with pytest.raises(CheckpointError) as caught:
+            convert(source, tmp_path / "target", schemes.find("int8-dense"), layers_differ=True)
+        assert str(caught.value) == f"{name} holds an infinity or a NaN\nhint: copy the checkpoint again"
+        assert not (tmp_path / "target.partial").exists()
+
+
 def test_a_target_that_is_there(source: Path, tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     assert refused(source) == (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -156,6 +157,22 @@ def test_codes_that_are_not_sparse() -> None:
     with pytest.raises(ValueError) as caught:
         method.process_weights_after_loading(layer)
     assert str(caught.value) == (f"{LAYER}: check_two_in_four: row 0, columns 0 to 3 hold 4 non-zeros; 2:4 allows 2")
+
+
+@pytest.mark.parametrize(("stored", "name"), [(True, "weight_scale"), (False, "weight")])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_names_layer_and_row(stored: bool, name: str, value: float) -> None:
+    method, layer = created("int8-dense", stored=stored)
+    weight, scale = quantize_weight(drawn(), schemes.find("int8-dense")) if stored else (drawn(), None)
+    if scale is None:
+        weight[9, 5] = value
+    else:
+        scale[9] = value
+        read(layer.weight_scale, scale)
+    read(layer.weight, weight)
+    with pytest.raises(ValueError) as caught:
+        method.process_weights_after_loading(layer)
+    assert str(caught.value) == f"{LAYER}.{name}: row 9 holds an infinity or a NaN"
 
 
 def test_stored_codes_are_not_cut() -> None:

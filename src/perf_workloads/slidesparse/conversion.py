@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from perf_workloads.slidesparse.checkpoint import Checkpoint, inspect
-from perf_workloads.slidesparse.headers import CONFIG, INDEX, CheckpointError, read_header
+from perf_workloads.slidesparse.headers import AGAIN, CONFIG, INDEX, CheckpointError, read_header
 from perf_workloads.slidesparse.schemes import Scheme
 from perf_workloads.slidesparse.serving.models import quantization_config
 
@@ -181,6 +181,7 @@ def _convert_file(
                     if tensor.is_layer:
                         converted.update(_convert_layer(tensor.name, value, scheme, prune))
                     else:
+                        _check_finite(tensor.name, value)
                         converted[tensor.name] = value.cpu()
                 except (RuntimeError, MemoryError) as error:
                     raise RuntimeError(f"{tensor.name}: cannot be converted: {_first_line(error)}") from None
@@ -219,6 +220,16 @@ def _convert_layer(name: str, weight: Any, scheme: Scheme, prune: bool) -> dict[
         row = int(scale.isfinite().logical_not().nonzero()[0])
         raise CheckpointError(f"{name}: row {row} holds an infinity or a NaN")
     return {name: codes.cpu().contiguous(), f"{name}_scale": scale.cpu()}
+
+
+def _check_finite(name: str, value: Any) -> None:
+    """Refuse a tensor that is copied and holds what no model computes with: an engine would serve it as it is."""
+    if not value.is_floating_point():
+        return
+    # There is no such test of types of one byte.
+    wide = value.float() if value.element_size() == 1 else value
+    if not wide.isfinite().all():
+        raise CheckpointError(f"{name} holds an infinity or a NaN", hint=AGAIN)
 
 
 def _finish(checkpoint: Checkpoint, partial: Path, scheme: Scheme, prune: bool) -> None:

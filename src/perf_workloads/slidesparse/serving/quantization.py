@@ -149,7 +149,8 @@ class SlideSparseLinearMethod(LinearMethodBase):  # type: ignore[misc]
         """Convert the weights, and give them the form in which this device multiplies them.
 
         Raises:
-            ValueError: the checkpoint lacks a part, is too dense, or holds codes that are not 2:4 sparse.
+            ValueError: the checkpoint lacks a part, is too dense, holds codes that are not 2:4 sparse, or an
+                infinity or a NaN.
         """
         self._check_complete(layer)
         try:
@@ -160,6 +161,10 @@ class SlideSparseLinearMethod(LinearMethodBase):  # type: ignore[misc]
             packed = pack_weight(codes, self.scheme)
         except ValueError as error:
             raise ValueError(f"{self.prefix}: {error}") from None
+        if not scale.isfinite().all():
+            row = int(scale.isfinite().logical_not().nonzero()[0])
+            name = "weight_scale" if self.stored else "weight"
+            raise ValueError(f"{self.prefix}.{name}: row {row} holds an infinity or a NaN")
         layer.weight = torch.nn.Parameter(packed, requires_grad=False)
         layer.weight_scale = torch.nn.Parameter(scale, requires_grad=False)
 
