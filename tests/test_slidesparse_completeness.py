@@ -151,3 +151,35 @@ def test_what_transformers_saves_is_whole(tmp_path: Path, name: str) -> None:
     from perf_workloads.slidesparse.serving.tiny import save_checkpoint
 
     assert checkpoint.inspect(save_checkpoint(tmp_path / name, name)).layers == 14
+
+
+@pytest.mark.parametrize(
+    ("part", "beside"),
+    [
+        ("mlp.up_proj", "down_proj and gate_proj"),
+        ("self_attn.q_proj", "k_proj"),
+        ("self_attn.k_proj", "v_proj"),
+        ("self_attn.v_proj", "k_proj"),
+    ],
+)
+def test_a_projection_that_all_layers_lack(source: Path, part: str, beside: str) -> None:
+    for number in (1, 2):
+        rewrite(source, lambda tensors, number=number: tensors.pop(f"model.layers.{number - 1}.{part}.weight"), number)  # type: ignore[misc]
+    said = (
+        f"{source}: model.layers.0.{part}.weight is missing beside {beside}; an engine makes one product of them\n"
+        f"{AGAIN}"
+    )
+    assert refused(source) == said
+    configure(source, attention_k_eq_v=True)
+    if part == "self_attn.v_proj":
+        checkpoint.inspect(source)
+    else:
+        assert refused(source) == said
+
+
+def test_projections_without_partners() -> None:
+    """A feed-forward without a gate, attention with one, and queries that take keys and values from another layer."""
+    widths = {"up_proj": (24, 16), "down_proj": (16, 24)}
+    completeness.check(Path("no gate"), CONFIG, tensors_of(CONFIG, **widths))
+    widths = {"q_proj": (16, 16), "o_proj": (16, 16), "gate_proj": (24, 16)}
+    completeness.check(Path("gated attention"), CONFIG, tensors_of(CONFIG, **widths))

@@ -164,8 +164,8 @@ def test_goes_on_after_an_interruption(source: Path, tmp_path: Path, monkeypatch
     assert said == [
         f"going on with {partial}",
         "file 1 of 2: model-00001-of-00002.safetensors is done",
-        "file 2 of 2: model-00002-of-00002.safetensors, 7 tensors",
-        "12 layers as int8-2_6",
+        "file 2 of 2: model-00002-of-00002.safetensors, 8 tensors",
+        "14 layers as int8-2_6",
     ]
     assert (target / "model-00001-of-00002.safetensors").stat().st_mtime_ns == first.st_mtime_ns
     assert sorted(path.name for path in target.iterdir()) == sorted(path.name for path in source.iterdir())
@@ -342,7 +342,7 @@ def test_command(
     assert json.loads((target / "config.json").read_text())["quantization_config"]["scheme"] == name
     shown = capsys.readouterr()
     assert shown.out == f"{target}\n"
-    assert shown.err.endswith(f"12 layers as {name}\n")
+    assert shown.err.endswith(f"14 layers as {name}\n")
 
 
 def test_command_that_fails(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -163,7 +163,7 @@ def test_layers_that_are_meant_to_differ(tmp_path: Path, capsys: pytest.CaptureF
     assert command.main(arguments) == 1
     assert "if layers are meant to differ, as some models' do, give --layers-differ\n" in capsys.readouterr().err
     assert command.main([*arguments, "--layers-differ"]) == 0
-    assert capsys.readouterr().err.endswith("11 layers as int8-2_8\n")
+    assert capsys.readouterr().err.endswith("13 layers as int8-2_8\n")
     with pytest.raises(CheckpointError, match="layer 1 is missing"):
         check(stack("model.layers", 1), layers_differ=True)
 
@@ -229,7 +229,7 @@ def test_mamba_1_beside_attention_keeps_its_floats(tmp_path: Path, capsys: pytes
     rewrite(source, lambda tensors: tensors.update(block))
     rewrite(source, lambda tensors: tensors.update(steps), number=1)
     assert command.main(["convert", str(source), str(target), "--scheme", "2:8", "--prune", "--layers-differ"]) == 0
-    assert capsys.readouterr().err.endswith("\n12 layers as int8-2_8; 4 projections of Mamba 1 blocks stay floats\n")
+    assert capsys.readouterr().err.endswith("\n14 layers as int8-2_8; 4 projections of Mamba 1 blocks stay floats\n")
     after = safetensors_torch.load_file(target / "model-00002-of-00002.safetensors")
     for name, before in block.items():
         assert torch.equal(after[name], before), name

@@ -47,6 +47,17 @@ _HEADS = {
     "v_proj": (0, "num_key_value_heads"),
     "o_proj": (1, "num_attention_heads"),
 }
+#: What must stand beside projections of these names, since engines make one product of them: ``up_proj`` beside a
+#: gate of a feed-forward, which attention may have too. A feed-forward need not have a gate, and layers may take keys
+#: and values from others.
+_PARTNERS = (
+    ({"gate_proj", "down_proj"}, "up_proj"),
+    ({"k_proj"}, "q_proj"),
+    ({"k_proj"}, "v_proj"),
+    ({"v_proj"}, "k_proj"),
+)
+#: Says that keys are values, which then have no projection of their own.
+_KEYS_ARE_VALUES = "attention_k_eq_v"
 #: How many layers that predict further tokens stand behind the others (multi-token prediction).
 _FURTHER = "num_nextn_predict_layers"
 _SIDES = ("outputs", "inputs")
@@ -65,8 +76,8 @@ def check(folder: Path, config: Mapping[str, Any], tensors: Sequence[Tensor], *,
         layers_differ: whether layers may have other tensors than their neighbours.
 
     Raises:
-        CheckpointError: a layer, a tensor of a layer, the embedding or the last norm is missing, or a linear layer has
-            another type or shape than the configuration says.
+        CheckpointError: a layer, a tensor of a layer, what a projection is fused with, the embedding or the last norm
+            is missing, or a linear layer has another type or shape than the configuration says.
     """
     layers = [tensor for tensor in tensors if tensor.is_layer]
     if not layers:
@@ -91,6 +102,7 @@ def check(folder: Path, config: Mapping[str, Any], tensors: Sequence[Tensor], *,
         _check_widths(folder, text, layer)
     if not layers_differ:
         _check_names(folder, text, stacks)
+    _check_partners(folder, text, layers)
     _check_heads(folder, text, decoder, stacks)
     _check_norm(folder, tensors, stacks)
     _check_tables(folder, config, tensors)
@@ -191,6 +203,23 @@ def _check_names(folder: Path, config: Mapping[str, Any], stacks: Stacks) -> Non
                     f"{folder}: layer {number} lacks {stack}.{number}.{missing[0]}, which layer {other} has; an "
                     "engine may serve whatever memory holds there",
                     hint=f"{AGAIN}; if layers are meant to differ, as some models' do, give --layers-differ",
+                )
+
+
+def _check_partners(folder: Path, config: Mapping[str, Any], layers: Sequence[Tensor]) -> None:
+    """Check that projections that an engine makes one product of are all there, be it that all layers lack the same."""
+    blocks: dict[str, set[str]] = defaultdict(set)
+    for layer in layers:
+        blocks[layer.name.removesuffix(f"{_kind(layer)}.weight")].add(_kind(layer))
+    for block, kinds in blocks.items():
+        for named, partner in _PARTNERS:
+            if partner == "v_proj" and config.get(_KEYS_ARE_VALUES):
+                continue
+            if named <= kinds and partner not in kinds:
+                raise CheckpointError(
+                    f"{folder}: {block}{partner}.weight is missing beside {' and '.join(sorted(named))}; an engine "
+                    "makes one product of them",
+                    hint=AGAIN,
                 )
 
 
