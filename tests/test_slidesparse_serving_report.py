@@ -191,6 +191,19 @@ def test_both_forms_of_a_scheme_are_shown(tmp_path: Path, capsys: pytest.Capture
     assert (written["int8-2_4"], written["int8-2_4-bf16"], written["bf16"]) == ("int32", "bf16", "")
 
 
+def test_sparse_fp8_that_was_run_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By default too, though the published run had none; in the order of their sparsity, and once."""
+    ran = [*RECORDS, *(record(name, "prefill", 8192, 70000.0) for name in ("fp8-2_8", "fp8-dense", "fp8-2_4"))]
+    assert report.in_every_form(["fp8-dense", "bf16"], "h200", ran) == ["fp8-dense", "fp8-2_4", "fp8-2_8", "bf16"]
+    assert report.in_every_form(["fp8-2_8", "fp8-dense"], "h200", ran) == ["fp8-2_8", "fp8-dense", "fp8-2_4"]
+    assert report.in_every_form(["fp8-dense", "bf16"], "a100", ran) == ["fp8-dense", "bf16"]
+    store = tmp_path / "serving.jsonl"
+    for each in ran:
+        results.append(store, each)
+    assert command.main(["report", "--results", str(store), "--device", "h200", "--prefill", "8192", "--decode"]) == 0
+    assert f"| {MODEL} | fp8-2_8 | 70,000 |\n" in capsys.readouterr().out
+
+
 def test_csv() -> None:
     rows = list(csv.DictReader(report.to_csv(table(), comparison.published_status(REFERENCE)).splitlines()))
     assert len(rows) == 9

@@ -38,6 +38,9 @@ _FORMS = (
     "weights' scales, and write bf16 (`epilogue`)."
 )
 
+#: Those that no published run has, and campaigns run where they are named.
+_SPARSE_FP8 = tuple(schemes.Scheme("fp8", group).name for group in schemes.GROUPS)
+
 Status = Mapping[tuple[str, str, Point], str]
 
 
@@ -81,12 +84,17 @@ class Table:
 
 
 def in_every_form(names: Sequence[str], device: str, records: Iterable[Record]) -> list[str]:
-    """Put the other forms of schemes beside them that a device has results of: vLLM's INT8 is one of dense INT8."""
+    """Put beside schemes what else a device has results of.
+
+    That is the other form of a scheme, sparse FP8 beside dense, and vLLM's own INT8 beside our dense one.
+    """
     run = {record.key.scheme for record in records if record.key.device == device}
     shown: list[str] = []
     for name in names:
         others = [other for other in (*schemes.SCHEMES, *schemes.TO_BF16) if other != name and other in run]
         shown += [name, *(other for other in others if comparison.published_as(other) == comparison.published_as(name))]
+        if name == "fp8-dense":
+            shown += [other for other in _SPARSE_FP8 if other in run and other not in names]
         if name == "int8-dense" and models.VLLM_INT8 in run:
             shown.append(models.VLLM_INT8)
     return shown
