@@ -172,6 +172,86 @@ def test_goes_on_after_an_interruption(source: Path, tmp_path: Path, monkeypatch
     assert not partial.exists()
 
 
+@pytest.mark.parametrize("content", [b"", b"\0" * 200, None], ids=["empty", "zeros", "truncated"])
+def test_a_finished_file_that_was_damaged_since(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    """The source is fine: it is converted anew."""
+    target = tmp_path / "target"
+    interrupt(source, target, monkeypatch)
+    finished = tmp_path / "target.partial" / "model-00001-of-00002.safetensors"
+    finished.write_bytes(finished.read_bytes()[:-1] if content is None else content)
+    said: list[str] = []
+
+    convert(source, target, schemes.find("int8-2_6"), prune=True, say=said.append)
+
+    assert said[1] == f"file 1 of 2: {finished.name} was converted, and is damaged: converting it anew"
+    fresh = convert(source, tmp_path / "fresh", schemes.find("int8-2_6"), prune=True)
+    for path in fresh.iterdir():
+        assert (target / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_file_that_is_damaged_as_it_is_written(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a disk that takes what it does not keep: nothing is said of the source."""
+    partial, name = tmp_path / "target.partial", "model-00001-of-00002.safetensors"
+    monkeypatch.setattr("safetensors.torch.save_file", lambda tensors, path, metadata: path.write_bytes(b"half"))
+    with pytest.raises(CheckpointError) as caught:
+        convert(source, tmp_path / "target", schemes.find("int8-dense"))
+    assert str(caught.value) == (
+        f"{partial}: cannot be written: {name}.unfinished does not hold what was written to it\n"
+        f"hint: the same command goes on from here; remove {partial} to begin anew"
+    )
+
+
+@pytest.mark.parametrize("other", ["int8-2_6", "int8-2_8"])
+def test_two_conversions_into_one_folder(source: Path, tmp_path: Path, other: str) -> None:
+    """The second is refused, and takes nothing from the first."""
+    target, refusals = tmp_path / "target", []
+
+    def say(line: str) -> None:
+        with pytest.raises(CheckpointError) as caught:
+            convert(source, target, schemes.find(other), prune=True)
+        refusals.append(str(caught.value))
+
+    convert(source, target, schemes.find("int8-2_6"), prune=True, say=say)
+
+    held = (
+        f"{tmp_path / 'target.partial'}: another process is converting into it\n"
+        "hint: let it end, or give another folder"
+    )
+    done = f"{target}: there already\nhint: give a folder that does not exist, or remove it"
+    assert refusals == [held, held, done]
+    fresh = convert(source, tmp_path / "fresh", schemes.find("int8-2_6"), prune=True)
+    assert sorted(path.name for path in target.iterdir()) == sorted(path.name for path in fresh.iterdir())
+    for path in fresh.iterdir():
+        assert (target / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("ended", ["done", "refused"])
+def test_a_conversion_that_ends_as_the_next_one_begins(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: str
+) -> None:
+    """What the second opened is then in the target, or nowhere: it holds nothing by that."""
+    target, partial, flock = tmp_path / "target", tmp_path / "target.partial", conversion.fcntl.flock
+
+    def lock(file: object, how: int) -> None:
+        monkeypatch.setattr(conversion.fcntl, "flock", flock)
+        if ended == "refused":
+            shutil.rmtree(partial)
+        else:
+            convert(source, target, schemes.find("int8-dense"))
+        flock(file, how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(conversion.fcntl, "flock", lock)
+    if ended == "refused":
+        convert(source, target, schemes.find("int8-dense"))
+    else:
+        with pytest.raises(CheckpointError, match="there already"):
+            convert(source, target, schemes.find("int8-dense"))
+    assert not partial.exists()
+    assert sorted(path.name for path in target.iterdir()) == sorted(path.name for path in source.iterdir())
+
+
 #: Converts as the command does, and is killed in the middle of the second file.
 KILLED = """
 import os, signal, sys
@@ -300,7 +380,7 @@ def test_a_partial_folder_that_is_none(source: Path, tmp_path: Path) -> None:
     partial.write_text("")
     with pytest.raises(CheckpointError) as caught:
         convert(source, tmp_path / "target", schemes.find("int8-dense"))
-    assert str(caught.value).startswith(f"{partial}: cannot be written: Not a directory\n")
+    assert str(caught.value).startswith(f"{partial}: cannot be written: File exists\n")
 
 
 def test_a_target_that_appears_meanwhile(source: Path, tmp_path: Path) -> None:

@@ -2,19 +2,22 @@
 
 What is done lies in ``DST.partial`` and gets its name when all of it is there. A checkpoint that cannot be converted
 leaves nothing; an interruption, a full disk or too little memory leaves finished files, and the same command takes them
-over. A file that was being converted is converted anew.
+over. A file that was being converted is converted anew, and so is one that was damaged since. One process at a time
+converts into a folder.
 
 Imports torch and safetensors when it converts.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ from perf_workloads.slidesparse.headers import AGAIN, CONFIG, INDEX, CheckpointE
 from perf_workloads.slidesparse.schemes import Scheme
 from perf_workloads.slidesparse.serving.models import quantization_config
 
-#: What a partial conversion was made of.
+#: What a partial conversion was made of. It is locked by the process that converts, and there until all has its name.
 _ORIGIN = "conversion.json"
 _UNFINISHED = ".unfinished"
 _BETWEEN_LINES_S = 2.0
@@ -59,17 +62,18 @@ def convert(
         ``target``.
 
     Raises:
-        CheckpointError: the source cannot be converted, the target is there already or cannot be written, or the device
-            cannot convert it.
+        CheckpointError: the source cannot be converted, the target is there already, is being written by another
+            process or cannot be written, or the device cannot convert it.
     """
     partial = target.parent / f"{target.name}.partial"
     try:
-        if target.exists():
-            raise CheckpointError(f"{target}: there already", hint="give a folder that does not exist, or remove it")
+        _check_target(target)
         checkpoint = inspect(source, layers_differ=layers_differ)
         _check_device(device)
-        _begin(partial, _origin(checkpoint, scheme, prune), say)
-        _convert_files(checkpoint, partial, scheme, prune, device, say)
+        with _held(partial, target):
+            _begin(partial, _origin(checkpoint, scheme, prune), say)
+            _convert_files(checkpoint, partial, scheme, prune, device, say)
+            _give_name(partial, target)
     except OSError as error:
         raise CheckpointError(
             f"{_place(error, source, partial)}: {error.strerror or error}",
@@ -80,16 +84,62 @@ def convert(
         raise CheckpointError(
             f"{_first_line(error)} (--device {device})", hint=f"{elsewhere}: the same command goes on from here"
         ) from None
+    left = f"; {checkpoint.mamba1} projections of Mamba 1 blocks stay floats" if checkpoint.mamba1 else ""
+    say(f"{checkpoint.layers} layers as {scheme.name}{left}")
+    return target
+
+
+def _check_target(target: Path) -> None:
+    if target.exists():
+        raise CheckpointError(f"{target}: there already", hint="give a folder that does not exist, or remove it")
+
+
+@contextlib.contextmanager
+def _held(partial: Path, target: Path) -> Iterator[None]:
+    """Hold a partial conversion, new or not, against other processes: they would remove what this one writes.
+
+    Raises:
+        CheckpointError: another process holds it, or held it and is done.
+    """
+    path = partial / _ORIGIN
+    while True:
+        partial.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CheckpointError(
+                    f"{partial}: another process is converting into it", hint="let it end, or give another folder"
+                ) from None
+            # Whoever held it before may have ended since it was opened: with another name, or with nothing.
+            if not _is_at(path, file.fileno()):
+                continue
+            if target.exists() and not path.stat().st_size:
+                shutil.rmtree(partial)
+            _check_target(target)
+            yield
+            return
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether an open file still has a name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _give_name(partial: Path, target: Path) -> None:
+    """Give a whole conversion its name; it is held until then."""
     try:
         os.rename(partial, target)
     except OSError as error:
+        (partial / _ORIGIN).unlink()
         raise CheckpointError(
             f"{target}: all is converted, but {partial} cannot get this name: {error.strerror or error}",
             hint=f"make room for it, then: mv {shlex.quote(str(partial))} {shlex.quote(str(target))}",
         ) from None
-    left = f"; {checkpoint.mamba1} projections of Mamba 1 blocks stay floats" if checkpoint.mamba1 else ""
-    say(f"{checkpoint.layers} layers as {scheme.name}{left}")
-    return target
+    (target / _ORIGIN).unlink()
 
 
 def _convert_files(
@@ -100,13 +150,24 @@ def _convert_files(
         for number, file in enumerate(checkpoint.files, start=1):
             at = f"file {number} of {len(checkpoint.files)}: "
             if (partial / file).exists():
-                say(f"{at}{file} is done")
-                continue
+                if _is_whole(partial / file):
+                    say(f"{at}{file} is done")
+                    continue
+                say(f"{at}{file} was converted, and is damaged: converting it anew")
             _convert_file(checkpoint, file, partial, scheme, prune, device, lambda line, at=at: say(at + line))  # type: ignore[misc]
         _finish(checkpoint, partial, scheme, prune)
     except CheckpointError:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file of ours is what its header tells of."""
+    try:
+        read_header(path)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _check_device(device: str) -> None:
@@ -142,18 +203,19 @@ def _origin(checkpoint: Checkpoint, scheme: Scheme, prune: bool) -> dict[str, An
 
 
 def _begin(partial: Path, origin: Mapping[str, Any], say: Callable[[str], None]) -> None:
-    """Make the folder, or take it over if it holds a part of the same conversion."""
-    if partial.exists():
-        try:
-            same = json.loads((partial / _ORIGIN).read_text()) == origin
-        except (OSError, ValueError):
-            same = False
-        if same:
-            say(f"going on with {partial}")
-            return
+    """Take over what the folder holds if it is a part of the same conversion, else empty it."""
+    begun = (partial / _ORIGIN).read_text()
+    if begun == json.dumps(origin):
+        say(f"going on with {partial}")
+        return
+    others = [path for path in partial.iterdir() if path.name != _ORIGIN]
+    if begun or others:
         say(f"{partial} was begun with another source or scheme: beginning anew")
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
+    for path in others:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     (partial / _ORIGIN).write_text(json.dumps(origin))
 
 
@@ -193,6 +255,8 @@ def _convert_file(
     unfinished = partial / (file + _UNFINISHED)
     try:
         save_file(converted, unfinished, metadata={"format": "pt"})
+        if not _is_whole(unfinished):
+            raise OSError(f"{unfinished.name} does not hold what was written to it")
         written = {tensor.name: tensor.shape for tensor in read_header(unfinished)}
         assert written == {name: tuple(value.shape) for name, value in converted.items()}
         with unfinished.open("rb") as handle:
@@ -245,4 +309,3 @@ def _finish(checkpoint: Checkpoint, partial: Path, scheme: Scheme, prune: bool) 
         size = sum((partial / file).stat().st_size for file in checkpoint.files)
         index = {"metadata": {"total_size": size}, "weight_map": where}
         (partial / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-    (partial / _ORIGIN).unlink()
