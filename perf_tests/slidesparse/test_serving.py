@@ -42,6 +42,9 @@ TINY_SCHEMES = (
 #: Largest difference of a log-probability: fp32 in another order, and a few codes that a difference of that size flips.
 #: The nearest two schemes are 0.08 apart in INT8, and 0.32 in FP8.
 SAME, ROUNDED = 1e-4, {"int8": 0.02, "fp8": 0.06}
+#: Largest difference of a dense scheme from the float weights in plain transformers, which nothing of ours is in: it is
+#: 0.12 in INT8 and 0.43 in FP8. Pruning, where least is pruned (2:10), makes it 0.96.
+QUANTISED = {"int8": 0.3, "fp8": 0.7}
 #: The same of an engine in bf16 whose products are rounded once more.
 TWICE_ROUNDED = 0.15
 START_S, POINT_S = 900, 900
@@ -141,7 +144,10 @@ def test_tiny_model(benchmark: Any, torch: ModuleType, tiny: Tiny, scheme: str) 
     allowed = ROUNDED[schemes.find(scheme).codes]
     assert worst <= allowed
     plain = torch.cat(expected_logprobs(tiny.source, models.UNQUANTISED, TINY_PROMPTS, generated))
-    assert float((found - plain).abs().max()) > allowed, "the scheme changes nothing"
+    from_plain = float((found - plain).abs().max())
+    assert from_plain > allowed, "the scheme changes nothing"
+    if schemes.find(scheme).group is None:
+        assert from_plain <= QUANTISED[schemes.find(scheme).codes]
 
 
 @pytest.mark.cpu
