@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -203,6 +205,60 @@ def test_a_file_that_is_damaged_as_it_is_written(source: Path, tmp_path: Path, m
     )
 
 
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def flock(file: Any, operation: int) -> None:
+        raise OSError(number, "there are none")
+
+    monkeypatch.setattr(conversion.fcntl, "flock", flock)
+    lines: list[str] = []
+    target = convert(source, tmp_path / "target", schemes.find("int8-dense"), say=lines.append)
+    assert (target / "config.json").exists()
+    partial = tmp_path / "target.partial"
+    assert lines[0] == f"{partial} cannot be locked here: let no other process convert into it"
+
+
+@pytest.mark.parametrize("left", [b"\0" * 8, b'{"\xff\x80"}', b'{"scheme": "int8'])
+def test_a_damaged_record_of_what_was_begun(source: Path, tmp_path: Path, left: bytes) -> None:
+    partial = tmp_path / "target.partial"
+    partial.mkdir()
+    (partial / "conversion.json").write_bytes(left)
+    lines: list[str] = []
+    convert(source, tmp_path / "target", schemes.find("int8-dense"), say=lines.append)
+    assert lines[0] == f"{partial} was begun with another source or scheme: beginning anew"
+
+
+def test_an_infinity_is_allowed_where_it_is_meant(source: Path, tmp_path: Path) -> None:
+    """A limit that is none, a mask: no parameters."""
+    names = {"model.vision.clip.input_max": torch.tensor(torch.inf), "model.mask": torch.tensor([0.0, -torch.inf])}
+    rewrite(source, lambda tensors: tensors.update(names), number=1)
+    target = convert(source, tmp_path / "target", schemes.find("int8-dense"), layers_differ=True)
+    found = {
+        name: value
+        for file in target.glob("*.safetensors")
+        for name, value in safetensors_torch.load_file(file).items()
+    }
+    for name, value in names.items():
+        assert torch.equal(found[name], value)
+    rewrite(source, lambda tensors: tensors.update({"model.mask": torch.tensor(torch.nan)}), number=1)
+    with pytest.raises(CheckpointError, match=r"model\.mask holds a NaN"):
+        convert(source, tmp_path / "other", schemes.find("int8-dense"), layers_differ=True)
+
+
+def test_large_tensors_are_looked_at_in_parts(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversion, "_PART", 7)
+    convert(source, tmp_path / "target", schemes.find("int8-dense"))
+
+    def spoil(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["model.layers.1.input_layernorm.weight"].view(-1)[-1] = torch.nan
+
+    rewrite(source, spoil, number=2)
+    with pytest.raises(CheckpointError, match="holds an infinity or a NaN"):
+        convert(source, tmp_path / "other", schemes.find("int8-dense"))
+
+
 @pytest.mark.parametrize("other", ["int8-2_6", "int8-2_8"])
 def test_two_conversions_into_one_folder(source: Path, tmp_path: Path, other: str) -> None:
     """The second is refused, and takes nothing from the first."""
@@ -394,9 +450,15 @@ def test_a_target_that_appears_meanwhile(source: Path, tmp_path: Path) -> None:
         convert(source, target, schemes.find("int8-dense"), say=say)
     assert str(caught.value) == (
         f"{target}: all is converted, but {partial} cannot get this name: Directory not empty\n"
-        f"hint: make room for it, then: mv {partial} {target}"
+        "hint: make room for it, then run the same command: it finds each file done"
     )
     assert (partial / "config.json").exists()
+    (target / "of somebody else").unlink()
+    target.rmdir()
+    lines: list[str] = []
+    convert(source, target, schemes.find("int8-dense"), say=lines.append)
+    assert [line for line in lines if line.endswith("is done")] == lines[1:3]
+    assert not partial.exists()
 
 
 def test_no_quantisation_as_null(source: Path, tmp_path: Path) -> None:

@@ -175,6 +175,18 @@ def test_what_is_not_finite_names_layer_and_row(stored: bool, name: str, value: 
     assert str(caught.value) == f"{LAYER}.{name}: row 9 holds an infinity or a NaN"
 
 
+@pytest.mark.parametrize("byte", [0x7F, 0xFF])
+def test_a_stored_code_that_is_none_names_layer_and_row(byte: int) -> None:
+    method, layer = created("fp8-dense", stored=True)
+    codes, scale = quantize_weight(drawn(), schemes.find("fp8-dense"))
+    codes.view(torch.uint8)[9, 5] = byte
+    read(layer.weight, codes)
+    read(layer.weight_scale, scale)
+    with pytest.raises(ValueError) as caught:
+        method.process_weights_after_loading(layer)
+    assert str(caught.value) == f"{LAYER}.weight: row 9 holds an infinity or a NaN"
+
+
 def test_stored_codes_are_not_cut() -> None:
     method = SlideSparseLinearMethod(SlideSparseConfig(schemes.find("int8-2_8"), True, True), LAYER)
     with pytest.raises(ValueError) as caught:

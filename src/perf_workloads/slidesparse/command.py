@@ -89,7 +89,7 @@ def _parser() -> _Parser:
         "--failed",
         action="store_true",
         help="run only what failed, of all stored models, schemes and M that are not left out by naming others; each "
-        "with the passes and options that are stored with it, unless others are given",
+        "with the passes and options that are stored with it, unless others than the defaults are given",
     )
     serve.add_argument("--passes", type=int, default=workloads.PASSES, help="of a prefill (published: %(default)s)")
     serve.add_argument(

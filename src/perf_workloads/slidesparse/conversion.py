@@ -11,10 +11,10 @@ Imports torch and safetensors when it converts.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
-import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +30,11 @@ from perf_workloads.slidesparse.serving.models import quantization_config
 _ORIGIN = "conversion.json"
 _UNFINISHED = ".unfinished"
 _BETWEEN_LINES_S = 2.0
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+#: Values that are looked at together, so that a large tensor needs little more room than it takes itself.
+_PART = 1 << 24
+#: Parameters; other tensors may hold an infinity on purpose, such as a mask or a limit that is none.
+_PARAMETERS = (".weight", ".bias")
 #: Of a source, beside weights and configuration: what a tokenizer and generation need.
 _COPIED = ("*.json", "*.txt", "*.model", "*.jinja", "LICENSE*")
 
@@ -70,7 +75,7 @@ def convert(
         _check_target(target)
         checkpoint = inspect(source, layers_differ=layers_differ)
         _check_device(device)
-        with _held(partial, target):
+        with _held(partial, target, say):
             _begin(partial, _origin(checkpoint, scheme, prune), say)
             _convert_files(checkpoint, partial, scheme, prune, device, say)
             _give_name(partial, target)
@@ -95,8 +100,10 @@ def _check_target(target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _held(partial: Path, target: Path) -> Iterator[None]:
+def _held(partial: Path, target: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Hold a partial conversion, new or not, against other processes: they would remove what this one writes.
+
+    Where the file system has no locks, as some of networks have none, the user is told instead.
 
     Raises:
         CheckpointError: another process holds it, or held it and is done.
@@ -111,14 +118,21 @@ def _held(partial: Path, target: Path) -> Iterator[None]:
                 raise CheckpointError(
                     f"{partial}: another process is converting into it", hint="let it end, or give another folder"
                 ) from None
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                say(f"{partial} cannot be locked here: let no other process convert into it")
             # Whoever held it before may have ended since it was opened: with another name, or with nothing.
             if not _is_at(path, file.fileno()):
                 continue
             if target.exists() and not path.stat().st_size:
-                shutil.rmtree(partial)
+                shutil.rmtree(partial, ignore_errors=True)
             _check_target(target)
             yield
-            return
+            break
+    # Networks' file systems keep a name for a file that is open, and so the folder of what was refused.
+    with contextlib.suppress(OSError):
+        partial.rmdir()
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
@@ -134,10 +148,9 @@ def _give_name(partial: Path, target: Path) -> None:
     try:
         os.rename(partial, target)
     except OSError as error:
-        (partial / _ORIGIN).unlink()
         raise CheckpointError(
             f"{target}: all is converted, but {partial} cannot get this name: {error.strerror or error}",
-            hint=f"make room for it, then: mv {shlex.quote(str(partial))} {shlex.quote(str(target))}",
+            hint="make room for it, then run the same command: it finds each file done",
         ) from None
     (target / _ORIGIN).unlink()
 
@@ -204,8 +217,8 @@ def _origin(checkpoint: Checkpoint, scheme: Scheme, prune: bool) -> dict[str, An
 
 def _begin(partial: Path, origin: Mapping[str, Any], say: Callable[[str], None]) -> None:
     """Take over what the folder holds if it is a part of the same conversion, else empty it."""
-    begun = (partial / _ORIGIN).read_text()
-    if begun == json.dumps(origin):
+    begun, wanted = (partial / _ORIGIN).read_bytes(), json.dumps(origin).encode()
+    if begun == wanted:
         say(f"going on with {partial}")
         return
     others = [path for path in partial.iterdir() if path.name != _ORIGIN]
@@ -216,7 +229,7 @@ def _begin(partial: Path, origin: Mapping[str, Any], say: Callable[[str], None])
             shutil.rmtree(path)
         else:
             path.unlink()
-    (partial / _ORIGIN).write_text(json.dumps(origin))
+    (partial / _ORIGIN).write_bytes(wanted)
 
 
 def _convert_file(
@@ -288,12 +301,17 @@ def _convert_layer(name: str, weight: Any, scheme: Scheme, prune: bool) -> dict[
 
 def _check_finite(name: str, value: Any) -> None:
     """Refuse a tensor that is copied and holds what no model computes with: an engine would serve it as it is."""
-    if not value.is_floating_point():
+    import torch
+
+    one_byte = (torch.float8_e4m3fn, torch.float8_e5m2)
+    if not value.is_floating_point() or (value.element_size() == 1 and value.dtype not in one_byte):
         return
-    # There is no such test of types of one byte.
-    wide = value.float() if value.element_size() == 1 else value
-    if not wide.isfinite().all():
-        raise CheckpointError(f"{name} holds an infinity or a NaN", hint=AGAIN)
+    parameter = name.endswith(_PARAMETERS)
+    for part in value.reshape(-1).split(_PART):
+        # There is no such test of types of one byte.
+        wide = part.float() if value.dtype in one_byte else part
+        if not (wide.isfinite() if parameter else ~wide.isnan()).all():
+            raise CheckpointError(f"{name} holds {'an infinity or ' if parameter else ''}a NaN", hint=AGAIN)
 
 
 def _finish(checkpoint: Checkpoint, partial: Path, scheme: Scheme, prune: bool) -> None:
