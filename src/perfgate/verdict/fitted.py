@@ -1,12 +1,12 @@
 """How strongly does a case feel each speed of the machine? Asked of base and head that ran in turn on one machine.
 
-A duration times a speed takes for granted that the case slows down exactly as much as the reference loop does, or as a
-mixture of both loops. It need not. On two virtual cores whose neighbours came and went a Python loop suffered less than
-the reference loop: in four runs of 80 pairs its processes scattered by 3.0 to 3.6 % in cycles of the steadiest mixture,
-and by 1.2, 1.2, 1.3 and 2.1 % with exponents fitted to them (core 0.55 to 0.93, memory -0.09 to 0.26). What was left in
-cycles looked like a speed-up wherever the head had met more slow processes than the base, and hid 10 % more work in 3 of
-55 runs. On the shared pool of ``perfgate calibrate``, 12 pairs found 10 % in 59 % of comparisons, and in 76 % with the
-fit.
+A duration times a speed takes for granted that the case slows down exactly as much as the reference loop does, or as
+a mixture of both loops. It need not. On two virtual cores whose neighbours came and went a Python loop suffered less
+than the reference loop: in four runs of 80 pairs its processes scattered by 3.0 to 3.6 % in cycles of the steadiest
+mixture, and by 1.2, 1.2, 1.3 and 2.1 % with exponents fitted to them (core 0.55 to 0.93, memory -0.09 to 0.26). What
+was left in cycles looked like a speed-up wherever the head had met more slow processes than the base, and hid 10 %
+more work in 3 of 55 runs. On the shared pool of ``perfgate calibrate``, 12 pairs found 10 % in 59 % of comparisons,
+and in 76 % with the fit.
 
 The exponents are fitted within the sides (analysis of covariance), so that no difference between the sides is fitted
 away. A machine whose speeds hardly change says little of them: then they stay near those of the steadiest mixture,
