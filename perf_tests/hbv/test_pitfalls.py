@@ -53,6 +53,8 @@ def test_basins_of_a_program(benchmark: Any, published: Any, block: int) -> None
     published.check_discharge(discharge, smooth=False)
 
 
+# In a process of its own: what it profiles would slow down the cases after it.
+@pytest.mark.isolate
 @pytest.mark.sm80
 @pytest.mark.perf(time="10%", memory="1%", clock="wall", budget=0.1)
 @a_day_a_launch

@@ -83,7 +83,7 @@ class Gate:
         self._held: list[Held] = []
         self._recordable: dict[str, pytest.Item] = {}
         self._durations_s: dict[str, float] = {}
-        self._isolated: set[str] = set()
+        self._alone: set[str] = set()
         #: Cases that a fresh process was started for and did not come to: no other one will.
         self._unreachable: set[str] = set()
         #: Recordings that no other process could tell otherwise.
@@ -96,22 +96,22 @@ class Gate:
         item: pytest.Item,
         run_phases: Callable[[], tuple[list[pytest.TestReport], Measurement]],
         *,
-        isolated: bool,
+        alone: Callable[[], bool],
     ) -> None:
         """Run one case, and report it unless it is suspicious.
 
         Args:
             item: the case.
             run_phases: runs setup, call and teardown without reporting them.
-            isolated: whether the case always gets a process of its own.
+            alone: tells, once the case has run, whether it is to have fresh processes of its own.
         """
         case = case_of(item)
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         begin = time.perf_counter()
         reports, measurement = run_phases()
         self._durations_s[case] = time.perf_counter() - begin
-        if isolated:
-            self._isolated.add(case)
+        if alone():
+            self._alone.add(case)
         if not measurement.key:
             # Its process died before it could say where it ran.
             device = markers.device_for({mark.name for mark in item.iter_markers()}, self.hardware)
@@ -245,10 +245,10 @@ class Gate:
                 held.measurements.append(measurement)
 
     def _fresh(self, cases: Sequence[str], what: str) -> dict[str, Measurement]:
-        """Measure cases once more: isolated ones in a process each, the others together in one."""
+        """Measure cases once more: some in a process each, the others together in one."""
         reachable = [case for case in cases if case not in self._unreachable]
-        shared = [case for case in reachable if case not in self._isolated]
-        groups = ([shared] if shared else []) + [[case] for case in reachable if case in self._isolated]
+        shared = [case for case in reachable if case not in self._alone]
+        groups = ([shared] if shared else []) + [[case] for case in reachable if case in self._alone]
         found: dict[str, Measurement] = {}
         for group in groups:
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from _pytest.runner import runtestprotocol
 
-from perfgate import closing, gate, hardware, selection
+from perfgate import closing, gate, hardware, markers, plan, selection
 from perfgate.finish import finish
+from perfgate.measure.profilers import ProfilerWatch
 from perfgate.model import Hardware, Measurement
 from perfgate.naming import remember
 from perfgate.options import Settings
@@ -50,6 +52,7 @@ class State:
         self.calibration: Mapping[str, Any] | None = None
         #: Where the tests of the cases are, as their reports say it.
         self.places: dict[str, tuple[str, int | None]] = {}
+        self._profilers = ProfilerWatch()
         self._told = ""
         self._failure: Exception | None = None
         self._began = time.time()
@@ -134,8 +137,13 @@ class State:
         skipped = item.get_closest_marker("skip") is not None
         timeout_s = None if self.settings.replica or skipped else isolate.timeout_of(item)
         gated = self.gate is not None and selection.is_case(item)
+        self._profilers.look()
         if timeout_s is None and not gated:
             return None
+        if timeout_s is None and not skipped and self._profilers.starts and self._waits_for_launches(item):
+            self.tell(f"{item.nodeid}: in a process of its own, torch's profiler ran in this one")
+            timeout_s = math.inf
+        profiled = self._profilers.starts
 
         def run_phases() -> tuple[list[pytest.TestReport], Measurement]:
             if timeout_s is not None:
@@ -147,13 +155,28 @@ class State:
             assert self.gate is not None
             if not isinstance(self.gate, gate.Gate):
                 return self.gate.take(item, nextitem, run_phases, timeout_s)
-            self.gate.protocol(item, run_phases, isolated=timeout_s is not None)
+            # In fresh processes, too, what starts a profiler is kept away from other cases.
+            self.gate.protocol(
+                item,
+                run_phases,
+                alone=lambda: timeout_s is not None or (self._profilers.starts > profiled and self._on_gpu(item)),
+            )
             return True
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         for report in run_phases()[0]:
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
+
+    def _on_gpu(self, item: pytest.Item) -> bool:
+        names = {mark.name for mark in item.iter_markers()}
+        return markers.device_for(names, self.hardware).kind != "cpu"
+
+    def _waits_for_launches(self, item: pytest.Item) -> bool:
+        """Whether a case is timed on the wall clock on a GPU: how long launches take is part of that."""
+        if self.settings.replica or not isinstance(self.gate, gate.Gate) or selection.MISUSED in item.stash:
+            return False
+        return plan.of(item).clock in ("wall", "both") and self._on_gpu(item)
 
     def settler(self, session: pytest.Session) -> Callable[[bool], None]:
         """Give what is to be done after the last test: confirm, report, record."""

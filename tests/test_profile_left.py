@@ -1,0 +1,123 @@
+"""Is a case kept away from what torch's profiler leaves behind on a GPU?"""
+
+from __future__ import annotations
+
+import pytest
+
+from perfgate.measure.profilers import ProfilerWatch
+
+#: What of torch the cases below need. Importing torch takes seconds, and there are some twenty processes.
+TORCH = """
+class cuda:
+    is_initialized = staticmethod(lambda: False)
+
+class autograd:
+    class profiler:
+        _run_on_profiler_start = staticmethod(lambda: None)
+
+def profile():
+    autograd.profiler._run_on_profiler_start()
+"""
+#: Each case leaves the process that it ran in.
+MODULE = """
+import os, pytest, torch
+
+def ran(name):
+    with open(name + ".processes", "a") as file:
+        file.write(f"{os.getpid()} ")
+    return name
+
+@pytest.mark.sm80
+def test_profiled(benchmark):
+    benchmark(ran, "profiled")
+    torch.profile()
+
+@pytest.mark.sm80
+@pytest.mark.perf(clock="wall")
+def test_launches(benchmark):
+    benchmark(ran, "launches")
+
+@pytest.mark.sm80
+@pytest.mark.perf(clock="device")
+def test_device(benchmark):
+    benchmark(ran, "device")
+
+@pytest.mark.cpu
+@pytest.mark.perf(clock="wall")
+def test_cpu(benchmark):
+    benchmark(ran, "cpu")
+"""
+NAMES = ("profiled", "launches", "device", "cpu")
+
+
+@pytest.fixture
+def cases(project):
+    """Four cases on a pretended GPU, the first of which starts a profiler."""
+    project.script["devices"] = [*project.script["devices"], project.h200]
+    for name in NAMES:
+        project.figures(name, [1e-3])
+    project.pytester.makepyfile(test_speed=MODULE, torch=TORCH)
+    return project
+
+
+def processes(project, name: str) -> list[str]:
+    return (project.path / f"{name}.processes").read_text().split()
+
+
+def test_each_kind_of_profiler_is_counted(monkeypatch):
+    torch = pytest.importorskip("torch")
+    profilers = torch.autograd.profiler
+    monkeypatch.setattr(profilers, "_run_on_profiler_start", profilers._run_on_profiler_start)
+    watch = ProfilerWatch()
+    watch.look()
+    watch.look()
+    for profiler in (
+        torch.profiler.profile(),
+        torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]),
+        torch.autograd.profiler.profile(),
+    ):
+        before = watch.starts
+        with profiler:
+            torch.ones(3)
+        assert watch.starts == before + 1
+
+
+def test_after_a_profiler_the_wall_clock_of_a_gpu_gets_a_process_of_its_own(cases):
+    cases.run("--benchmark-compare").assert_outcomes(passed=4)
+
+    (profiled,), (launches,), (device,), (cpu,) = (processes(cases, name) for name in NAMES)
+    assert launches != profiled
+    assert device == cpu == profiled
+
+
+def test_without_a_profiler_all_share_a_process(cases):
+    cases.run("--benchmark-compare", "-k", "not profiled").assert_outcomes(passed=3)
+
+    assert processes(cases, "launches") == processes(cases, "device")
+
+
+def test_on_a_cpu_nothing_is_left_behind(cases):
+    cases.pytester.makepyfile(test_speed=MODULE.replace("sm80", "cpu"))
+    cases.run("--benchmark-compare", "-k", "profiled or launches").assert_outcomes(passed=2)
+
+    assert processes(cases, "launches") == processes(cases, "profiled")
+
+
+def test_a_case_that_profiles_is_recorded_away_from_others(cases):
+    cases.run("--perf-update=new", "-k", "profiled or device or launches").assert_outcomes(passed=3)
+
+    profiled, device = processes(cases, "profiled"), processes(cases, "device")
+    # The first process of all shows who starts a profiler.
+    assert profiled[0] == device[0]
+    assert not set(profiled[1:]) & set(device[1:])
+    assert len(profiled) == len(device) == 6
+
+
+def test_a_profiler_that_ran_before_any_case_counts(cases):
+    before = "def test_before():\n    torch.profile()\n\n"
+    cases.pytester.makepyfile(
+        test_speed=MODULE.replace("@pytest.mark.sm80\ndef test_profiled", before + "def test_profiled", 1)
+    )
+    cases.run("--benchmark-compare", "-k", "before or launches or cpu").assert_outcomes(passed=3)
+
+    assert processes(cases, "launches") != processes(cases, "cpu")
