@@ -16,6 +16,7 @@ import pytest
 from perf_kernels.model_shapes import MODELS, TOKENS
 from perf_workloads.slidesparse.row_cases import (
     LARGE_BYTES,
+    SMALL_S,
     SMALL_TOKENS,
     assert_quick,
     assert_reaches_the_copy_bandwidth,
@@ -45,8 +46,36 @@ SCALED = [
 ]
 #: At least 6 bytes a result.
 LARGE = [case for case in CASES if 6 * case.values[0] * case.values[1] > LARGE_BYTES]
-#: What 128 tokens of gate and up move takes longer than the goal by itself on a card of 2 TB/s.
-SMALL = [case for case in CASES if case.values[0] == SMALL_TOKENS and case.values[1] <= 8192]
+SMALL = [case for case in CASES if case.values[0] == SMALL_TOKENS and case.values[1] <= 16384]
+
+
+def missed(case: Any, how: str) -> Any:
+    """Give a goal that is expected to be missed, as it was on an H200 when its baseline was recorded."""
+    mark = pytest.mark.xfail(raises=AssertionError, strict=False, reason=f"missed: {how} on an H200, 2026-11-22")
+    return pytest.param(*case.values, marks=mark, id=case.id)
+
+
+#: What reads column by column and writes row by row: 4 bytes a result, 87 to 92 % of the copy bandwidth.
+LARGE_SCALED = [
+    case if case.values[2] == "rows" else missed(case, "87 to 92 % of 95 %")
+    for case in SCALED
+    if 4 * case.values[0] * case.values[1] > LARGE_BYTES
+]
+FLOOR = 0.85
+#: 21 and 29 MB: they alone take 5 and 7 us at the copy bandwidth.
+LONG = {27648: 7.28, 37888: 9.28}
+SMALL_LONG = [
+    missed(case, f"{LONG[case.values[1]]} us of 6")
+    for case in CASES
+    if case.values[0] == SMALL_TOKENS and case.values[1] in LONG
+]
+SMALL_SCALED = [
+    missed(case, "6.8 and 7.0 us of 6") if case.values[1] == 37888 else case
+    for case in SCALED
+    if case.values[0] == SMALL_TOKENS
+]
+#: Beyond these a goal that is expected to be missed is missed by more than ever.
+CEILING_S = {27648: 8e-6, 37888: 10e-6}
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +131,7 @@ def test_scale_rows(
     """Not in place, so that each round has the same products; in place as many bytes are moved."""
     from perf_kernels.dequantize_bias import bytes_moved, dequantize_bias, dequantize_bias_reference
 
-    scaled, row_scale, _, bias = products(tokens, columns, "bfloat16")
-    if order == "columns":
-        scaled = scaled.t().contiguous().t()
+    scaled, row_scale, _, bias = scaled_products(products, tokens, columns, order)
     benchmark.work(bytes=bytes_moved(tokens, columns, 2, bias.element_size(), scaled.element_size()))
 
     y = benchmark(dequantize_bias, scaled, row_scale, None, bias)
@@ -112,6 +139,14 @@ def test_scale_rows(
     rows = sampled_rows(torch, scaled)
     assert torch.equal(y[rows], dequantize_bias_reference(scaled[rows], row_scale[rows], None, bias))
     assert_of_its_size(torch, y, row_scale)
+
+
+def scaled_products(products: Callable[[int, int, str], Any], tokens: int, columns: int, order: str) -> Any:
+    """Give the arguments of a call: products in bf16 in one order of memory, scales of rows, none of columns, bias."""
+    scaled, row_scale, _, bias = products(tokens, columns, "bfloat16")
+    if order == "columns":
+        scaled = scaled.t().contiguous().t()
+    return scaled, row_scale, None, bias
 
 
 @pytest.mark.sm80
@@ -131,7 +166,21 @@ def test_reaches_the_copy_bandwidth(
 
 @pytest.mark.sm80
 @pytest.mark.cuda
-@pytest.mark.parametrize(("tokens", "columns", "acc", "result"), SMALL)
+@pytest.mark.parametrize(("tokens", "columns", "order"), LARGE_SCALED)
+def test_scaling_rows_reaches_the_copy_bandwidth(
+    torch: ModuleType, products: Callable[[int, int, str], Any], tokens: int, columns: int, order: str
+) -> None:
+    """The same goal, of products that are bf16 and scaled."""
+    from perf_kernels.dequantize_bias import bytes_moved, dequantize_bias
+
+    arguments = scaled_products(products, tokens, columns, order)
+    moved = bytes_moved(tokens, columns, 2, arguments[3].element_size(), arguments[0].element_size())
+    assert_reaches_the_copy_bandwidth(dequantize_bias, arguments, moved, floor=FLOOR)
+
+
+@pytest.mark.sm80
+@pytest.mark.cuda
+@pytest.mark.parametrize(("tokens", "columns", "acc", "result"), [*SMALL, *SMALL_LONG])
 def test_few_tokens_are_quick(
     torch: ModuleType, products: Callable[[int, int, str], Any], tokens: int, columns: int, acc: str, result: str
 ) -> None:
@@ -139,7 +188,23 @@ def test_few_tokens_are_quick(
     from perf_kernels.dequantize_bias import dequantize_bias
 
     arguments = (*products(tokens, columns, acc), getattr(torch, result))
-    assert_quick(dequantize_bias, arguments)
+    assert_quick(dequantize_bias, arguments, ceiling_s=CEILING_S.get(columns, SMALL_S))
+
+
+@pytest.mark.sm80
+@pytest.mark.cuda
+@pytest.mark.parametrize(("tokens", "columns", "order"), SMALL_SCALED)
+def test_scaling_few_rows_is_quick(
+    torch: ModuleType, products: Callable[[int, int, str], Any], tokens: int, columns: int, order: str
+) -> None:
+    """The same goal, of products that are bf16 and scaled."""
+    from perf_kernels.dequantize_bias import dequantize_bias
+
+    assert_quick(
+        dequantize_bias,
+        scaled_products(products, tokens, columns, order),
+        ceiling_s=CEILING_S.get(columns, SMALL_S),
+    )
 
 
 @pytest.mark.cpu

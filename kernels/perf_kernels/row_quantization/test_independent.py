@@ -30,6 +30,15 @@ def assert_agree(x: torch.Tensor, theirs: torch.Tensor, their_scale: torch.Tenso
     assert (steps != 0).float().mean() <= TIES
 
 
+def assert_agree_in_fp8(x: torch.Tensor, theirs: torch.Tensor, their_scale: torch.Tensor) -> None:
+    q, scale = quantize_rows(x, FP8)
+    torch.testing.assert_close(their_scale.flatten().float(), scale, rtol=1e-6, atol=0)
+    # Codes of one sign stand in the order of their bits: near a tie theirs may be the next one.
+    steps = (theirs.view(torch.int8).int() - q.view(torch.int8).int()).abs()
+    assert steps.max() <= 1
+    assert (steps != 0).float().mean() <= TIES
+
+
 @few_short_rows
 @pytest.mark.parametrize(("rows", "width"), [(7, 131), (16, 3584)])
 def test_torchao(rows: int, width: int) -> None:
@@ -56,12 +65,7 @@ def test_torchao_fp8(rows: int, width: int) -> None:
     x = random_rows(rows, width, torch.bfloat16, DEVICE, seed=34)
     their_scale = primitives._choose_scale_float8(x.float(), (1, width), float8_dtype=FP8)
     theirs = primitives._quantize_affine_float8(x.float(), their_scale, FP8)
-    q, scale = quantize_rows(x, FP8)
-    torch.testing.assert_close(their_scale.flatten().float(), scale, rtol=1e-6, atol=0)
-    # Codes of one sign stand in the order of their bits: near a tie theirs may be the next one.
-    steps = (theirs.view(torch.int8).int() - q.view(torch.int8).int()).abs()
-    assert steps.max() <= 1
-    assert (steps != 0).float().mean() <= TIES
+    assert_agree_in_fp8(x, theirs, their_scale)
 
 
 @few_short_rows
@@ -72,3 +76,14 @@ def test_vllm(rows: int, width: int) -> None:
     x = random_rows(rows, width, torch.bfloat16, "cuda", seed=32)
     theirs, their_scale, _ = operations.scaled_int8_quant(x)
     assert_agree(x, theirs, their_scale)
+
+
+@few_short_rows
+@pytest.mark.cuda
+@pytest.mark.skipif(not HAS_FP8, reason="this GPU has no FP8")
+@pytest.mark.parametrize(("rows", "width"), [(7, 131), (512, 18944)])
+def test_vllm_fp8(rows: int, width: int) -> None:
+    operations = pytest.importorskip("vllm._custom_ops", reason="vllm is not installed: pip install vllm")
+    x = random_rows(rows, width, torch.bfloat16, "cuda", seed=35)
+    theirs, their_scale = operations.scaled_fp8_quant(x, use_per_token_if_dynamic=True)
+    assert_agree_in_fp8(x, theirs, their_scale)

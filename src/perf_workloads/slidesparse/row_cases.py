@@ -5,6 +5,7 @@ Imported by cases at collection: torch is imported where it is used.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,8 +22,18 @@ def code_type(codes: str) -> Any:
     return {"int8": torch.int8, "fp8": torch.float8_e4m3fn}[codes]
 
 
-def assert_reaches_the_copy_bandwidth(call: Callable[..., Any], arguments: Sequence[Any], bytes_moved: float) -> None:
-    """Fail unless a call on the GPU moves its bytes at LARGE_SHARE of what a copy reaches."""
+def assert_reaches_the_copy_bandwidth(
+    call: Callable[..., Any], arguments: Sequence[Any], bytes_moved: float, *, floor: float = 0.0
+) -> None:
+    """Fail unless a call on the GPU moves its bytes at LARGE_SHARE of what a copy reaches.
+
+    Args:
+        call: takes the arguments.
+        arguments: on the GPU.
+        bytes_moved: by a call.
+        floor: a share below which a goal that is expected to be missed is missed by more than ever.
+    """
+    import pytest
     import torch
 
     from perfgate.measure.bandwidth import device_copy_bandwidth
@@ -30,15 +41,29 @@ def assert_reaches_the_copy_bandwidth(call: Callable[..., Any], arguments: Seque
 
     taken = time_device(call, tuple(arguments), budget_s=0.1).median_s
     share = bytes_moved / taken / device_copy_bandwidth(torch.cuda.current_device())
-    assert share >= LARGE_SHARE, f"{taken * 1e6:.1f} us a call, {share:.1%} of the copy bandwidth"
+    told = f"{taken * 1e6:.1f} us a call, {share:.1%} of the copy bandwidth"
+    if share < floor:
+        pytest.fail(told)
+    assert share >= LARGE_SHARE, told
 
 
-def assert_quick(call: Callable[..., Any], arguments: Sequence[Any]) -> None:
-    """Fail unless a call on the GPU takes less than SMALL_S."""
+def assert_quick(call: Callable[..., Any], arguments: Sequence[Any], *, ceiling_s: float = math.inf) -> None:
+    """Fail unless a call on the GPU takes less than SMALL_S.
+
+    Args:
+        call: takes the arguments.
+        arguments: on the GPU.
+        ceiling_s: seconds above which a goal that is expected to be missed is missed by more than ever.
+    """
+    import pytest
+
     from perfgate.measure.device import time_device
 
     taken = time_device(call, tuple(arguments), budget_s=0.1).median_s
-    assert taken < SMALL_S, f"{taken * 1e6:.2f} us a call"
+    told = f"{taken * 1e6:.2f} us a call"
+    if taken > ceiling_s:
+        pytest.fail(told)
+    assert taken < SMALL_S, told
 
 
 def in_turns(ours: Callable[[Any], Any], theirs: Callable[[Any], Any], x: Any) -> tuple[float, float]:
