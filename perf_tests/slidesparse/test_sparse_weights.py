@@ -46,8 +46,9 @@ def test_convert_weight_within_the_goal(torch: ModuleType, group: int) -> None:
     assert best_s <= GPU_GOAL_S, f"{best_s * 1e3:.1f} ms, the goal is {GPU_GOAL_S * 1e3:.0f} ms"
 
 
+# The peak of its blocks is 34 to 40 MiB in one process and another.
 @pytest.mark.cpu
-@pytest.mark.perf(time="5%", threads=1)
+@pytest.mark.perf(time="5%", memory="25%", threads=1)
 def test_convert_weight_cpu(benchmark: Any, torch: ModuleType) -> None:
     """A sixteenth of the layer on one thread."""
     weight, convert, bytes_moved = prepare(torch, "cpu", 8, rows=1184)
