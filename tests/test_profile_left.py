@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
-from perfgate.measure.profilers import ProfilerWatch
+from perfgate.errors import SettingError
+from perfgate.measure import profilers
+from perfgate.measure.unprofiled import unprofiled
 
 #: What of torch the cases below need. Importing torch takes seconds, and there are some twenty processes.
 TORCH = """
 class cuda:
     is_initialized = staticmethod(lambda: False)
+    synchronize = staticmethod(lambda: None)
 
 class autograd:
+    _profiler_enabled = staticmethod(lambda: False)
+
     class profiler:
         _run_on_profiler_start = staticmethod(lambda: None)
 
@@ -64,22 +72,36 @@ def processes(project, name: str) -> list[str]:
     return (project.path / f"{name}.processes").read_text().split()
 
 
-def test_each_kind_of_profiler_is_counted(monkeypatch):
+def test_each_kind_of_profiler_is_counted_once():
     torch = pytest.importorskip("torch")
-    profilers = torch.autograd.profiler
-    monkeypatch.setattr(profilers, "_run_on_profiler_start", profilers._run_on_profiler_start)
-    watch = ProfilerWatch()
-    watch.look()
-    watch.look()
+    profilers.watch()
+    profilers.watch()
     for profiler in (
         torch.profiler.profile(),
         torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]),
         torch.autograd.profiler.profile(),
     ):
-        before = watch.starts
+        before = profilers.starts()
         with profiler:
             torch.ones(3)
-        assert watch.starts == before + 1
+        assert profilers.starts() == before + 1
+
+
+def test_a_profiler_that_is_refused_was_prepared():
+    torch = pytest.importorskip("torch")
+    profilers.watch()
+    before = profilers.starts()
+    with pytest.raises(SettingError), unprofiled(), torch.profiler.profile():
+        pass
+    assert profilers.starts() == before + 1
+    assert not torch.autograd._profiler_enabled()
+
+
+def test_a_torch_that_announces_nothing_is_not_watched(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(autograd=SimpleNamespace(profiler=SimpleNamespace())))
+    before = profilers.starts()
+    profilers.watch(load=True)
+    assert profilers.starts() == before
 
 
 def test_after_a_profiler_the_wall_clock_of_a_gpu_gets_a_process_of_its_own(cases):
@@ -88,6 +110,32 @@ def test_after_a_profiler_the_wall_clock_of_a_gpu_gets_a_process_of_its_own(case
     (profiled,), (launches,), (device,), (cpu,) = (processes(cases, name) for name in NAMES)
     assert launches != profiled
     assert device == cpu == profiled
+
+
+@pytest.mark.parametrize("launches", ["benchmark(ran, 'launches')", "benchmark.pedantic(ran, ('launches',))"])
+def test_the_wall_clock_is_that_of_a_case_that_names_none(cases, launches):
+    module = MODULE.replace('@pytest.mark.perf(clock="wall")\ndef test_launches', "def test_launches")
+    cases.pytester.makepyfile(test_speed=module.replace('benchmark(ran, "launches")', launches))
+    cases.run("--benchmark-compare", "-k", "profiled or launches").assert_outcomes(passed=2)
+
+    assert processes(cases, "launches")[0] != processes(cases, "profiled")[0]
+
+
+def test_a_case_that_imports_torch_itself_is_watched(cases):
+    module = MODULE.replace("import os, pytest, torch", "import os, pytest")
+    cases.pytester.makepyfile(test_speed=module.replace("    torch.profile()", "    import torch\n    torch.profile()"))
+    cases.run("--benchmark-compare", "-k", "profiled or launches").assert_outcomes(passed=2)
+
+    assert processes(cases, "launches") != processes(cases, "profiled")
+
+
+def test_a_case_that_will_be_skipped_gets_no_process(cases):
+    skipped = '@pytest.mark.skipif(True, reason="not here")\n@pytest.mark.sm80\n@pytest.mark.perf(clock="wall")'
+    cases.pytester.makepyfile(test_speed=MODULE.replace('@pytest.mark.sm80\n@pytest.mark.perf(clock="wall")', skipped))
+    result = cases.run("--benchmark-compare", "-k", "profiled or launches")
+
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.no_fnmatch_line("*in a process of its own*")
 
 
 def test_without_a_profiler_all_share_a_process(cases):
@@ -106,11 +154,11 @@ def test_on_a_cpu_nothing_is_left_behind(cases):
 def test_a_case_that_profiles_is_recorded_away_from_others(cases):
     cases.run("--perf-update=new", "-k", "profiled or device or launches").assert_outcomes(passed=3)
 
-    profiled, device = processes(cases, "profiled"), processes(cases, "device")
+    profiled, device, launches = (processes(cases, name) for name in ("profiled", "device", "launches"))
     # The first process of all shows who starts a profiler.
     assert profiled[0] == device[0]
-    assert not set(profiled[1:]) & set(device[1:])
-    assert len(profiled) == len(device) == 6
+    assert not set(profiled[1:]) & {*device[1:], *launches}
+    assert len(profiled) == len(device) == len(launches) == 6
 
 
 def test_a_profiler_that_ran_before_any_case_counts(cases):

@@ -96,26 +96,28 @@ class Gate:
         item: pytest.Item,
         run_phases: Callable[[], tuple[list[pytest.TestReport], Measurement]],
         *,
-        alone: Callable[[], bool],
+        isolated: bool,
+        profiled: Callable[[], bool] = lambda: False,
     ) -> None:
         """Run one case, and report it unless it is suspicious.
 
         Args:
             item: the case.
             run_phases: runs setup, call and teardown without reporting them.
-            alone: tells, once the case has run, whether it is to have fresh processes of its own.
+            isolated: whether the case always gets a process of its own.
+            profiled: tells, once the case has run, whether it started torch's profiler.
         """
         case = case_of(item)
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         begin = time.perf_counter()
         reports, measurement = run_phases()
         self._durations_s[case] = time.perf_counter() - begin
-        if alone():
-            self._alone.add(case)
         if not measurement.key:
             # Its process died before it could say where it ran.
             device = markers.device_for({mark.name for mark in item.iter_markers()}, self.hardware)
             measurement = replace(measurement, key=device.key)
+        if isolated or (profiled() and measurement.key != self.hardware.cpu.key):
+            self._alone.add(case)
         measurement = self._with_bandwidth(measurement)
         self._look_for_undeclared(item, measurement)
         last = self.settings.processes == 1 or not self.settings.compare or measurement.repeats

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from _pytest.runner import runtestprotocol
+from _pytest.skipping import evaluate_skip_marks
 
 from perfgate import closing, gate, hardware, markers, plan, selection
 from perfgate.finish import finish
-from perfgate.measure.profilers import ProfilerWatch
+from perfgate.measure import profilers
 from perfgate.model import Hardware, Measurement
 from perfgate.naming import remember
 from perfgate.options import Settings
@@ -52,7 +53,6 @@ class State:
         self.calibration: Mapping[str, Any] | None = None
         #: Where the tests of the cases are, as their reports say it.
         self.places: dict[str, tuple[str, int | None]] = {}
-        self._profilers = ProfilerWatch()
         self._told = ""
         self._failure: Exception | None = None
         self._began = time.time()
@@ -137,13 +137,14 @@ class State:
         skipped = item.get_closest_marker("skip") is not None
         timeout_s = None if self.settings.replica or skipped else isolate.timeout_of(item)
         gated = self.gate is not None and selection.is_case(item)
-        self._profilers.look()
+        profilers.watch(load=gated and self._on_gpu(item))
         if timeout_s is None and not gated:
             return None
-        if timeout_s is None and not skipped and self._profilers.starts and self._waits_for_launches(item):
+        if timeout_s is None and self._slowed_down(item):
             self.tell(f"{item.nodeid}: in a process of its own, torch's profiler ran in this one")
             timeout_s = math.inf
-        profiled = self._profilers.starts
+            _release_device_memory()
+        before = profilers.starts()
 
         def run_phases() -> tuple[list[pytest.TestReport], Measurement]:
             if timeout_s is not None:
@@ -155,11 +156,11 @@ class State:
             assert self.gate is not None
             if not isinstance(self.gate, gate.Gate):
                 return self.gate.take(item, nextitem, run_phases, timeout_s)
-            # In fresh processes, too, what starts a profiler is kept away from other cases.
             self.gate.protocol(
                 item,
                 run_phases,
-                alone=lambda: timeout_s is not None or (self._profilers.starts > profiled and self._on_gpu(item)),
+                isolated=timeout_s is not None,
+                profiled=lambda: profilers.starts() > before,
             )
             return True
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
@@ -168,15 +169,18 @@ class State:
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
 
+    def _slowed_down(self, item: pytest.Item) -> bool:
+        """Whether launches count in a case that is marked for a GPU, and a profiler has run in this process."""
+        if not profilers.starts() or self.settings.replica or not isinstance(self.gate, gate.Gate):
+            return False
+        if selection.MISUSED in item.stash or evaluate_skip_marks(item) is not None:
+            return False
+        return plan.of(item).clock != "device" and self._on_gpu(item)
+
     def _on_gpu(self, item: pytest.Item) -> bool:
+        """Whether its markers put a case on a GPU of this machine."""
         names = {mark.name for mark in item.iter_markers()}
         return markers.device_for(names, self.hardware).kind != "cpu"
-
-    def _waits_for_launches(self, item: pytest.Item) -> bool:
-        """Whether a case is timed on the wall clock on a GPU: how long launches take is part of that."""
-        if self.settings.replica or not isinstance(self.gate, gate.Gate) or selection.MISUSED in item.stash:
-            return False
-        return plan.of(item).clock in ("wall", "both") and self._on_gpu(item)
 
     def settler(self, session: pytest.Session) -> Callable[[bool], None]:
         """Give what is to be done after the last test: confirm, report, record."""

@@ -66,8 +66,8 @@ def assert_implementation(implementation: str, call: Callable[[], Step], days: i
 def operators(call: Callable[[], object]) -> Counter[str]:
     """Run a call and count what it had torch do, by name, on the CPU's side: launches, not what they launch.
 
-    Not by torch's profiler: on a GPU that slows down what is timed later in the same process, by a third and more in
-    loops of launches (:mod:`perfgate.measure.profilers`).
+    Not by torch's profiler: on a GPU that slows down what is timed later in the same process
+    (:mod:`perfgate.measure.profilers`).
     """
     from torch.profiler import ExecutionTraceObserver
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from perfgate.errors import SettingError
+from perfgate.measure import profilers
 
 
 @contextlib.contextmanager
@@ -22,20 +23,22 @@ def unprofiled() -> Iterator[None]:
         return
     if torch.autograd._profiler_enabled():
         raise _refusal("this call is to be measured while torch's profiler runs")
-    profilers = torch.autograd.profiler
-    original = profilers._run_on_profiler_start
+    announcing = torch.autograd.profiler
+    original = announcing._run_on_profiler_start
     started: list[SettingError] = []
 
     def refuse() -> None:
+        # torch has prepared it by now.
+        profilers.count()
         started.append(_refusal("the measured call starts torch's profiler"))
         raise started[0]
 
     # Every profiler of torch announces itself here. That costs a call that starts none nothing.
-    profilers._run_on_profiler_start = refuse
+    announcing._run_on_profiler_start = refuse
     try:
         yield
     finally:
-        profilers._run_on_profiler_start = original
+        announcing._run_on_profiler_start = original
     if started:
         # The call has swallowed it.
         raise started[0]
