@@ -20,11 +20,11 @@ from perf_workloads.attention.decoder import build
 from perf_workloads.attention.profiling import ProfileMismatch, assert_adds_up
 from perf_workloads.attention.training import logits
 from perf_workloads.attention.verify import (
-    WrongImplementation,
     assert_implementation,
     assert_kernels,
     sdpa_backends,
 )
+from perf_workloads.operators import WrongImplementation
 from perfgate.measure import notes
 from perfgate.profile import Operator, Profile, Span
 

@@ -8,8 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perfgate.measure import notes
-
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("triton")
@@ -159,22 +157,6 @@ def test_leading_dimensions_and_types_are_kept(method):
     assert (y.shape, y.dtype) == ((2, 3, 40), torch.bfloat16)
     assert torch.equal(y, layer(x.view(6, 64)).view(2, 3, 40))
     assert torch.equal(layer(x[0, 0]), y[0, 0])
-
-
-def test_what_ran_is_noted():
-    x = random((1, 64), 14)
-    products_by_method = {}
-    for method in METHODS:
-        with notes.collect() as taken:
-            ternary_linear(method, random((40, 64), 15))(x)
-        products_by_method[method] = notes.texts(taken)["ternary_product"]
-    assert products_by_method == {
-        "fp32": "fp32 linear",
-        "bf16": "bf16 linear",
-        "int8": "torch._int_mm",
-        "online": "quantise the weights, then fp32 linear",
-        "packed": "torch._int_mm by fields",
-    }
 
 
 def test_an_unknown_method_is_an_error():

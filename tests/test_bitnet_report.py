@@ -133,6 +133,27 @@ def test_every_linear_layer_is_there_with_cold_calls_apart(whole):
     assert whole["totals"]["linear_s"] < sum(stage["time_s"] for stage in whole["stages"][3:5])
 
 
+def test_what_multiplied_is_told_by_layer_and_kind(whole):
+    assert {(layer["ternary"], layer["product"]) for layer in whole["layers"]} == {
+        (True, "torch._int_mm"),
+        (False, "bf16 linear"),
+    }
+    whole["groups"][0]["product"] = "fp32 linear | torch._int_mm"
+    rows = [line for line in _section(to_markdown(whole), "Linear layers by module") if line.startswith("|")]
+    assert rows[0].endswith(" product |")
+    # A bar would end the cell.
+    assert rows[2].endswith("fp32 linear \\| torch._int_mm |")
+    assert all(row.endswith((" torch._int_mm |", " bf16 linear |")) for row in rows[3:])
+
+
+def test_a_kind_of_layer_names_all_that_multiplied_in_it(written):
+    seen = written[2]
+    mixed = document(replace(seen, products={**seen.products, "model.layers.1.mlp.up_proj": "fp32 linear"}))
+    products = {group["name"]: group["product"] for group in mixed["groups"]}
+    assert products["mlp.up_proj"] == "fp32 linear | torch._int_mm"
+    assert products["mlp.down_proj"] == "torch._int_mm"
+
+
 def test_rooflines_come_from_bytes_and_the_measured_ceilings(whole):
     up = next(layer for layer in whole["layers"] if layer["name"] == "model.layers.0.mlp.up_proj")
     # Codes, one fp32 scale, activations in bf16.

@@ -73,9 +73,10 @@ def test_gpu(benchmark: Any, torch: ModuleType, masters: Any, method: str, layer
 
 
 def measure(benchmark: Any, torch: ModuleType, master: Any, method: str, tokens: int) -> None:
-    """Measure one call of a layer, and compare 64 outputs of every token with exact arithmetic."""
+    """Measure one call of a layer; see what multiplies, and compare 64 outputs of every token with exact arithmetic."""
     from perf_workloads.bitnet.layers import ternary_linear
     from perf_workloads.bitnet.shapes import METHODS
+    from perf_workloads.bitnet.verify import assert_product, seen_product
 
     outputs, inputs = master.shape
     generator = torch.Generator().manual_seed(SEED)
@@ -97,8 +98,9 @@ def measure(benchmark: Any, torch: ModuleType, master: Any, method: str, tokens:
         y = benchmark(layer, x)
 
     benchmark.record("weight_memory", weight_bytes, unit="B", limit="0")
-    if ternary:
-        assert benchmark.notes["ternary_product"] == layer.product
+    product = seen_product(layer, x)
+    assert_product(product, method, x.device.type, ternary=ternary)
+    benchmark.note("ternary_product" if ternary else "product", product)
     expected = exact(torch, x, master, which) if ternary else x.double() @ master[which].double().t()
     error = (y[:, which].double() - expected).norm() / expected.norm()
     assert error.item() < (1e-6 if dtype is torch.float32 else 6e-3)

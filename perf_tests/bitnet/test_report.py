@@ -104,7 +104,8 @@ def one_token(benchmark: Any, torch: ModuleType, setup: BitnetSetup) -> None:
     """Measure one forward pass of one token, with an empty cache, and count its products."""
     from perf_workloads.bitnet import Sampling, load
     from perf_workloads.bitnet.generation import Generation
-    from perf_workloads.bitnet.models import linear_modules
+    from perf_workloads.bitnet.models import HEAD, linear_modules
+    from perf_workloads.bitnet.verify import assert_product, seen_products
     from perfgate.profile import capture
 
     model = load(setup)
@@ -125,7 +126,10 @@ def one_token(benchmark: Any, torch: ModuleType, setup: BitnetSetup) -> None:
     if setup.device == "cuda":
         benchmark.record("ternary_kernels", counts["_token_kernel"], limit="0")
         benchmark.record("kernel_launches", profile.launches, limit="0")
-    assert benchmark.notes["ternary_product"] == modules["model.layers.0.mlp.up_proj"].product
+    for name, product in seen_products(model).items():
+        assert_product(product, setup.method, setup.device, ternary=name != HEAD)
+        if name != HEAD:
+            benchmark.note("ternary_product", product)
     name, calls = PRODUCTS[setup.method, setup.device]
     # The head's product is an ordinary one.
     assert counts[name] == calls * (len(modules) - 1) + (name == "mm")
@@ -137,6 +141,7 @@ def write_report(benchmark: Any, setup: BitnetSetup, new_tokens: int, folder: Pa
     from perf_workloads.bitnet.experiment import run
     from perf_workloads.bitnet.figures import record_exact, report_times
     from perf_workloads.bitnet.report import write
+    from perf_workloads.bitnet.verify import assert_product
 
     report = document(run(setup, new_tokens=new_tokens, progress=benchmark.progress))
     for path in write(report, folder):
@@ -149,3 +154,5 @@ def write_report(benchmark: Any, setup: BitnetSetup, new_tokens: int, folder: Pa
     assert totals["forward_passes"] == totals["tokens"] == new_tokens
     assert len(report["layers"]) == linear_layers(report["model"]["shape"]["num_hidden_layers"])
     assert {layer["calls"] for layer in report["layers"]} == {new_tokens}
+    for layer in report["layers"]:
+        assert_product(layer["product"], setup.method, setup.device, ternary=layer["ternary"])

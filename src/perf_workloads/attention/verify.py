@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
-
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from perf_workloads.attention.config import DecoderConfig
+from perf_workloads.operators import WrongImplementation, operators_of
 from perfgate.measure import notes
 
 #: Operator of torch -> the backend that it belongs to. The math backend is made of others, a softmax among them.
 _FUSED = {
-    "_scaled_dot_product_flash_attention": "flash",
-    "_scaled_dot_product_flash_attention_for_cpu": "flash",
-    "_scaled_dot_product_efficient_attention": "efficient",
-    "_scaled_dot_product_cudnn_attention": "cudnn",
+    "aten::_scaled_dot_product_flash_attention": "flash",
+    "aten::_scaled_dot_product_flash_attention_for_cpu": "flash",
+    "aten::_scaled_dot_product_efficient_attention": "efficient",
+    "aten::_scaled_dot_product_cudnn_attention": "cudnn",
 }
-_MATH = ("_safe_softmax", "_softmax")
-
-
-class WrongImplementation(AssertionError):
-    """Something else ran than what the case is about."""
-
-
-class _Operators(TorchDispatchMode):  # type: ignore[misc]  # torch is not followed
-    """Notes the names of the operators that run inside."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: set[str] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
-        self.names.add(func.overloadpacket.__name__)
-        return func(*args, **(kwargs or {}))
+_MATH = ("aten::_safe_softmax", "aten::_softmax")
 
 
 def sdpa_backends(call: Callable[[], object]) -> set[str]:
@@ -41,10 +23,9 @@ def sdpa_backends(call: Callable[[], object]) -> set[str]:
 
     A model that has a softmax of its own (not a log-softmax) looks as if it used the math backend, too.
     """
-    with _Operators() as operators:
-        call()
-    seen = {_FUSED[name] for name in operators.names if name in _FUSED}
-    return seen | ({"math"} if operators.names.intersection(_MATH) else set())
+    names = operators_of(call).names
+    seen = {backend for name, backend in _FUSED.items() if name in names}
+    return seen | ({"math"} if any(name in names for name in _MATH) else set())
 
 
 def assert_sdpa_backend(call: Callable[[], object], backend: str) -> None:

@@ -22,7 +22,7 @@ from perf_workloads.bitnet.experiment import Experiment
 from perf_workloads.bitnet.recorder import LayerFigures
 from perf_workloads.bitnet.shapes import METHODS
 
-SCHEMA = 1
+SCHEMA = 2
 SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
 
 
@@ -139,6 +139,7 @@ def _layers(seen: Experiment, found: Sequence[advice.Candidate]) -> list[dict[st
             "name": layer.name,
             "group": layer.group,
             "ternary": layer.ternary,
+            "product": seen.products[layer.name],
             "calls": len(layer.counted),
             "total_s": layer.total_s,
             "normalised_s": seen.system.normalised(layer.total_s),
@@ -170,6 +171,7 @@ def _groups(seen: Experiment) -> list[dict[str, Any]]:
         {
             "name": name,
             "layers": len(members),
+            "product": " | ".join(sorted({seen.products[layer.name] for layer in members})),
             "total_s": (total_s := sum(layer.total_s for layer in members)),
             "normalised_s": seen.system.normalised(total_s),
             "share": total_s / whole,

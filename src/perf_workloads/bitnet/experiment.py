@@ -79,6 +79,7 @@ class Experiment:
         stages: in order; the six published ones.
         prefill_again: the prompt's pass when it was repeated.
         layers: every linear layer.
+        products: what multiplied in each, by name of the layer, see ``verify.seen_product``; one token, not timed.
         tokens: every generated token.
         text: all of them.
         passes: forward passes of the generation.
@@ -100,6 +101,7 @@ class Experiment:
     stages: tuple[Stage, ...]
     prefill_again: Stage
     layers: tuple[LayerFigures, ...]
+    products: Mapping[str, str]
     tokens: tuple[Token, ...]
     text: str
     passes: int
@@ -131,6 +133,8 @@ def run(
         SettingError: torch's profiler runs meanwhile.
     """
     import torch
+
+    from perf_workloads.bitnet.verify import seen_products
 
     if new_tokens < LEAST_TOKENS:
         raise ValueError(f"new_tokens is {new_tokens}: with fewer than {LEAST_TOKENS} no call of a layer is warm")
@@ -177,6 +181,8 @@ def run(
         layers = recorder.figures(model.dtype.itemsize)
     # Before the machine is measured, which takes memory of its own.
     device_peak = torch.cuda.max_memory_allocated() if on_gpu else None
+    progress("looking at what multiplies in each layer")
+    products = seen_products(model)
     # Not earlier: that would start the libraries which first calls start.
     progress("measuring bandwidth and rates")
     machine = roofline.measure(setup.device)
@@ -193,6 +199,7 @@ def run(
         stages=tuple(stages.done),
         prefill_again=again.done[0],
         layers=tuple(layers),
+        products=products,
         tokens=_tokens(stamps, tokenizer),
         text=text,
         passes=generation.passes,

@@ -17,6 +17,8 @@ def record_exact(benchmark: Any, report: Report) -> None:
     benchmark.record("linear_parameters", report["model"]["linear_parameters"], limit="0")
     for name in ("fp32_bytes", "ternary_bytes", "packed_bytes", "head_bytes"):
         benchmark.record(f"size_{name.removesuffix('_bytes')}", report["sizes"][name], unit="B", limit="0")
+    for group in report["groups"]:
+        benchmark.note(f"product_{_identifier(group['name'])}", group["product"])
     benchmark.note("offload_first", report["advice"]["groups"][0]["name"])
 
 

@@ -116,11 +116,13 @@ def groups(report: Mapping[str, Any]) -> Table:
             words.ms(group["cold_s"]),
             words.ms(group["warm_s"]),
             words.millions(group["parameters"]),
+            group["product"],
         )
         for group in report["groups"]
     ]
     columns = ("module", "layers", "total ms", "normalised ms", "share", "first calls ms", "warm ms a token")
-    return Table("Linear layers by module", "", (*columns, "parameters M"), rows)
+    text = "The product is what one more call was seen to run, which nobody timed."
+    return Table("Linear layers by module", text, (*columns, "parameters M", "product"), rows)
 
 
 def layers(layers: Sequence[Mapping[str, Any]], heading: str, text: str, *, long: bool = False) -> Table:

@@ -11,7 +11,6 @@ import torch
 
 from perf_workloads.bitnet import products
 from perf_workloads.bitnet.shapes import Method
-from perfgate.measure.notes import note
 
 Tensor = Any
 
@@ -24,9 +23,6 @@ class TernaryLinear(torch.nn.Module):  # type: ignore[misc]  # torch is not foll
 
     ``forward`` takes [..., K] of a float type and gives [..., N] of the same.
     """
-
-    #: What ran, for the notes of a case.
-    product = ""
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
@@ -54,7 +50,6 @@ class TernaryLinear(torch.nn.Module):  # type: ignore[misc]  # torch is not foll
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply ``x: [..., K]``; see the class."""
-        note("ternary_product", self.product)
         return self.multiply(x.reshape(-1, self.in_features)).to(x.dtype).view(*x.shape[:-1], self.out_features)
 
     @property
@@ -70,8 +65,6 @@ class TernaryLinear(torch.nn.Module):  # type: ignore[misc]  # torch is not foll
 class Fp32Linear(TernaryLinear):
     """Codes as fp32: what "offline" means in the published figures."""
 
-    product = "fp32 linear"
-
     def form(self, codes: Tensor) -> Tensor:
         """Give fp32."""
         return codes.float()
@@ -84,8 +77,6 @@ class Fp32Linear(TernaryLinear):
 class Bf16Linear(TernaryLinear):
     """Codes as bf16. Operands are exact; the sums are rounded to bf16."""
 
-    product = "bf16 linear"
-
     def form(self, codes: Tensor) -> Tensor:
         """Give bf16."""
         return codes.bfloat16()
@@ -97,8 +88,6 @@ class Bf16Linear(TernaryLinear):
 
 class Int8Linear(TernaryLinear):
     """Codes as int8, multiplied by ``torch._int_mm``."""
-
-    product = "torch._int_mm"
 
     def form(self, codes: Tensor) -> Tensor:
         """Give int8, row-major: ``_int_mm`` gets its transposed view."""
@@ -116,7 +105,6 @@ class PackedLinear(TernaryLinear):
         """Give [N, ceil(K / 256) * 64] uint8."""
         from perf_kernels.ternary_matmul import pack_ternary
 
-        self.product = "ternary_matmul kernel" if codes.is_cuda else "torch._int_mm by fields"
         return pack_ternary(codes.to(torch.int8))
 
     def multiply(self, x: Tensor) -> Tensor:
@@ -134,8 +122,6 @@ class PackedLinear(TernaryLinear):
 
 class OnlineLinear(TernaryLinear):
     """The anti-pattern: master weights, quantised again in every call, as ``AutoBitLinear`` does when "online"."""
-
-    product = "quantise the weights, then fp32 linear"
 
     def keep(self, weight: Tensor) -> None:
         """Keep the master weights."""

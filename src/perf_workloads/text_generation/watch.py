@@ -1,8 +1,4 @@
-"""Which implementations does a call run, operator by operator? Imports torch.
-
-Operators are counted as torch dispatches them, below autograd and without a profiler, so that a call can be watched in
-the same process in which it is timed later.
-"""
+"""Which implementations does a call run, operator by operator? Imports torch."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch.utils._python_dispatch import TorchDispatchMode
+from perf_workloads.operators import operators_of
 
 _ATTENTION = "_scaled_dot_product_"
 
@@ -46,18 +42,6 @@ class Seen:
         return sum(count for name, count in self.operators.items() if _ATTENTION in name)
 
 
-class _Counting(TorchDispatchMode):  # type: ignore[misc]  # torch is not followed
-    """Counts operators."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operators: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.operators[func._schema.name] += 1
-        return func(*args, **(kwargs or {}))
-
-
 def watch(model: Any, call: Callable[[], object]) -> Seen:
     """Run a call once and tell what it did.
 
@@ -74,10 +58,8 @@ def watch(model: Any, call: Callable[[], object]) -> Seen:
         caches.add(type(arguments.get("past_key_values")).__name__)
 
     hook = model.register_forward_pre_hook(look, with_kwargs=True)
-    counting = _Counting()
     try:
-        with counting:
-            call()
+        operators = operators_of(call)
     finally:
         hook.remove()
-    return Seen(counting.operators, frozenset(caches), passes)
+    return Seen(operators.names, frozenset(caches), passes)
