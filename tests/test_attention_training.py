@@ -56,6 +56,22 @@ def test_an_update() -> None:
     assert training.optimizer.param_groups[0]["lr"] == pytest.approx(0.275)
 
 
+@pytest.mark.parametrize(("layers", "named"), [(1, "1.weight"), (2, "0.weight and 1 more")])
+def test_weights_that_are_not_fp32_are_refused(layers: int, named: str) -> None:
+    """Pitfall: 195 updates in pure bf16. One layer is enough."""
+    model = torch.nn.Sequential(torch.nn.Embedding(4, 3), torch.nn.Linear(3, 4, bias=False))
+    for layer in list(model)[-layers:]:
+        layer.bfloat16()
+    with pytest.raises(SettingError) as raised:
+        Training(model, Recipe(195, 2))
+    assert str(raised.value) == (
+        f"Training: {named} of the model is bfloat16, not float32\n"
+        "Updates smaller than a weight's last bit are lost: in pure bf16 the published tasks learned nothing.\n"
+        "hint: train model.float(); a step computes in bf16 by itself on a GPU, by autocast"
+    )
+    Training(model.float(), Recipe(195, 2))
+
+
 def test_gradients_are_clipped(monkeypatch: pytest.MonkeyPatch) -> None:
     model = torch.nn.Sequential(torch.nn.Embedding(4, 3), torch.nn.Linear(3, 4))
     training = Training(model, Recipe(1, 2))

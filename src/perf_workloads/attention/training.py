@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.profiler import record_function
 
 from perf_workloads.attention.tasks import NOTHING
+from perfgate.errors import SettingError
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,13 @@ class Training:
     Args:
         model: weights in fp32.
         recipe: how to train.
+
+    Raises:
+        SettingError: some weights are of another type.
     """
 
     def __init__(self, model: Any, recipe: Recipe) -> None:
+        _refuse_other_types(model)
         self.model, self.recipe, self.updates = model, recipe, 0
         matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
         others = [parameter for parameter in model.parameters() if parameter.ndim < 2]
@@ -78,6 +83,19 @@ class Training:
             self.optimizer.zero_grad(set_to_none=True)
         self.updates += 1
         return loss.detach()
+
+
+def _refuse_other_types(model: Any) -> None:
+    """Raise SettingError unless all weights are fp32."""
+    others = [(name, each.dtype) for name, each in model.named_parameters() if each.dtype != torch.float32]
+    if others:
+        name, dtype = others[0]
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise SettingError(
+            f"Training: {name}{more} of the model is {str(dtype).removeprefix('torch.')}, not float32",
+            "Updates smaller than a weight's last bit are lost: in pure bf16 the published tasks learned nothing.",
+            "train model.float(); a step computes in bf16 by itself on a GPU, by autocast",
+        )
 
 
 def forward_and_loss(model: Any, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
