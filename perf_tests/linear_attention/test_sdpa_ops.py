@@ -14,6 +14,8 @@ from perf_workloads.attention.cases import CPU_TIME
 SEED = 42
 #: Relative RMS in bf16, and in fp32.
 ERROR = {"cuda": 0.01, "cpu": 1e-5}
+#: Of gradients: the backward pass multiplies rounded scores once more.
+GRADIENT_ERROR = {"cuda": 0.02, "cpu": 1e-5}
 #: Batch, tokens, heads, width of a head: training, small heads, many short sequences.
 SHAPES = ((8, 4096, 8, 128), (2, 8192, 16, 64), (32, 512, 16, 64))
 SMALL = (1, 128, 4, 64)
@@ -64,15 +66,38 @@ def measure(benchmark: Any, torch: ModuleType, backend: str, shape: tuple[int, i
 @pytest.mark.perf(time="3% or 0.5us", memory="1%", clock="device")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_forward_and_backward(benchmark: Any, torch: ModuleType, backend: str) -> None:
-    from perf_workloads.attention.operations import operation, softmax_flops
+    measure_gradients(benchmark, backend, SHAPES[0], "cuda")
 
-    call, inputs = supported(operation(f"softmax-{backend}", SHAPES[0], "cuda", SEED), backend)
+
+@pytest.mark.cpu
+@pytest.mark.perf(time=CPU_TIME, budget=0.3)
+@pytest.mark.parametrize("backend", ["math", "flash"])
+def test_forward_and_backward_on_a_cpu(benchmark: Any, torch: ModuleType, backend: str) -> None:
+    measure_gradients(benchmark, backend, SMALL, "cpu")
+
+
+def measure_gradients(benchmark: Any, backend: str, shape: tuple[int, int, int, int], device: str) -> None:
+    """Measure both passes of one backend; the first sequence's gradients are compared with the math backend's in fp32.
+
+    Which backend runs is read from the operators of another call.
+    """
+    from perf_kernels.linear_attention import relative_rms
+    from perf_workloads.attention.mixers import attend
+    from perf_workloads.attention.operations import operation, softmax_flops
+    from perf_workloads.attention.verify import assert_sdpa_backend
+
+    call, inputs = supported(operation(f"softmax-{backend}", shape, device, SEED), backend)
+    assert_sdpa_backend(functools.partial(gradients, call, *inputs), backend)
     # Forward is two products, backward five.
-    benchmark.work(flops=softmax_flops(SHAPES[0]) * 7 / 2)
+    benchmark.work(flops=softmax_flops(shape) * 7 / 2)
 
     found = benchmark(gradients, call, *inputs)
 
-    assert all(gradient.isfinite().all() for gradient in found)
+    expected = gradients(functools.partial(attend, backend="math"), *(x[:1].float() for x in inputs))
+    for name, gradient, reference in zip("qkv", found, expected, strict=True):
+        error = relative_rms(gradient[:1], reference)
+        assert error <= GRADIENT_ERROR[device], name
+        benchmark.report(f"{name}_gradient_rms", error)
 
 
 def supported(built: tuple[Callable[..., Any], tuple[Any, ...]], backend: str) -> Any:
