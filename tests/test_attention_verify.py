@@ -80,6 +80,55 @@ def test_a_silent_fallback_is_caught(monkeypatch: pytest.MonkeyPatch, row: str, 
     assert str(raised.value) == "asked for naive_chunk, and naive_recurrent ran"
 
 
+def sums(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Convolve by sums of shifted inputs."""
+    padded = torch.nn.functional.pad(x, (0, 0, weight.shape[1] - 1, 0))
+    return sum(padded[:, tap : tap + x.shape[1]] * weight[:, tap] for tap in range(weight.shape[1]))
+
+
+@pytest.mark.parametrize(
+    ("implementation", "noted", "ran"),
+    [
+        # Something else is computed than what is noted; something else is noted; nothing is.
+        ("naive_chunk", "torch", "none"),
+        ("naive_chunk", "fla", "fla"),
+        ("naive_chunk", "", "none"),
+        ("fla_chunk", "torch", "torch"),
+        ("fla_kda", "", "none"),
+    ],
+)
+def test_another_convolution_is_caught(
+    monkeypatch: pytest.MonkeyPatch, implementation: str, noted: str, ran: str
+) -> None:
+    model, config = built("gated_deltanet", implementation=implementation)
+
+    def convolves(x: torch.Tensor, weight: torch.Tensor, *, fla: bool) -> torch.Tensor:
+        if noted:
+            notes.note("causal_conv1d", noted)
+        return sums(x, weight)
+
+    def rule(q: Any, k: Any, v: Any, g: Any, beta: Any, implementation: str) -> torch.Tensor:
+        notes.note("gated_delta_rule", implementation)
+        return v
+
+    monkeypatch.setattr(delta_net, "short_convolution", convolves)
+    monkeypatch.setattr(delta_net, "delta_rule", rule)
+    with pytest.raises(WrongImplementation) as raised:
+        assert_implementation(lambda: model(IDS), config)
+    wanted = "torch" if implementation == "naive_chunk" else "fla"
+    assert str(raised.value) == f"asked for the short convolution of {wanted}, and that of {ran} ran"
+
+
+def test_a_convolution_that_fails_is_not_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no GPU")
+
+    monkeypatch.setattr(delta_net, "_fla", lambda *_: fails)
+    with notes.collect() as noted, pytest.raises(RuntimeError, match="no GPU"):
+        delta_net.short_convolution(torch.ones(1, 4, 8), torch.ones(8, 4), fla=True)
+    assert noted == {}
+
+
 def test_a_mixer_that_says_nothing_is_caught() -> None:
     _, config = built("linear")
     with pytest.raises(WrongImplementation) as raised:
@@ -218,6 +267,10 @@ def test_kernels_tell_who_ran(implementation: str) -> None:
     with pytest.raises(WrongImplementation) as raised:
         assert_kernels(SHARED, implementation)
     assert str(raised.value) == f"asked for {implementation}, and the kernels that ran are those of none"
+    if implementation in ("fla_chunk", "fla_kda"):
+        with pytest.raises(WrongImplementation) as raised:
+            assert_kernels({KERNELS[implementation]: 4, "void at::native::conv_depthwise2d": 4}, implementation)
+        assert str(raised.value) == f"asked for {implementation}, and no kernel of fla's short convolution ran"
     with pytest.raises(WrongImplementation) as raised:
         assert_kernels({KERNELS[implementation]: 4}, "math")
     assert str(raised.value) == f"asked for math, and the kernels that ran are those of {implementation}"

@@ -106,11 +106,14 @@ def short_convolution(x: torch.Tensor, weight: torch.Tensor, *, fla: bool) -> to
         [B, T, D].
     """
     weight = weight.to(x.dtype)
-    note("causal_conv1d", "fla" if fla else "torch")
     if fla:
-        return _fla("fla", "fla.modules.causal_conv1d", "causal_conv1d")(x, weight, activation="silu")[0]
+        convolved = _fla("fla", "fla.modules.causal_conv1d", "causal_conv1d")(x, weight, activation="silu")[0]
+        note("causal_conv1d", "fla")
+        return convolved
     padded = functional.pad(x.transpose(1, 2), (weight.shape[1] - 1, 0))
-    return functional.silu(functional.conv1d(padded, weight[:, None], groups=len(weight))).transpose(1, 2)
+    convolved = functional.conv1d(padded, weight[:, None], groups=len(weight))
+    note("causal_conv1d", "torch")
+    return functional.silu(convolved).transpose(1, 2)
 
 
 def gradients_refused(implementation: str) -> str:

@@ -61,6 +61,20 @@ def assert_implementation(call: Callable[[], object], config: DecoderConfig) -> 
     ran = noted.get({"linear": "linear_attention", "gated_deltanet": "gated_delta_rule"}[config.mixer], set())
     if ran != {config.implementation}:
         raise WrongImplementation(f"asked for {config.implementation}, and {' and '.join(sorted(ran)) or 'none'} ran")
+    if config.mixer == "gated_deltanet":
+        _assert_convolution(call, noted.get("causal_conv1d", set()), config)
+
+
+def _assert_convolution(call: Callable[[], object], noted: set[str], config: DecoderConfig) -> None:
+    """Check who computes the short convolutions of a gated delta net. fla's kernels are for ``assert_kernels``."""
+    wanted = "fla" if config.implementation.startswith("fla_") else "torch"
+    ran = set(noted)
+    if wanted == "torch" and "aten::convolution" not in operators_of(call).names:
+        ran.discard("torch")
+    if ran != {wanted}:
+        raise WrongImplementation(
+            f"asked for the short convolution of {wanted}, and that of {' and '.join(sorted(ran)) or 'none'} ran"
+        )
 
 
 def assert_kernels(kernels: Mapping[str, int], implementation: str) -> None:
@@ -71,9 +85,12 @@ def assert_kernels(kernels: Mapping[str, int], implementation: str) -> None:
         implementation: of a decoder.
 
     Raises:
-        WrongImplementation: none of its kernels ran, or one of another implementation did.
+        WrongImplementation: none of its kernels ran, or one of another implementation did; or fla's gated delta net
+            ran without fla's convolution.
     """
     ran = {name for name, signs in _SIGNS.items() if any(sign in kernel for kernel in kernels for sign in signs)}
+    if implementation in _DELTA_NETS and not any(_CONVOLUTION in kernel for kernel in kernels):
+        raise WrongImplementation(f"asked for {implementation}, and no kernel of fla's short convolution ran")
     wanted = set() if implementation.startswith("naive_") or implementation == "math" else {implementation}
     if ran != wanted:
         raise WrongImplementation(
@@ -81,6 +98,9 @@ def assert_kernels(kernels: Mapping[str, int], implementation: str) -> None:
         )
 
 
+#: Gated delta nets of fla, whose short convolutions are fla's, too, and what the names of those kernels contain.
+_DELTA_NETS = ("fla_chunk", "fla_kda")
+_CONVOLUTION = "causal_conv1d"
 #: Implementation -> what the name of one of its kernels contains, and no other's.
 _SIGNS = {
     "flash": ("flash_fwd", "flash::"),
