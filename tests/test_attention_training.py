@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import shutil
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -216,6 +217,21 @@ def test_an_operation_that_is_not_there() -> None:
     with pytest.raises(ValueError) as raised:
         operation("softmax-fast", (1, 2, 1, 4), "cpu")
     assert str(raised.value) == "operation: there is no 'softmax-fast'"
+
+
+def test_gates_of_tasks_that_take_long_need_the_time_to_be_passed(pytester: pytest.Pytester) -> None:
+    """They are slow, and one that was stopped before it has learned would look BROKEN."""
+    folder = ROOT / "perf_tests"
+    for path in (folder / "conftest.py", folder / "linear_attention" / "test_tasks.py"):
+        shutil.copy(path, pytester.path)
+    gates = ["test_tasks.py", "-rs", "-k", "cpu-softmax-10 or cpu-softmax-8"]
+    for options, reason in (
+        ([], "slow: give it time with --slow-budget=SECONDS"),
+        (["--slow-budget=119"], "takes up to 120 s: --slow-budget=119"),
+    ):
+        ran = pytester.runpytest(*gates, *options)
+        ran.assert_outcomes(skipped=2)
+        ran.stdout.fnmatch_lines([f"SKIPPED*{reason}"])
 
 
 def test_a_grid_has_every_row_and_value() -> None:

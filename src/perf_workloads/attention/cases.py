@@ -23,7 +23,7 @@ _MARKS = {
 }
 
 
-def grid(device: str, *columns: Iterable[object], rows: Iterable[str] = ()) -> Iterator[Any]:
+def grid(device: str, *columns: Iterable[object], rows: Iterable[str] = (), slow: bool = False) -> Iterator[Any]:
     """Give ``pytest.param(device, row, value, ...)`` for every row and every combination of values.
 
     Each says what its device may change by; what the test's own ``perf`` marker says goes before that.
@@ -32,6 +32,7 @@ def grid(device: str, *columns: Iterable[object], rows: Iterable[str] = ()) -> I
         device: "cuda" or "cpu".
         columns: values, a sequence for each further argument of the test.
         rows: of the tables; all that there are on this kind of device by default.
+        slow: whether these are long experiments, which run with ``--slow-budget`` only.
     """
     combinations: list[tuple[object, ...]] = [(row,) for row in rows or ROWS[device]]
     for column in columns:
@@ -39,7 +40,7 @@ def grid(device: str, *columns: Iterable[object], rows: Iterable[str] = ()) -> I
         combinations = [(*before, value) for before in combinations for value in values]
     for values in combinations:
         name = "-".join(("gpu" if device == "cuda" else "cpu", *map(str, values)))
-        yield pytest.param(device, *values, id=name, marks=_MARKS[device])
+        yield pytest.param(device, *values, id=name, marks=[*_MARKS[device], *([pytest.mark.slow] if slow else [])])
 
 
 def skip_unless_it_runs(config: DecoderConfig, *, gradients: bool = True) -> None:
