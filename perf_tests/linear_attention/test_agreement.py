@@ -23,8 +23,9 @@ ERRORS = {"cuda": (0.03, 0.08), "cpu": (1e-4, 1e-3)}
 DEFINITIONS = {"softmax": "math", "linear": "naive_recurrent", "gated_deltanet": "naive_recurrent"}
 
 
+@pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")
 @pytest.mark.parametrize(("device", "row"), [*grid("cuda"), *grid("cpu")])
-def test_agreement(torch: ModuleType, device: str, row: str) -> None:
+def test_agreement(benchmark: Any, torch: ModuleType, device: str, row: str) -> None:
     from perf_kernels.linear_attention import relative_rms
     from perf_workloads.attention.decoder import build
     from perf_workloads.attention.training import logits
@@ -42,12 +43,17 @@ def test_agreement(torch: ModuleType, device: str, row: str) -> None:
 
     assert_implementation(lambda: logits(model, ids), config)
     allowed_output, allowed_gradient = ERRORS[device]
-    assert relative_rms(found, expected) <= allowed_output
+    error = relative_rms(found, expected)
+    assert error <= allowed_output
+    benchmark.report("output_rms", error)
+    benchmark.progress("outputs agree, comparing gradients")
     gradients = [
         torch.cat([gradient.flatten().float() for gradient in gradients_of(each, output, weight)])
         for each, output in ((model, found), (reference, expected))
     ]
-    assert relative_rms(*gradients) <= allowed_gradient
+    error = relative_rms(*gradients)
+    assert error <= allowed_gradient
+    benchmark.report("gradient_rms", error)
 
 
 def gradients_of(model: Any, outputs: Any, weight: Any) -> Any:

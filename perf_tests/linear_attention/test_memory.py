@@ -60,6 +60,7 @@ def measure(benchmark: Any, device: str, row: str, tokens: int) -> None:
     benchmark.note("mixer", config.implementation)
     run = stepping(config, device, BATCH[device], tokens)
     run.step()
+    benchmark.progress("first step made, weighing another")
     assert_implementation(lambda: logits(run.training.model, run.inputs[:1, :64]), config)
     figures = memory_of_step(run.training.model, run.inputs, run.targets)
     for name, figure in figures.items():

@@ -40,6 +40,7 @@ def test_profiler(benchmark: Any, torch: ModuleType, device: str, row: str, toke
         for _ in range(steps):
             run.step()
 
+    benchmark.progress(f"timed, {steps} steps under the profiler")
     profile = capture(some_steps, warmed_up=True)
 
     assert_adds_up(profile)

@@ -62,7 +62,10 @@ def test_exponents(benchmark: Any, torch: ModuleType, device: str, name: str) ->
     lengths = LENGTHS[device][rule]
     verify(name, device, lengths[0])
     benchmark.note("implementation", implementation)
-    figures = [weigh(name, device, tokens) for tokens in lengths]
+    figures = []
+    for tokens in lengths:
+        benchmark.progress(f"{tokens} tokens")
+        figures.append(weigh(name, device, tokens))
     for tokens, (seconds, peak) in zip(lengths, figures, strict=True):
         benchmark.report(f"time_{tokens}", seconds, unit="s")
         benchmark.report(f"memory_{tokens}", peak, unit="B")

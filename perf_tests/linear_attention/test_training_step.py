@@ -76,8 +76,10 @@ def measure(benchmark: Any, config: DecoderConfig, device: str, tokens: int) -> 
     run = stepping(config, device, BATCH[device], tokens)
     before = run.step().item()
 
+    benchmark.progress("first step made, timing")
     benchmark(run.step)
 
+    benchmark.progress("timed, steps as published")
     warm_up, steps = STEPS[device]
     mean_s, deviation_s = time_steps(run.step, device, warm_up=warm_up, steps=steps)
     benchmark.record("parameters", parameters(run.training.model), limit="0")
