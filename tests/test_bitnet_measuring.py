@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from itertools import cycle, pairwise
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -414,6 +414,43 @@ def test_a_goal_is_reached_missed_or_neither(
         expected = pytest.raises(pytest.skip.Exception, match=rf"^inconclusive: {re.escape(told)}$")
     with expected:
         imported("perf_tests/bitnet/test_cpu_goals.py").judge(found, 3.0, "fp32", "int8")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "raised", "told"),
+    [
+        (1.5, 1.9, pytest.fail.Exception, "2 times is the floor"),
+        (1.5, 2.1, pytest.skip.Exception, "2 times is the floor"),
+        # What the marker of a goal that is known to be missed expects.
+        (2.1, 2.9, AssertionError, "3 times is the goal"),
+        (2.1, 3.1, pytest.skip.Exception, "3 times is the goal"),
+        (3.0, 3.1, None, ""),
+    ],
+)
+def test_a_goal_that_is_known_to_be_missed_has_a_floor(
+    low: float,
+    high: float,
+    raised: Any,
+    told: str,
+    imported: Callable[[str], ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    goals = imported("perf_tests/bitnet/test_cpu_goals.py")
+    asked: list[float] = []
+
+    def time_ratio(*_: object, goal: float) -> Ratio:
+        asked.append(goal)
+        return Ratio(2.75, low, high, 2.75, 1.0, 15)
+
+    monkeypatch.setattr(goals, "time_ratio", time_ratio)
+    calls = {"fp32": lambda: None, "int8": lambda: None}
+    benchmark = SimpleNamespace(report=lambda *_, **__: None, note=lambda *_: None)
+    with contextlib.nullcontext() if raised is None else pytest.raises(raised, match=told):
+        goals.compare(benchmark, calls, 3.0, floor=2.0)
+    assert asked == [2.0]
+    (mark,) = goals.test_int8_is_faster_than_fp32_on_the_narrowest_layer.pytestmark
+    assert (mark.name, mark.kwargs["raises"]) == ("xfail", AssertionError)
+    assert not issubclass(pytest.fail.Exception, AssertionError)
 
 
 def test_calls_under_a_profiler_are_not_compared():

@@ -18,6 +18,14 @@ from perf_workloads.bitnet.compare import Ratio, time_ratio
 
 pytestmark = [pytest.mark.cpu, pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")]
 SEED = 23
+#: A goal that is known to be missed: the test is run, and expected to fail; below the floor it fails all the same.
+KEY_MISSED = pytest.mark.xfail(
+    raises=AssertionError,
+    strict=False,
+    reason="missed: 2.46 to 2.73 x of 3 x on a Xeon at 2.5 GHz, 2026-11-22: quantising activations and scaling "
+    "outputs, which all forms do, take 0.4 of the int8 call of so narrow a layer",
+)
+KEY_FLOOR = 2.0
 
 
 @pytest.fixture(autouse=True)
@@ -33,14 +41,13 @@ def one_thread(torch: ModuleType) -> Iterator[None]:
 @pytest.mark.parametrize("layer", ["up", "down"])
 def test_int8_is_faster_than_fp32(benchmark: Any, torch: ModuleType, layer: str, tokens: int, goal: float) -> None:
     """The goal: int8 weights, quantised once, against fp32 weights, quantised once."""
-    from perf_workloads.bitnet.layers import ternary_linear
+    compare(benchmark, int8_and_fp32(torch, layer, tokens), goal)
 
-    master = draw(torch, layer)
-    x = torch.randn((tokens, master.shape[1]), generator=torch.Generator().manual_seed(SEED))
-    layers = {method: ternary_linear(method, master) for method in ("fp32", "int8")}
-    assert torch.equal(layers["fp32"](x), layers["int8"](x))
 
-    compare(benchmark, {method: lambda layer=layer: layer(x) for method, layer in layers.items()}, goal)
+@KEY_MISSED
+def test_int8_is_faster_than_fp32_on_the_narrowest_layer(benchmark: Any, torch: ModuleType) -> None:
+    """The same goal at 32 tokens of key and value, which is missed."""
+    compare(benchmark, int8_and_fp32(torch, "key", 32), 3.0, floor=KEY_FLOOR)
 
 
 def test_online_quantisation_is_an_anti_pattern(benchmark: Any, torch: ModuleType) -> None:
@@ -73,6 +80,18 @@ def test_weights_are_not_copied_into_columns(benchmark: Any, torch: ModuleType) 
     compare(benchmark, calls, 1.5)
 
 
+def int8_and_fp32(torch: ModuleType, layer: str, tokens: int) -> dict[str, Callable[[], object]]:
+    """Give a call of a layer with fp32 weights, and one with int8 weights; both give the same outputs."""
+    from perf_workloads.bitnet.layers import ternary_linear
+
+    master = draw(torch, layer)
+    x = torch.randn((tokens, master.shape[1]), generator=torch.Generator().manual_seed(SEED))
+    layers = {method: ternary_linear(method, master) for method in ("fp32", "int8")}
+    if not torch.equal(layers["fp32"](x), layers["int8"](x)):
+        pytest.fail("the outputs of fp32 and int8 weights differ")
+    return {method: lambda layer=layer: layer(x) for method, layer in layers.items()}
+
+
 def draw(torch: ModuleType, layer: str) -> Any:
     """Draw the master weights [N, K] of a layer."""
     from perf_workloads.bitnet.weights import RandomWeights
@@ -81,20 +100,31 @@ def draw(torch: ModuleType, layer: str) -> Any:
     return RandomWeights(SEED, inputs**-0.5, "cpu", torch.bfloat16)(layer, (outputs, inputs))
 
 
-def compare(benchmark: Any, calls: dict[str, Callable[[], object]], goal: float) -> None:
-    """Time two calls in turns, and report that; the first takes ``goal`` times as long as the second, or more."""
-    found = time_ratio(*calls.values(), goal=goal)
+def compare(benchmark: Any, calls: dict[str, Callable[[], object]], goal: float, floor: float | None = None) -> None:
+    """Time two calls in turns, and report that; the first takes ``goal`` times as long as the second, or more.
+
+    A goal that is known to be missed has a ``floor``, on which side of which the ratio lies is found out instead.
+    """
+    found = time_ratio(*calls.values(), goal=goal if floor is None else floor)
     for name, seconds in zip(calls, (found.first_s, found.second_s), strict=True):
         benchmark.report(f"{name}_time", seconds, unit="s")
     benchmark.report("ratio", found.median)
+    if floor is not None:
+        judge(found, floor, *calls, wanted="the floor")
+        assert found.high >= goal, told(found, goal, *calls)
     judge(found, goal, *calls)
     benchmark.note("goal", "reached")
 
 
-def judge(found: Ratio, goal: float, slower: str, faster: str) -> None:
+def judge(found: Ratio, goal: float, slower: str, faster: str, wanted: str = "the goal") -> None:
     """Fail where the goal is missed, and skip where it is not known whether it is."""
-    told = f"{slower} takes {found} as long as {faster}, and {goal:g} times is the goal"
+    text = told(found, goal, slower, faster, wanted)
     if found.high < goal:
-        pytest.fail(told)
+        pytest.fail(text)
     if found.low < goal:
-        pytest.skip(f"inconclusive: {told}")
+        pytest.skip(f"inconclusive: {text}")
+
+
+def told(found: Ratio, goal: float, slower: str, faster: str, wanted: str = "the goal") -> str:
+    """Say what was found beside what is wanted."""
+    return f"{slower} takes {found} as long as {faster}, and {goal:g} times is {wanted}"
