@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -17,7 +20,7 @@ from perf_workloads.attention import delta_net, mixers
 from perf_workloads.attention.cases import skip_unless_it_runs
 from perf_workloads.attention.config import ROWS, decoder
 from perf_workloads.attention.decoder import build
-from perf_workloads.attention.profiling import ProfileMismatch, assert_adds_up
+from perf_workloads.attention.profiling import ProfileMismatch, assert_adds_up, copy_share
 from perf_workloads.attention.training import logits
 from perf_workloads.attention.verify import (
     assert_implementation,
@@ -340,3 +343,48 @@ def test_a_backward_span_without_device_time() -> None:
     assert (
         str(raised.value) == "the device time of the spans adds up to 0.450000 s, and the whole profile to 1.000000 s"
     )
+
+
+def test_the_share_of_copies() -> None:
+    copies = Operator("aten::copy_", 1, 0.1, 2.0, 0.25, 3.0, 0, 0)
+    both = profile(operators=0.75, spans={})
+    # Of the time in itself, on the device where that did anything.
+    assert copy_share(replace(both, operators=(*both.operators, copies))) == 0.25
+    assert copy_share(replace(both, operators=(*both.operators, copies), device_s=0.0)) == 0.05
+    assert copy_share(both) == 0.0
+
+
+class Recording:
+    """A benchmark fixture that measures nothing, and keeps what is attached and reported."""
+
+    def __init__(self) -> None:
+        self.attached: dict[str, str] = {}
+        self.reported: dict[str, float] = {}
+
+    def __call__(self, call: Any) -> Any:
+        return call()
+
+    def attach(self, name: str, text: str) -> None:
+        self.attached[name] = text
+
+    def report(self, name: str, value: float, **_: Any) -> None:
+        self.reported[name] = value
+
+    def record(self, name: str, value: float, **_: Any) -> None:
+        """Look at nothing that is judged."""
+
+    def progress(self, text: str) -> None:
+        """Show nothing."""
+
+
+def test_the_operator_table_of_a_profile_goes_with_its_case(imported: Callable[[str], ModuleType]) -> None:
+    """The published tables: the first 15 operators by time in themselves, with their calls."""
+    benchmark = Recording()
+    imported("perf_tests/linear_attention/test_profiler.py").test_profiler(benchmark, torch, "cpu", "softmax", 64)
+    assert list(benchmark.attached) == ["operators.txt"]
+    head, names, _, *rows = benchmark.attached["operators.txt"].splitlines()
+    assert set(head) == {"-", " "}
+    assert [name.strip() for name in re.split(r"  +", names.strip())][:3] == ["Name", "Self CPU %", "Self CPU"]
+    assert rows.index(head) == 15
+    assert any(row.split()[0] == "aten::mm" for row in rows[:15])
+    assert 0 < benchmark.reported["copy_share"] < 1

@@ -1,5 +1,7 @@
 """Training steps under torch's profiler: operators, spans, kernels, memory; a trace and tables with --perf-profile.
 
+The first operators by time in themselves are a table in the run's JSON, too.
+
 The spans forward, loss, backward and optimizer show the time on the device of whatever was launched while they lasted,
 on any thread: autograd launches the backward pass from one of its own.
 """
@@ -23,7 +25,7 @@ STEPS = {"cuda": 10, "cpu": 2}
 @pytest.mark.perf(clock="wall", budget=0.2)
 @pytest.mark.parametrize(("device", "row", "tokens"), [*grid("cuda", (256, 512, 1024)), *grid("cpu", (64,))])
 def test_profiler(benchmark: Any, torch: ModuleType, device: str, row: str, tokens: int) -> None:
-    from perf_workloads.attention.profiling import SPANS, assert_adds_up
+    from perf_workloads.attention.profiling import SPANS, assert_adds_up, copy_share
     from perf_workloads.attention.stepping import stepping
     from perf_workloads.attention.training import logits
     from perf_workloads.attention.verify import assert_implementation, assert_kernels
@@ -44,6 +46,8 @@ def test_profiler(benchmark: Any, torch: ModuleType, device: str, row: str, toke
     profile = capture(some_steps, warmed_up=True)
 
     assert_adds_up(profile)
+    benchmark.attach("operators.txt", profile.table())
+    benchmark.report("copy_share", copy_share(profile))
     spans = {span.name: span for span in profile.spans}
     for name in SPANS:
         assert spans[name].calls == steps
