@@ -68,12 +68,10 @@ def profiled(project) -> list[str]:
 def test_a_plain_run_writes_a_trace_a_table_and_the_summary(pretended):
     add(
         pretended,
-        "def test_plain(): pass\n"
-        "def test_unused(benchmark): pass\n"
-        "def test_failing(benchmark): benchmark(lambda: 'failing'); assert False\n",
+        "def test_plain(): pass\ndef test_failing(benchmark): benchmark(lambda: 'failing'); assert False\n",
     )
     result = pretended.run("--perf-profile", "--benchmark-disable")
-    result.assert_outcomes(passed=4, failed=1)
+    result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(["perfgate: 2 profiles in perf-profile"])
     result.stdout.no_fnmatch_line("*not profiled*")
     assert profiled(pretended) == ["a", "b"]
@@ -191,6 +189,66 @@ def test_a_worker_that_dies_is_told(pretended):
     add(pretended, "def test_end(): import os; os._exit(3)\n")
     result = pretended.run("--perf-profile", "--benchmark-disable", "-n", "1")
     result.stdout.fnmatch_lines(["perfgate: not profiled: worker gw0 ended early: its cases are not profiled"])
+
+
+COUNTED = """
+def count(name):
+    with open(name, "a") as file:
+        file.write("x")
+
+def test_c(benchmark):
+    count("before")
+    benchmark.profile(lambda letter, *, times: letter * times, "c", times=3)
+    benchmark.record("size", 1.0)
+    count("after")
+"""
+
+
+def test_a_case_that_times_no_call_marks_what_is_profiled(pretended):
+    add(pretended, COUNTED)
+    result = pretended.run("--perf-profile", "--benchmark-compare", "-W", "ignore:Benchmark fixture was not used")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["perfgate: 3 profiles in perf-profile"])
+    result.stdout.no_fnmatch_line("*not profiled*")
+    assert profiled(pretended) == ["a", "b", "ccc"]
+    assert summary(pretended) == HEAD + row("a") + row("b") + row("c")
+    # The test ends where it is profiled.
+    assert [(pretended.path / name).read_text() for name in ("before", "after")] == ["xx", "x"]
+
+
+@pytest.mark.parametrize("gate", ["--benchmark-disable", "--benchmark-compare"])
+def test_a_marked_call_is_not_made_in_a_run_without_profiles(pretended, gate):
+    add(pretended, "def test_c(benchmark): benchmark.profile(lambda: 1 / 0)\n")
+    pretended.run(gate).assert_outcomes(passed=3)
+
+
+def test_of_several_calls_the_first_is_profiled(pretended):
+    add(pretended, "def test_c(benchmark):\n    benchmark.profile(lambda: 'first')\n    benchmark(lambda: 'c')\n")
+    pretended.figures("c", STEADY)
+    pretended.run("--perf-profile", "-k", "test_c").assert_outcomes(passed=1)
+    assert profiled(pretended) == ["first"]
+
+
+def test_a_case_without_a_call_is_told_and_not_run_again(pretended):
+    add(
+        pretended,
+        "def count():\n"
+        "    with open('runs', 'a') as file: file.write('x')\n"
+        "def test_c(benchmark): count()\n"
+        "@pytest.mark.isolate\n"
+        "def test_d(benchmark): pass\n"
+        "def test_plain(): pass\n",
+    )
+    result = pretended.run("--perf-profile", "--benchmark-disable")
+    result.assert_outcomes(passed=5)
+    told = [line for line in result.outlines if "profile" in line and line.startswith("perfgate: ")]
+    assert told == [
+        "perfgate: 2 profiles in perf-profile",
+        "perfgate: not profiled: test_speed.py::test_c times no call, and marks none with benchmark.profile(...)",
+        "perfgate: not profiled: test_speed.py::test_d times no call, and marks none with benchmark.profile(...)",
+    ]
+    assert (pretended.path / "runs").read_text() == "x"
+    assert summary(pretended) == HEAD + row("a") + row("b")
 
 
 def test_a_pedantic_case_has_a_setup_for_each_round(pretended):

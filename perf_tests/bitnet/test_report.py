@@ -7,6 +7,8 @@ JUnit's property ``bitnet_report`` says where they are.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -143,6 +145,7 @@ def write_report(benchmark: Any, setup: BitnetSetup, new_tokens: int, folder: Pa
     from perf_workloads.bitnet.report import write
     from perf_workloads.bitnet.verify import assert_product
 
+    benchmark.profile(two_tokens(setup))
     report = document(run(setup, new_tokens=new_tokens, progress=benchmark.progress))
     for path in write(report, folder):
         record_property("bitnet_report", str(path))
@@ -156,3 +159,25 @@ def write_report(benchmark: Any, setup: BitnetSetup, new_tokens: int, folder: Pa
     assert {layer["calls"] for layer in report["layers"]} == {new_tokens}
     for layer in report["layers"]:
         assert_product(layer["product"], setup.method, setup.device, ternary=layer["ternary"])
+
+
+def two_tokens(setup: BitnetSetup) -> Callable[[], None]:
+    """Give a call that generates two tokens, one pass of each kind; the model is loaded when it is first called."""
+    from perf_workloads.bitnet import Sampling, load
+    from perf_workloads.bitnet.experiment import PROMPT
+    from perf_workloads.bitnet.generation import Generation
+    from perf_workloads.bitnet.tokenizer import load_tokenizer
+
+    loaded = functools.cache(lambda: (load(setup), load_tokenizer(setup.weights)))
+
+    def call() -> None:
+        import torch
+
+        with torch.inference_mode():
+            model, tokenizer = loaded()
+            prompt = torch.tensor([tokenizer.encode(PROMPT)], device=setup.device) % model.config.vocab_size
+            generation = Generation(model, Sampling())
+            generation.start(prompt)
+            generation.step()
+
+    return call

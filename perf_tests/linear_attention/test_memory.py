@@ -59,6 +59,7 @@ def measure(benchmark: Any, device: str, row: str, tokens: int) -> None:
     skip_unless_it_runs(config)
     benchmark.note("mixer", config.implementation)
     run = stepping(config, device, BATCH[device], tokens)
+    benchmark.profile(run.step)
     run.step()
     benchmark.progress("first step made, weighing another")
     assert_implementation(lambda: logits(run.training.model, run.inputs[:1, :64]), config)

@@ -62,6 +62,7 @@ def test_exponents(benchmark: Any, torch: ModuleType, device: str, name: str) ->
     lengths = LENGTHS[device][rule]
     verify(name, device, lengths[0])
     benchmark.note("implementation", implementation)
+    benchmark.profile(lambda: called(name, device, lengths[-1]))
     figures = []
     for tokens in lengths:
         benchmark.progress(f"{tokens} tokens")
@@ -91,6 +92,15 @@ def verify(name: str, device: str, tokens: int) -> None:
     if kind == "softmax":
         call, inputs = operation(name, (1, tokens, 1, SIZES[device][2]), device)
         assert_sdpa_backend(lambda: call(*inputs), implementation)
+
+
+def called(name: str, device: str, tokens: int) -> Any:
+    """Call an operation once, on inputs that are drawn for it."""
+    from perf_workloads.attention.operations import operation
+
+    batch, heads, width = SIZES[device]
+    call, inputs = operation(name, (batch, tokens, heads, width), device)
+    return call(*inputs)
 
 
 def weigh(name: str, device: str, tokens: int) -> tuple[float, int]:

@@ -167,6 +167,7 @@ def test_faster_than_dense(
     weights = slidesparse.weights(MODEL, layer, find(scheme), "cuda")
     x = slidesparse.tokens(tokens, MODEL, layer, "cuda")
     tail = (weights.scale, weights.bias)
+    benchmark.profile(linear, x, weights.packed, *tail, weights.scheme)
 
     turns: dict[str, list[float]] = {}
     for _ in range(TURNS):

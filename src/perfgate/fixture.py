@@ -56,6 +56,7 @@ class PerfBenchmark(Statements, BenchmarkFixture):  # type: ignore[misc]  # pyte
         BenchmarkFixture.__init__(self, node, **options)
         Statements.__init__(self, case_of(node), progress)
         self._mode: str | None = None
+        self._profilable = False
         self.plan = plan
         self.metrics: list[Metric] = []
         self.method: dict[str, str] = {}
@@ -73,6 +74,20 @@ class PerfBenchmark(Statements, BenchmarkFixture):  # type: ignore[misc]  # pyte
         if self._device is None:
             self._device = markers.device_for(self._marks, self._hardware())
         return self._device
+
+    @property
+    def has_profilable_call(self) -> bool:
+        """Whether the test has made or marked a call that ``--perf-profile`` can profile."""
+        return self._mode is not None or self._profilable
+
+    def profile(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Mark ``function(*args, **kwargs)`` as the call to profile, in a test that does not call ``benchmark(...)``.
+
+        With ``--perf-profile`` it is called in the process that profiles, twice, which ends the test there: what comes
+        before this line runs there again, and what comes after it does not. Otherwise nothing is called. Of several
+        marked or measured calls the first is profiled.
+        """
+        self._profilable = True
 
     def clock(self) -> float:
         """Read seconds for figures that a test takes itself: differences of two readings in one thread.

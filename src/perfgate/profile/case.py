@@ -56,6 +56,11 @@ class ProfiledBenchmark(PerfBenchmark):
         round_of(lambda call: call())
         self._end(round_of(lambda call: self._capture(call, warmed_up=True)))
 
+    def profile(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> NoReturn:
+        """Profile ``function(*args, **kwargs)`` with as many threads as the test has, and end the test."""
+        self._mode = "benchmark.profile(...)"
+        self._end(capture(lambda: function(*args, **kwargs), warmed_up=False))
+
     def _capture(self, call: Callable[[], object], *, warmed_up: bool) -> Profile:
         """Profile a call with as many threads as it is measured with."""
         from perfgate.measure.threads import pinned

@@ -15,6 +15,7 @@ import pytest
 
 from perfgate import outcomes
 from perfgate.baseline.layout import display_path
+from perfgate.finish import FIXTURE
 from perfgate.model import Outcome
 from perfgate.naming import case_of
 from perfgate.profile import summary
@@ -68,7 +69,11 @@ class ProfilesPlugin:
 
     def take(self, items: Sequence[pytest.Item]) -> None:
         """Profile those of these tests that are cases and ran to their end."""
-        ran = [item for item in items if item.nodeid in self._ran and is_case(item) and not is_compiled(item)]
+        ended = [item for item in items if item.nodeid in self._ran and is_case(item) and not is_compiled(item)]
+        ran = [item for item in ended if _may_have_call(item)]
+        for item in ended:
+            if item not in ran:
+                self._note_no_call(case_of(item))
         timeouts_s = {case_of(item): isolate.timeout_of(item) for item in ran}
         shared = [case for case, timeout_s in timeouts_s.items() if timeout_s is None]
         groups = ([shared] if shared else []) + [[case] for case in timeouts_s if case not in shared]
@@ -98,9 +103,15 @@ class ProfilesPlugin:
         elif case in findings.deaths:
             outcome, reason, _ = findings.deaths[case]
             self.problems.append(f"{case}: {outcomes.words(outcome)}: {reason}")
-        elif case in findings.measurements and findings.measurements[case].outcome is not Outcome.PASSED:
+        elif case in findings.measurements:
             ended = findings.measurements[case]
-            self.problems.append(f"{case}: {outcomes.words(ended.outcome)}: {ended.reason}")
+            if ended.outcome is Outcome.PASSED:
+                self._note_no_call(case)
+            else:
+                self.problems.append(f"{case}: {outcomes.words(ended.outcome)}: {ended.reason}")
+
+    def _note_no_call(self, case: str) -> None:
+        self.problems.append(f"{case} times no call, and marks none with benchmark.profile(...)")
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
@@ -132,3 +143,9 @@ class ProfilesPlugin:
             terminalreporter.write_line("perfgate: no profiles: the run stopped early")
         for problem in self.problems:
             terminalreporter.write_line(f"perfgate: not profiled: {problem}", yellow=True)
+
+
+def _may_have_call(item: pytest.Item) -> bool:
+    """Tell whether a test had a call to profile; of an isolated one, whose fixture was elsewhere, it is not known."""
+    fixture = item.stash.get(FIXTURE, None)
+    return fixture is None or fixture.has_profilable_call
