@@ -103,7 +103,11 @@ def test_what_is_asked_for(how, asked):
     model = ScriptedModel(1, 2, 3, 4)
     generate(model, torch.zeros(1, 2, dtype=torch.int64), 4, **how)
     fixed = {"do_sample": False, "min_new_tokens": 4, "max_new_tokens": 4, "use_cache": True}
+    settings = model.asked.pop("compile_config", None)
     assert model.asked == {**fixed, **asked}
+    # Without these transformers does not compile on a CPU, where there are no graphs to capture.
+    assert (settings is not None) == ("compiled" in how)
+    assert settings is None or (settings.mode, settings._compile_all_devices) == ("default", True)
 
 
 def test_a_single_token_has_a_time_to_first_token_and_no_inter_token_latency():

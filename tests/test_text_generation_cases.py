@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from perf_workloads.implementation import WrongImplementation  # noqa: E402
 from perf_workloads.text_generation import Configuration, GenerationSetup, bench  # noqa: E402
 from perf_workloads.text_generation import models as loading  # noqa: E402
 from perf_workloads.text_generation.bench import Figures, Models, OtherImplementation, rounds_for  # noqa: E402
@@ -20,6 +22,7 @@ from perf_workloads.text_generation.watch import watch  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 FP32 = Configuration(TINY["fp32-torch"])
+COMPILED = Configuration(TINY["fp32-torch"], "static", "compile")
 LAYERS = SHAPES["tiny-qwen3"]["num_hidden_layers"]
 FUSED = torch.nn.attention.SDPBackend.FLASH_ATTENTION
 
@@ -68,18 +71,111 @@ def test_another_backend_than_the_configuration_says_is_an_error(models, monkeyp
 def test_another_cache_than_the_configuration_says_is_an_error(models):
     runner = models.runner(FP32, 1, 20)
     runner.configuration = Configuration(TINY["fp32-torch"], "static")
-    runner.generate = lambda input_ids, new_tokens: runner.model.generate(input_ids, max_new_tokens=new_tokens)
+    runner.generate = lambda input_ids, new, **_: runner.model.generate(input_ids, max_new_tokens=new)
     with pytest.raises(OtherImplementation) as error:
         runner.observe(runner.prompt(18)[0])
     assert str(error.value) == "fp32-torch-static-eager: 4 passes with DynamicCache; expected were 4 with StaticCache"
 
 
 def test_a_mode_that_compiles_nothing_is_an_error(models):
-    """Where it cannot compile, as on a CPU, transformers falls back to eager without a word."""
-    runner = models.runner(Configuration(TINY["fp32-torch"], "static", "compile"), 1, 20)
-    with pytest.raises(OtherImplementation) as error:
+    """Where it is told not to, torch falls back to eager without a word."""
+    runner = models.runner(COMPILED, 1, 20)
+    with torch.compiler.set_stance("force_eager"), pytest.raises(OtherImplementation) as error:
         runner.observe(runner.prompt(8)[0])
     assert str(error.value) == "fp32-torch-static-compile: nothing was compiled"
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """Let torch.compile trace and compile, but generate nothing: that takes a second instead of half a minute."""
+    torch._dynamo.reset()
+    compile_it = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda call, **_: compile_it(call, backend="aot_eager"))
+    yield
+    torch._dynamo.reset()
+
+
+def test_what_is_traced_and_not_generated_is_an_error(models, traced):
+    runner = models.runner(COMPILED, 1, 20)
+    with pytest.raises(OtherImplementation) as error:
+        runner.observe(runner.prompt(8)[0])
+    assert str(error.value) == (
+        "fp32-torch-static-compile: 68 norms and 4 attentions ran as plain operators in the prompt's and 3 compiled "
+        "passes; expected were 17 and 4, the prompt's"
+    )
+
+
+def test_passes_that_fall_back_to_eager_ones_are_an_error(models, traced, monkeypatch):
+    """As they do when something was compiled too often."""
+    runner = models.runner(COMPILED, 1, 20)
+    compile_once = runner._compile
+
+    def then_fall_back(*args):
+        graphs = compile_once(*args)
+        torch.compiler.set_stance("force_eager")
+        return graphs
+
+    monkeypatch.setattr(runner, "_compile", then_fall_back)
+    try:
+        with pytest.raises(OtherImplementation, match=": 68 norms and 16 attentions ran as plain operators"):
+            runner.observe(runner.prompt(8)[0])
+    finally:
+        torch.compiler.set_stance("default")
+
+
+@pytest.mark.parametrize("part", ["cache", "attention"])
+def test_the_model_behind_what_is_compiled_is_looked_at(models, traced, part):
+    runner = models.runner(COMPILED, 1, 20)
+    if part == "cache":
+        runner.generate = lambda input_ids, new, **_: runner.model.generate(input_ids, max_new_tokens=new)
+        told = "fp32-torch-static-compile: 4 passes with DynamicCache; expected were 4 with StaticCache"
+        choice = FUSED
+    else:
+        told = "fp32-torch-static-compile: attention ran in pieces 16 of 16 times; expected was a fused one"
+        choice = torch.nn.attention.SDPBackend.MATH
+    with torch.nn.attention.sdpa_kernel(choice), pytest.raises(OtherImplementation) as error:
+        runner.observe(runner.prompt(8)[0])
+    assert str(error.value) == told
+
+
+@pytest.fixture
+def compiling_again(traced, monkeypatch):
+    """Forget what was compiled just before generations are timed."""
+    monkeypatch.setattr(bench.Runner, "_assert_compiled_passes", lambda *_: None)
+    warm_up = bench.Runner.warm_up
+
+    def forget(*args):
+        first = warm_up(*args)
+        torch._dynamo.reset()
+        return first
+
+    monkeypatch.setattr(bench.Runner, "warm_up", forget)
+
+
+@pytest.mark.parametrize("of", ["case", "goal"])
+def test_compiling_again_while_generations_are_timed_is_an_error(models, cases, shared, compiling_again, of):
+    point, benchmark = Point(3, 4), Statements(time.perf_counter)
+    measure = {
+        "case": lambda: cases.measure(benchmark, lambda call: call(), models, None, None, Case(COMPILED, point)),
+        "goal": lambda: shared.measured(models, COMPILED, point),
+    }[of]
+    with pytest.raises(WrongImplementation) as error:
+        measure()
+    assert str(error.value) == "torch.compile compiled 1 graphs while steps were timed"
+
+
+def test_compiling_for_the_shorter_generation_is_an_error(models, cases, traced, monkeypatch):
+    """Its latency is fitted together with those of the others."""
+    monkeypatch.setattr(bench.Runner, "_assert_compiled_passes", lambda *_: None)
+
+    def timed(call):
+        generation = call()
+        torch._dynamo.reset()
+        return generation
+
+    benchmark = Statements(time.perf_counter)
+    with pytest.raises(WrongImplementation):
+        cases.measure(benchmark, timed, models, None, None, Case(COMPILED, Point(3, 8)))
 
 
 def test_attention_in_pieces_where_a_generation_ends_is_an_error(models, monkeypatch):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from perf_workloads.implementation import nothing_compiled
 from perf_workloads.text_generation import Generation, percentile
 from perf_workloads.text_generation.bench import Figures, Models, rounds_for
 from perf_workloads.text_generation.grid import Case, Point
@@ -99,7 +100,7 @@ def measured(models: Models, configuration: Configuration, point: Point) -> Figu
     with unprofiled():
         runner.warm_up(input_ids, point.new_tokens)
     rounds = rounds_for(configuration, point.new_tokens)
-    with runner.watching_memory() as peak, unprofiled():
+    with runner.watching_memory() as peak, unprofiled(), nothing_compiled():
         taken = [runner.generate(input_ids, point.new_tokens) for _ in range(rounds)]
     return reached(taken, peak, runner)
 

@@ -6,6 +6,8 @@ Greedy, SDPA attention. Case ids read method-backend-cache-mode-batch-input-new.
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from importlib.metadata import version
 from statistics import median
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from perf_workloads.implementation import nothing_compiled
 from perf_workloads.text_generation import Generation, fit_line, generation_work, greedy_gap, percentile
 from perf_workloads.text_generation.bench import Figures, FirstGeneration, Models, Runner, rounds_for
 from perf_workloads.text_generation.grid import EVERYTHING, ON_CPU, PUBLISHED, SELECTED, Case
@@ -35,6 +38,13 @@ def on_gpu(cases: list[Case]) -> list[Any]:
         pytest.param(case, marks=[pytest.mark.fp8] if case.configuration.setup.method == "fp8" else [])
         for case in cases
     ]
+
+
+def on_cpu(cases: list[Case]) -> list[Any]:
+    """Skip what is compiled where there is no compiler."""
+    compiler = os.environ.get("CXX", "g++")
+    missing = pytest.mark.skipif(not shutil.which(compiler), reason="torch.compile needs a C++ compiler: install g++")
+    return [pytest.param(case, marks=[missing] if case.configuration.mode == "compile" else []) for case in cases]
 
 
 @pytest.mark.cuda
@@ -80,7 +90,7 @@ def test_qwen3_4b_everything(
 @pytest.mark.cpu
 # The process's mark: a rebuilt weight of a tiny model is smaller than what malloc keeps.
 @pytest.mark.perf(time="20%", memory="25% or 8MiB", clock="wall", budget=0.5)
-@pytest.mark.parametrize("case", ON_CPU)
+@pytest.mark.parametrize("case", on_cpu(ON_CPU))
 def test_tiny_qwen3(benchmark: Any, models: Models, copy_bandwidth: Any, reached_figures: Any, case: Case) -> None:
     gap = measure(benchmark, benchmark, models, copy_bandwidth, reached_figures, case)
     assert gap < (TINY_GAP_OF_CODES if rounds_activations(case.configuration.setup) else TINY_GAP)
@@ -137,9 +147,9 @@ def measure(
         return generations[-1]
 
     benchmark.progress("timing generations")
-    with runner.watching_memory() as peak:
+    with runner.watching_memory() as peak, nothing_compiled():
         generation = timed(call)
-    with unprofiled():
+    with unprofiled(), nothing_compiled():
         shorter = runner.generate(input_ids, max(2, point.new_tokens // 4), benchmark.clock)
     reached = reached_figures(case, generations, peak, runner)
     record(benchmark, case, generations, shorter, reached, copy_bandwidth(runner.on_gpu))

@@ -6,17 +6,12 @@ called with something new is compiled anew while it is timed, and results are ri
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
-import sys
-import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from perf_workloads.hbv.drivers import Step
+from perf_workloads.implementation import WrongImplementation, operators
+from perf_workloads.implementation import nothing_compiled as nothing_compiled
 
 #: Gradients of powers that plain autograd computes for one day: nothing else does.
 _POWERS = 2
@@ -32,10 +27,6 @@ _COMPILED = ("CompiledFunction", "CompiledFunctionBackward")
 _PLAIN_POWERS = 4
 #: Operators of a step that replays: views of its results. A single day has hundreds.
 _VIEWS = 10
-
-
-class WrongImplementation(AssertionError):
-    """Something else ran than what the case is about."""
 
 
 def assert_implementation(implementation: str, call: Callable[[], Step], days: int) -> str:
@@ -61,45 +52,6 @@ def assert_implementation(implementation: str, call: Callable[[], Step], days: i
             f"asked for {implementation}, and in {days} days ran {_counts(ran)}, {ran['aten::pow']} aten::pow"
         )
     return told
-
-
-def operators(call: Callable[[], object]) -> Counter[str]:
-    """Run a call and count what it had torch do, by name, on the CPU's side: launches, not what they launch.
-
-    Not by torch's profiler: on a GPU that slows down what is timed later in the same process
-    (:mod:`perfgate.measure.profilers`).
-    """
-    from torch.profiler import ExecutionTraceObserver
-
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder) / "trace.json"
-        observer = ExecutionTraceObserver().register_callback(str(trace))
-        observer.start()
-        try:
-            call()
-        finally:
-            observer.stop()
-            observer.unregister_callback()
-        return Counter(node["name"] for node in json.loads(trace.read_text())["nodes"])
-
-
-@contextlib.contextmanager
-def nothing_compiled() -> Iterator[None]:
-    """Check that torch.compile has compiled all that it needs before a block begins.
-
-    Raises:
-        WrongImplementation: a graph was compiled meanwhile: its time is in that of the block.
-    """
-    before = _compiled_graphs()
-    yield
-    if compiled := _compiled_graphs() - before:
-        raise WrongImplementation(f"torch.compile compiled {compiled} graphs while steps were timed")
-
-
-def _compiled_graphs() -> int:
-    # Importing it takes a second, and nothing was compiled before.
-    dynamo: Any = sys.modules.get("torch._dynamo.utils")
-    return 0 if dynamo is None else int(dynamo.counters["stats"]["unique_graphs"])
 
 
 def _eager(ran: Mapping[str, int], days: int) -> str | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from perf_workloads.implementation import compiled_graphs, operators
 from perf_workloads.text_generation import prompts
 from perf_workloads.text_generation.driver import Clock, Generation, generate
 from perf_workloads.text_generation.models import load, weight_bytes
@@ -25,8 +26,12 @@ from perf_workloads.text_generation.setups import (
     linear_layer_count,
 )
 
+#: Tokens of a generation whose compiled passes are looked at: the prompt's is eager.
+COMPILED_TOKENS = 4
 #: Caches are made this many tokens longer at a time, so that cases of about the same length share a captured graph.
 CACHE_STEP = 128
+#: The operator of torch that a norm is known by.
+NORM = "aten::rsqrt"
 #: The operator of torch that multiplies in the decoder layers, where it is not ``aten::mm``.
 OPERATORS: dict[Backend, str] = {"int-mm": "aten::_int_mm", "scaled-mm": "aten::_scaled_mm"}
 
@@ -158,8 +163,17 @@ class Runner:
             return prompts.text_prompt(self.model, Path(folder), tokens, self.batch), "text"
         return prompts.random_prompt(self.model, tokens, batch=self.batch), "random tokens"
 
-    def generate(self, input_ids: Any, new_tokens: int, clock: Clock = time.perf_counter) -> Generation:
-        """Generate exactly so many tokens for each prompt; the clock gives seconds."""
+    def generate(
+        self, input_ids: Any, new_tokens: int, clock: Clock = time.perf_counter, *, compiled: bool = True
+    ) -> Generation:
+        """Generate exactly so many tokens for each prompt.
+
+        Args:
+            input_ids: prompts.
+            new_tokens: how many are generated for each.
+            clock: gives seconds.
+            compiled: whether mode "compile" compiles; otherwise its passes are eager ones, to be looked at.
+        """
         if self.graphed is not None:
             generation: Generation = self.graphed.generate(input_ids, new_tokens, clock=clock)
             return generation
@@ -168,7 +182,7 @@ class Runner:
             input_ids,
             new_tokens,
             cache=self.configuration.cache,
-            compiled=self.configuration.mode == "compile",
+            compiled=compiled and self.configuration.mode == "compile",
             clock=clock,
         )
         self._met |= self._attended(input_ids, new_tokens)
@@ -211,8 +225,6 @@ class Runner:
 
         setup, mode = self.configuration.setup, self.configuration.mode
         told: dict[str, str] = {"backend": setup.backend, "cache": self.configuration.cache, "mode": mode}
-        if mode == "compile":
-            return {**told, "compiled_graphs": str(self._compile(input_ids, new_tokens))}
         if self.graphed is not None:
             # Launched one by one: a replay tells nothing of what it runs.
             self.graphed.step()
@@ -223,7 +235,8 @@ class Runner:
             passes = PROMPT_PASSES if self.on_gpu else 1
         else:
             prompts_seen = [input_ids, *self._as_it_ends(input_ids, new_tokens)]
-            seen = watch(self.model, lambda: [self.generate(each, 2) for each in prompts_seen])
+            # What is compiled tells little of what it runs, a replay nothing: eager passes of the same model do.
+            seen = watch(self.model, lambda: [self.generate(each, 2, compiled=False) for each in prompts_seen])
             passes = 2 * len(prompts_seen)
         wanted_cache = f"{self.configuration.cache.capitalize()}Cache"
         if seen.caches != {wanted_cache} or seen.passes != passes:
@@ -247,7 +260,11 @@ class Runner:
                 f"{self.configuration.label}: attention ran in pieces {attended - seen.fused_attentions} of {attended} "
                 "times; expected was a fused one"
             )
-        return {**told, "sdpa_backend": seen.attention}
+        told["sdpa_backend"] = seen.attention
+        if mode == "compile":
+            told["compiled_graphs"] = str(self._compile(input_ids, new_tokens))
+            self._assert_compiled_passes(input_ids, seen.operators[NORM] // passes)
+        return told
 
     @staticmethod
     def _as_it_ends(input_ids: Any, new_tokens: int) -> list[Any]:
@@ -268,13 +285,34 @@ class Runner:
         counters.clear()
         # The third token is the first that comes from a captured graph.
         self.generate(input_ids, max(new_tokens, 4))
-        graphs = int(counters["stats"]["unique_graphs"])
+        graphs = compiled_graphs()
         if not graphs:
             raise OtherImplementation(f"{self.configuration.label}: nothing was compiled")
         skipped = int(counters["inductor"]["cudagraph_skips"])
         if skipped:
             raise OtherImplementation(f"{self.configuration.label}: {skipped} compiled graphs were not captured")
         return graphs
+
+    def _assert_compiled_passes(self, input_ids: Any, norms: int) -> None:
+        """Check that each pass after the prompt's runs what was generated, and nothing of the model beside it.
+
+        Args:
+            input_ids: of the prompt.
+            norms: operators of norms in an eager pass. What was generated has none.
+
+        Raises:
+            OtherImplementation: passes fell back to eager ones, or nothing was generated.
+        """
+        passes = COMPILED_TOKENS - 1
+        ran = operators(lambda: self.generate(input_ids, COMPILED_TOKENS))
+        # Torch calls it where a model does; in what is compiled there is only what it chose.
+        attended = ran["aten::scaled_dot_product_attention"]
+        layers = int(SHAPES[self.configuration.setup.model]["num_hidden_layers"])
+        if not norms or ran[NORM] != norms or attended != layers:
+            raise OtherImplementation(
+                f"{self.configuration.label}: {ran[NORM]} norms and {attended} attentions ran as plain operators in "
+                f"the prompt's and {passes} compiled passes; expected were {norms} and {layers}, the prompt's"
+            )
 
     @contextlib.contextmanager
     def watching_memory(self) -> Iterator[list[int]]:

@@ -120,6 +120,7 @@ ON_CPU = [
     Case(Configuration(TINY["fp32-torch"]), Point(26, 16)),
     Case(Configuration(TINY["fp32-torch"]), Point(26, 8, batch=8)),
     Case(Configuration(TINY["fp32-torch"], "static"), Point(26, 16)),
+    Case(Configuration(TINY["fp32-torch"], "static", "compile"), Point(26, 16)),
     Case(Configuration(TINY["int8-weight-only-rebuild"]), Point(26, 16)),
     Case(Configuration(TINY["int8-dynamic-int-mm"]), Point(26, 16)),
     Case(Configuration(TINY["int8-dynamic-int-mm"], "static"), Point(26, 16)),
