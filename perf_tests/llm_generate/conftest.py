@@ -15,6 +15,7 @@ from perf_workloads.text_generation import Generation, percentile
 from perf_workloads.text_generation.bench import Figures, Models, rounds_for
 from perf_workloads.text_generation.grid import Case, Point
 from perf_workloads.text_generation.setups import Configuration, GenerationSetup
+from perfgate.progress import Progress
 
 #: Figures by configuration and point.
 Store = dict[tuple[Configuration, Point], Figures]
@@ -79,27 +80,37 @@ def store() -> Store:
 
 
 @pytest.fixture
-def figures(models: Models, store: Store) -> Callable[[Configuration, Point], Figures]:
+def figures(request: pytest.FixtureRequest, models: Models, store: Store) -> Callable[[Configuration, Point], Figures]:
     """Give ``figures(configuration, point)``: those of a case that has run, or measured now."""
+    progress = Progress(request.config)
+
+    def tell(text: str) -> None:
+        progress.show(f"perfgate: {request.node.nodeid}: {text}")
 
     def look_up(configuration: Configuration, point: Point) -> Figures:
         if (configuration, point) not in store:
-            store[configuration, point] = measured(models, configuration, point)
+            store[configuration, point] = measured(models, configuration, point, tell)
         return store[configuration, point]
 
     return look_up
 
 
-def measured(models: Models, configuration: Configuration, point: Point) -> Figures:
-    """Measure as the cases do: a generation of the same lengths, and then those that are timed."""
+def measured(
+    models: Models, configuration: Configuration, point: Point, progress: Callable[[str], None] = lambda text: None
+) -> Figures:
+    """Measure as the cases do: a generation of the same lengths, and then those that are timed; tell where it is."""
     from perfgate.measure.unprofiled import unprofiled
 
+    progress(f"loading {configuration.setup.label}")
     runner = models.runner(configuration, point.batch, point.input_tokens + point.new_tokens)
     input_ids, _ = runner.prompt(point.input_tokens)
+    progress(f"looking at {configuration.label}")
     runner.observe(input_ids, point.new_tokens)
+    progress("the first generation of these lengths")
     with unprofiled():
         runner.warm_up(input_ids, point.new_tokens)
     rounds = rounds_for(configuration, point.new_tokens)
+    progress("timing generations")
     with runner.watching_memory() as peak, unprofiled(), nothing_compiled():
         taken = [runner.generate(input_ids, point.new_tokens) for _ in range(rounds)]
     return reached(taken, peak, runner)
