@@ -44,6 +44,8 @@ def test_one_token_through_two_layers(benchmark: Any, transformers: ModuleType, 
     one_token(benchmark, torch, BitnetSetup(method=method, **SHORT))
 
 
+# In a process of its own: what it profiles would slow down the cases after it.
+@pytest.mark.isolate
 @pytest.mark.cuda
 @pytest.mark.sm80
 @pytest.mark.vram(16)

@@ -57,6 +57,8 @@ def reference_logits(models: Models) -> Callable[[GenerationSetup], Any]:
     return lambda setup: compute(FP32_REFERENCE if setup.model == "qwen3-4b" else TINY_REFERENCE)
 
 
+# In a process of its own: what it profiles would slow down the cases after it.
+@pytest.mark.isolate(timeout=900)
 @pytest.mark.cuda
 @pytest.mark.sm80
 @pytest.mark.vram(24)
@@ -125,6 +127,8 @@ def copy_share(profile: Profile) -> float:
     return sum(operator.self_cpu_s for operator in copies) / profile.cpu_s
 
 
+# In a process of its own: what it profiles would slow down the cases after it.
+@pytest.mark.isolate(timeout=900)
 @pytest.mark.cuda
 @pytest.mark.sm80
 @pytest.mark.vram(24)

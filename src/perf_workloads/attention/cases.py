@@ -23,7 +23,9 @@ _MARKS = {
 }
 
 
-def grid(device: str, *columns: Iterable[object], rows: Iterable[str] = (), slow: bool = False) -> Iterator[Any]:
+def grid(
+    device: str, *columns: Iterable[object], rows: Iterable[str] = (), slow: bool = False, isolated: bool = False
+) -> Iterator[Any]:
     """Give ``pytest.param(device, row, value, ...)`` for every row and every combination of values.
 
     Each says what its device may change by; what the test's own ``perf`` marker says goes before that.
@@ -33,14 +35,16 @@ def grid(device: str, *columns: Iterable[object], rows: Iterable[str] = (), slow
         columns: values, a sequence for each further argument of the test.
         rows: of the tables; all that there are on this kind of device by default.
         slow: whether these are long experiments, which run with ``--slow-budget`` only.
+        isolated: whether each runs in a process of its own.
     """
+    more = [*([pytest.mark.slow] if slow else []), *([pytest.mark.isolate] if isolated else [])]
     combinations: list[tuple[object, ...]] = [(row,) for row in rows or ROWS[device]]
     for column in columns:
         values = tuple(column)
         combinations = [(*before, value) for before in combinations for value in values]
     for values in combinations:
         name = "-".join(("gpu" if device == "cuda" else "cpu", *map(str, values)))
-        yield pytest.param(device, *values, id=name, marks=[*_MARKS[device], *([pytest.mark.slow] if slow else [])])
+        yield pytest.param(device, *values, id=name, marks=[*_MARKS[device], *more])
 
 
 def skip_unless_it_runs(config: DecoderConfig, *, gradients: bool = True) -> None:
