@@ -70,6 +70,78 @@ from perfgate.static.index_width import narrow_offsets
             "  %1 = arith.muli %n, %c : i32\n  %2 = tt.addptr %p, %1 : !tt.ptr<f32>, i32\n}",
             [],
         ),
+        (
+            "%zero = arith.constant 0 : i32\n%c = arith.constant 1 : i32\n"
+            "scf.for %i = %zero to %n step %c : i32 {\n  %1 = arith.muli %i, %stride : i32\n"
+            "  %2 = arith.extsi %1 : i32 to i64\n  %3 = tt.addptr %p, %2 : !tt.ptr<f32>, i64\n} loc(#loc4)",
+            ["%1 = arith.muli %i, %stride : i32"],
+        ),
+        (
+            "%zero = arith.constant 0 : i32\n%c = arith.constant 1 : i32\n%tile = arith.constant 1024 : i32\n"
+            "scf.for %i = %zero to %n step %c : i32 {\n  %1 = arith.muli %i, %tile : i32\n"
+            "  %2 = tt.addptr %p, %1 : !tt.ptr<f32>, i32\n}",
+            [],
+        ),
+        (
+            "%zero = arith.constant 0 : i32\n%c = arith.constant 1 : i32\n%wide = arith.extsi %stride : i32 to i64\n"
+            "scf.for %i = %zero to %n step %c : i32 {\n  %1 = arith.extsi %i : i32 to i64\n"
+            "  %2 = arith.muli %1, %wide : i64\n  %3 = tt.addptr %p, %2 : !tt.ptr<f32>, i64\n}",
+            [],
+        ),
+        (
+            # A sum that a loop carries is not its counter.
+            "%zero = arith.constant 0 : i32\n%c = arith.constant 1 : i32\n"
+            "%r = scf.for %i = %zero to %n step %c iter_args(%sum = %zero) -> (i32) : i32 {\n"
+            "  %1 = arith.addi %sum, %m : i32\n  %2 = arith.muli %sum, %m : i32\n  scf.yield %1 : i32\n}",
+            [],
+        ),
+        (
+            "%c = arith.constant 64 : i32\n%0 = tt.get_program_id x : i32\n%1 = tt.get_num_programs x : i32\n"
+            "scf.for %i = %0 to %n step %1 : i32 {\n  %2 = arith.muli %i, %c : i32\n"
+            "  %3 = tt.addptr %p, %2 : !tt.ptr<f32>, i32\n}",
+            ["%3 = tt.addptr %p, %2 : !tt.ptr<f32>, i32"],
+        ),
+        (
+            # As Triton prints it.
+            "%row = tt.get_program_id x : i32 loc(#loc7)\n"
+            "%row_0 = scf.while (%row_1 = %row) : (i32) -> i32 {\n"
+            "  %1 = arith.cmpi slt, %row_1, %rows : i32 loc(#loc3)\n  scf.condition(%1) %row_1 : i32 loc(#loc3)\n"
+            '} do {\n^bb0(%row_1: i32 loc("row"(#loc7))):\n  %1 = arith.muli %row_1, %stride : i32 loc(#loc8)\n'
+            "  %2 = tt.addptr %p, %1 : !tt.ptr<f32>, i32 loc(#loc4)\n  %row_2 = tt.get_num_programs x : i32\n"
+            "  %row_3 = arith.addi %row_1, %row_2 : i32 loc(#loc9)\n  scf.yield %row_3 : i32 loc(#loc2)\n"
+            "} loc(#loc10)\n%3 = arith.muli %row_0, %stride : i32 loc(#loc8)",
+            [
+                "%1 = arith.muli %row_1, %stride : i32",
+                "%2 = tt.addptr %p, %1 : !tt.ptr<f32>, i32",
+                "%3 = arith.muli %row_0, %stride : i32",
+            ],
+        ),
+        (
+            "%zero = arith.constant 0 : i32\n%c = arith.constant 1 : i32\n"
+            "scf.while (%i = %zero) : (i32) -> (i32) {\n  %1 = arith.cmpi slt, %i, %n : i32\n"
+            "  scf.condition(%1) %i : i32\n} do {\n^bb0(%j: i32):\n  %1 = arith.muli %j, %stride : i32\n"
+            "  %2 = arith.addi %j, %c : i32\n  scf.yield %2 : i32\n}",
+            ["%1 = arith.muli %j, %stride : i32"],
+        ),
+        (
+            # As packed weights are unpacked.
+            "%zero = arith.constant 0 : i32\n%c = arith.constant 1 : i32\n"
+            "scf.for %i = %zero to %n step %c : i32 {\n  %1 = arith.shli %word, %i : i32\n}",
+            [],
+        ),
+        (
+            "%zero = arith.constant 0 : i32\n%c = arith.constant 1 : i32\n"
+            "scf.for %i = %zero to %n step %c : i32 {\n  %1 = arith.cmpi slt, %i, %m : i32\n"
+            "  %2 = arith.select %1, %a, %b : i32\n  %3 = arith.muli %2, %stride : i32\n}",
+            [],
+        ),
+        (
+            # Neither branch's constant makes the other's a constant.
+            "%c = arith.constant 64 : i32\n%0 = tt.get_program_id x : i32\n"
+            "%r = scf.if %cond -> (i32) {\n  scf.yield %c : i32\n} else {\n  scf.yield %stride : i32\n}\n"
+            "%1 = arith.muli %0, %r : i32",
+            ["%1 = arith.muli %0, %r : i32"],
+        ),
     ],
     ids=[
         "row",
@@ -84,6 +156,16 @@ from perfgate.static.index_width import narrow_offsets
         "through a loop",
         "through a branch",
         "same name elsewhere",
+        "loop counter",
+        "loop counter in tiles",
+        "wide loop counter",
+        "sum of a loop",
+        "loop from the program id",
+        "while from the program id",
+        "while from zero",
+        "shift by a loop counter",
+        "chosen by a loop counter",
+        "constant of one branch",
     ],
 )
 def test_narrow_offsets(ttir: str, narrow: list[str]) -> None:
