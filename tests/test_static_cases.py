@@ -140,7 +140,7 @@ def test_record_then_compare(compilers: Compilers) -> None:
     result.stdout.fnmatch_lines(["recorded 2 cases into 2 files in baselines"])
     stored = json.loads((compilers.path / "baselines/static-sm80/test_code.json").read_text())
     case = stored["cases"]["test_k[a-sm80]"]
-    assert case["method"] == {"clock": "compiler", "figures": "1", "version": "1"}
+    assert case["method"] == {"clock": "compiler", "figures": "2", "version": "1"}
     assert case["metrics"]["registers"] == {"unit": "1", "better": "lower", "values": [40]}
     assert case["metrics"]["occupancy"] == {"unit": "%", "better": "higher", "values": [62.5]}
     assert stored["environments"] == {case["recorded"]["environment"]: {"triton": "3.9.0"}}
@@ -185,6 +185,13 @@ def test_a_regression_is_told_in_words(compilers: Compilers) -> None:
         ({"barriers": 2}, "barriers 1 -> 2"),
         ({"narrow_offsets": ["%1 = arith.muli"]}, "32-bit offsets 0 -> 1"),
         ({"shared": 49152}, "shared memory 0 KiB -> 48.0 KiB"),
+        ({"loads": {16: 7}}, None),
+        ({"loads": {16: 8}}, "global loads 5 -> 8, bytes of global loads 80 B -> 128 B"),
+        (
+            {"loads": {16: 4, 4: 3}},
+            "mean width of global loads 16 B -> 14.1 B, loads of at most 8 bytes 0 -> 3, "
+            "loads of at most 4 bytes 0 -> 3",
+        ),
     ],
 )
 def test_usual_limits(now: dict[str, Any], told: str | None) -> None:
@@ -197,8 +204,8 @@ def test_usual_limits(now: dict[str, Any], told: str | None) -> None:
     def measured(**changes: Any) -> tuple[Metric, ...]:
         outside = {name: changes.pop(name) for name in ("occupancy", "narrow_offsets", "shared") if name in changes}
         usual = {"registers": 40, "spills": 0, "stack": 0, "instructions": 300, "tensor_core": 8}
-        usual |= {"local_memory": 0, "barriers": 1, "code_size": 4800}
-        code = Code(**{**usual, **changes}, loads={16: 5}, stores={16: 5})
+        usual |= {"local_memory": 0, "barriers": 1, "code_size": 4800, "loads": {16: 5}, "stores": {16: 5}}
+        code = Code(**{**usual, **changes})
         fields = {"occupancy": 0.625, "narrow_offsets": (), "shared": 0, **outside}
         narrow = tuple(fields["narrow_offsets"])
         return metrics_of([Figures("k", "sm90", 4, fields["shared"], fields["occupancy"], narrow, code)], 1, {})
@@ -208,6 +215,58 @@ def test_usual_limits(now: dict[str, Any], told: str | None) -> None:
     measurement = Measurement("c", "static-sm90", metrics=measured(**now), repeats=True)
     result = words.explained(judge(baseline, [measurement], last=True), baseline, measurement)
     assert (result.verdict.value, result.reason) == (("regressed", f"{told} on sm90") if told else ("unchanged", ""))
+
+
+@pytest.mark.parametrize("side", ["load", "store"])
+@pytest.mark.parametrize(
+    ("before", "now", "worse"),
+    [
+        ({4: 32}, {16: 8}, []),
+        ({2: 16, 4: 8}, {8: 8}, []),
+        ({16: 4, 4: 16}, {16: 8}, []),
+        ({2: 32}, {4: 16}, []),
+        ({16: 8}, {4: 32}, ["{}_width", "{}s", "{}s_at_most_8", "{}s_at_most_4"]),
+        ({16: 8}, {8: 16}, ["{}_width", "{}s", "{}s_at_most_8"]),
+        ({4: 32}, {2: 64}, ["{}_width", "{}s", "{}s_at_most_8", "{}s_at_most_4", "{}s_narrower"]),
+        ({16: 8}, {16: 11}, ["{}s", "{}_bytes"]),
+        # Half as many accesses of four times the width.
+        ({4: 32}, {16: 16}, ["{}_bytes"]),
+    ],
+)
+def test_accesses_may_become_wider_but_not_narrower_nor_more(
+    before: dict[int, int], now: dict[int, int], worse: list[str], side: str
+) -> None:
+    from perfgate.static.figures import Code, Figures, by_width
+    from perfgate.static.metrics import metrics_of
+
+    def measured(accesses: dict[int, int]) -> dict[str, Any]:
+        widths = {"loads": by_width({}), "stores": by_width({}), f"{side}s": by_width(accesses)}
+        code = Code(40, 0, 0, 300, **widths, tensor_core=0, local_memory=0, barriers=0, code_size=4800)
+        return {each.name: each for each in metrics_of([Figures("k", "sm90", 4, 0, 0.5, (), code)], 1, {})}
+
+    old, new = measured(before), measured(now)
+    found = []
+    for name, metric in new.items():
+        change = metric.value - old[name].value
+        if (change if metric.better == "lower" else -change) > metric.limit.of(old[name].value):
+            found.append(name)
+    assert found == [name.format(side) for name in worse]
+
+
+def test_scalar_registers_are_a_figure_of_amd() -> None:
+    from perfgate.static.figures import Code, Figures
+    from perfgate.static.metrics import metrics_of
+
+    code = Code(40, 0, 0, 300, {}, {}, 0, 0, 0, 4800, scalars=22)
+    found = {
+        target: {each.name: each for each in metrics_of([Figures("k", target, 4, 0, 0.5, (), code)], 1, {})}
+        for target in ("sm90", "gfx942")
+    }
+    assert set(found["gfx942"]) - set(found["sm90"]) == {"scalars"}
+    metric = found["gfx942"]["scalars"]
+    assert (metric.unit, metric.value, metric.better) == ("1", 22.0, "lower")
+    # CDNA gives a wave 16 at a time.
+    assert metric.limit.of(22.0) == 16.0
 
 
 def test_limits_of_the_marker(compilers: Compilers) -> None:

@@ -17,25 +17,25 @@ def subtract_largest(x_ptr, y_ptr, TILE: tl.constexpr):
 
 
 @triton.jit
-def copy(x_ptr, y_ptr, x_stride, y_stride, TILE: tl.constexpr, BARRIER: tl.constexpr):
-    """Copy one tile; a stride of 1 is known to the compiler."""
+def raise_tile(x_ptr, y_ptr, x_stride, y_stride, TILE: tl.constexpr, BARRIER: tl.constexpr):
+    """Give the exponentials of one tile; a stride of 1 is known to the compiler."""
     offsets = tl.arange(0, TILE)
     x = tl.load(x_ptr + offsets * x_stride)
     if BARRIER:
         tl.debug_barrier()
-    tl.store(y_ptr + offsets * y_stride, x.to(y_ptr.dtype.element_ty))
+    tl.store(y_ptr + offsets * y_stride, tl.exp(x).to(y_ptr.dtype.element_ty))
 
 
 @triton.jit
 def multiply(x_ptr, y_ptr, z_ptr, SIZE: tl.constexpr, SUM: tl.constexpr):
-    """Multiply two square tiles; as a sum of products it is done without matrix units."""
+    """Multiply two square tiles and add up columns; as a sum of products it is done without matrix units."""
     at = tl.arange(0, SIZE)[:, None] * SIZE + tl.arange(0, SIZE)[None, :]
     x, y = tl.load(x_ptr + at), tl.load(y_ptr + at)
     z = tl.dot(x, y)
     if SUM:
         # Triton makes a matrix product of a sum of products, but not of this.
         z = tl.sum(tl.fma(x[:, :, None].to(tl.float32), y[None, :, :].to(tl.float32), 1.0), axis=1)
-    tl.store(z_ptr + at, z)
+    tl.store(z_ptr + tl.arange(0, SIZE), tl.sum(z, axis=0))
 
 
 @triton.jit
@@ -46,13 +46,37 @@ def transpose(x_ptr, y_ptr, SIZE: tl.constexpr):
 
 
 @triton.jit
-def copy_rows(x_ptr, y_ptr, stride, TILE: tl.constexpr, NARROW: tl.constexpr):
-    """Copy the start of each row."""
+def raise_row(x_ptr, y_ptr, stride, TILE: tl.constexpr, NARROW: tl.constexpr):
+    """Give the exponentials of the start of a row."""
     row = tl.program_id(0)
     if not NARROW:
         row = row.to(tl.int64)
-    offsets = row * stride + tl.arange(0, TILE)
-    tl.store(y_ptr + offsets, tl.load(x_ptr + offsets))
+    column = tl.arange(0, TILE)
+    tl.store(y_ptr + row * stride + column, tl.exp(tl.load(x_ptr + row * stride + column)))
+
+
+@triton.jit
+def add_rows(x_ptr, y_ptr, rows, stride, TILE: tl.constexpr, NARROW: tl.constexpr):
+    """Add up the exponentials of all rows; each program takes some columns of them."""
+    column = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
+    if not NARROW:
+        stride = stride.to(tl.int64)
+    total = tl.zeros([TILE], tl.float32)
+    for row in range(rows):
+        total += tl.exp(tl.load(x_ptr + row * stride + column))
+    tl.store(y_ptr + column, total)
+
+
+@triton.jit
+def raise_rows(x_ptr, y_ptr, rows, stride, TILE: tl.constexpr, NARROW: tl.constexpr):
+    """Give the exponentials of the start of each row; each program takes some rows."""
+    if not NARROW:
+        stride = stride.to(tl.int64)
+    row = tl.program_id(0)
+    column = tl.arange(0, TILE)
+    while row < rows:
+        tl.store(y_ptr + row * stride + column, tl.exp(tl.load(x_ptr + row * stride + column)))
+        row += tl.num_programs(0)
 
 
 def floats(*shape, dtype=torch.float32):
@@ -67,14 +91,19 @@ def _subtract(values, warps, **options):
 
 
 def _spill():
-    # More warps at a time are asked for than registers allow.
+    # So many warps at a time leave registers for a small tile.
     target = driver.active.get_current_target()
     most = {"maxnreg": 64} if target.backend == "cuda" else {"waves_per_eu": 512 // target.warp_size}
-    _subtract(512, 4, **most if DAMAGED else {})
+    _subtract(512 if DAMAGED else 64, 4, **most)
 
 
-def _copy(x, y, barrier=False, num_warps=4):
-    copy[(1,)](x, y, x.stride(0), y.stride(0), 4096, barrier, num_warps=num_warps)
+def _values():
+    """Give as many as make 32 for each thread of four warps."""
+    return 32 * 4 * driver.active.get_current_target().warp_size
+
+
+def _raise(x, y, barrier=False, num_warps=4):
+    raise_tile[(1,)](x, y, x.stride(0), y.stride(0), _values(), barrier, num_warps=num_warps)
 
 
 def _rows(width):
@@ -88,36 +117,48 @@ def _shared_memory():
 
 
 def _tensor_cores():
-    x, y, z = (floats(32, 32, dtype=torch.float16) for _ in range(3))
-    multiply[(1,)](x, y, z, 32, DAMAGED, num_warps=4)
+    x, y, z = (floats(16, 16, dtype=torch.float16) for _ in range(3))
+    multiply[(1,)](x, y, z, 16, DAMAGED, num_warps=4)
+
+
+def _loop():
+    x = floats(65536, 65536)
+    add_rows[(16,)](x, floats(65536), 65536, x.stride(0), 4096, DAMAGED, num_warps=4)
+
+
+def _while():
+    x, y = floats(65536, 65536), floats(65536, 65536)
+    raise_rows[(132,)](x, y, 65536, x.stride(0), 4096, DAMAGED, num_warps=4)
 
 
 def _offsets():
     x, y = floats(65536, 65536), floats(65536, 65536)
-    copy_rows[(65536,)](x, y, x.stride(0), 1024, DAMAGED, num_warps=4)
+    raise_row[(65536,)](x, y, x.stride(0), 4096, DAMAGED, num_warps=2)
 
 
 def _fp8():
-    _copy(floats(4096), floats(4096, dtype=torch.float8_e4m3fn if DAMAGED else torch.float16))
+    _raise(floats(_values()), floats(_values(), dtype=torch.float8_e4m3fn if DAMAGED else torch.float16))
 
 
 def _refused_fp8():
     if not DAMAGED and torch.cuda.get_device_capability() < (8, 9):
         raise ValueError("FP8 needs compute capability 8.9")
-    _copy(floats(4096), floats(4096, dtype=torch.float8_e4m3fn))
+    _raise(floats(_values()), floats(_values(), dtype=torch.float8_e4m3fn))
 
 
 LAUNCHES = {
     "spill": _spill,
-    "occupancy": lambda: _subtract(128, 1 if DAMAGED else 8),
+    "occupancy": lambda: _subtract(512 if DAMAGED else 64, 4),
     "shared-memory": _shared_memory,
-    "width": lambda: _copy(_rows(4096), floats(4096)),
-    "store-width": lambda: _copy(floats(4096), _rows(4096)),
+    "width": lambda: _raise(_rows(_values()), floats(_values())),
+    "store-width": lambda: _raise(floats(_values()), _rows(_values())),
     "tensor-cores": _tensor_cores,
     "offsets": _offsets,
-    "barriers": lambda: _copy(floats(4096), floats(4096), barrier=DAMAGED),
+    "loop": _loop,
+    "while": _while,
+    "barriers": lambda: _raise(floats(_values()), floats(_values()), barrier=DAMAGED),
 }
 #: For a GPU without FP8.
 FP8_LAUNCHES = {"fp8": _fp8, "refused-fp8": _refused_fp8}
 #: For a GPU with 64 threads in a warp: the 32 warps that fit elsewhere.
-WARPS_LAUNCHES = {"warps": lambda: _copy(floats(4096), floats(4096), num_warps=32 if DAMAGED else 16)}
+WARPS_LAUNCHES = {"warps": lambda: _raise(floats(_values()), floats(_values()), num_warps=32 if DAMAGED else 16)}

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-#: Raised when the figures of the same code change: stored ones are then taken anew.
-VERSION = 1
+#: Raised when the figures of the same code change, or which there are: stored ones are then taken anew.
+VERSION = 2
 #: Bytes of one access to global memory that are told apart; narrower ones are counted under 2.
 WIDTHS = (16, 8, 4, 2)
 

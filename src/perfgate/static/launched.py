@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from perfgate.static.answers import FORMS, Answer, Question
 from perfgate.static.figures import Figures, Form
 from perfgate.static.find import MODULE
-from perfgate.static.metrics import SPECS
+from perfgate.static.metrics import DESCRIBING
 from perfgate.static.pool import Pool
 from perfgate.static.targets import TARGETS, of_device
 from perfgate.static.words import differences
@@ -27,7 +27,7 @@ Record = Mapping[str, "float | str"]
 
 FORM, FUNCTION, TARGET, DIGEST = "form", "function", "target", "digest"
 _SEPARATOR = "; "
-_UNITS = {spec.name: spec.unit for spec in SPECS}
+_UNITS = {spec.name: spec.unit for spec in DESCRIBING}
 
 
 class UndeclaredLaunch(UserWarning):
@@ -87,7 +87,7 @@ def describe(kernels: Iterable[Any]) -> dict[str, Record]:
 def record_of(figures: Figures) -> Record:
     """Give the record of one kernel."""
     return {
-        **{spec.name: float(spec.of(figures)) for spec in SPECS},
+        **{spec.name: float(spec.of(figures)) for spec in DESCRIBING if spec.applies(figures)},
         DIGEST: figures.code.digest,
         FUNCTION: figures.form.kernel,
         TARGET: figures.target,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from perfgate.errors import SettingError
 from perfgate.model import Better, Limit, Metric
 from perfgate.static.figures import WIDTHS, Figures
+from perfgate.static.targets import TARGETS
 from perfgate.units import parse_limit
 
 _PERCENT = "%"
@@ -24,6 +25,7 @@ class Spec:
         limit: how far it may go the other way.
         of: gives it.
         word: as it is read in a sentence.
+        backend: of the only targets that it is a figure of; empty: of all.
     """
 
     name: str
@@ -32,20 +34,65 @@ class Spec:
     limit: Limit
     of: Callable[[Figures], float]
     word: str
+    backend: str = ""
+
+    def applies(self, kernel: Figures) -> bool:
+        """Tell whether it is a figure of the kernel's target."""
+        return self.backend in ("", TARGETS[kernel.target].backend)
 
 
-def _accesses(side: str, width: int) -> Spec:
+#: How far counts of accesses may grow, and the bytes that they move: by two accesses, of the widest.
+_ACCESSES = Limit(0.10, 2.0)
+_BYTES = Limit(0.10, 2.0 * WIDTHS[0])
+#: Scalar registers are given to a wave in such steps (CDNA), or all of them (RDNA): fewer cost nothing.
+_SCALARS = Limit(0.10, 16.0)
+_SIDES = ("load", "store")
+
+
+def _by_width(kernel: Figures, side: str) -> Mapping[int, int]:
+    found: Mapping[int, int] = getattr(kernel.code, f"{side}s")
+    return found
+
+
+def _at_most(side: str, width: int) -> Spec:
+    """Count the accesses up to a width.
+
+    Those that become wider leave counts and join none, so no count grows; where some become narrower, or are added, one
+    does.
+    """
+    if width == WIDTHS[-1]:
+        return _of_width(side, width)
+    everything = width == WIDTHS[0]
+    name = f"{side}s" if everything else f"{side}s_at_most_{width}"
+    word = f"global {side}s" if everything else f"{side}s of at most {width} bytes"
+
+    def count(kernel: Figures) -> float:
+        return sum(number for each, number in _by_width(kernel, side).items() if each <= width)
+
+    return Spec(name, "1", "lower", _ACCESSES, count, word)
+
+
+def _of_width(side: str, width: int) -> Spec:
     name = f"{side}s_{width}" if width > WIDTHS[-1] else f"{side}s_narrower"
-    kind = f"{width}-byte {side}s" if width > WIDTHS[-1] else f"{side}s of 1 or 2 bytes"
-    return Spec(
-        name, "1", "lower", Limit(0.10, 2.0), lambda kernel: getattr(kernel.code, f"{side}s").get(width, 0), kind
-    )
+    word = f"{width}-byte {side}s" if width > WIDTHS[-1] else f"{side}s of 1 or 2 bytes"
+    return Spec(name, "1", "lower", _ACCESSES, lambda kernel: _by_width(kernel, side).get(width, 0), word)
 
 
+def _moved(side: str) -> Spec:
+    """Count the bytes of a thread, which tells more traffic from wider accesses."""
+
+    def count(kernel: Figures) -> float:
+        return sum(width * number for width, number in _by_width(kernel, side).items())
+
+    return Spec(f"{side}_bytes", "B", "lower", _BYTES, count, f"bytes of global {side}s")
+
+
+_COUNTED = tuple(_at_most(side, width) for side in _SIDES for width in WIDTHS)
 #: Every figure of a kernel, causes before what they do to the machine. Registers and shared memory may grow a little;
 #: what that costs is occupancy, which may not drop at all.
 SPECS: tuple[Spec, ...] = (
     Spec("registers", "1", "lower", Limit(0.10), lambda kernel: kernel.code.registers, "registers"),
+    Spec("scalars", "1", "lower", _SCALARS, lambda kernel: kernel.code.scalars, "scalar registers", "hip"),
     Spec("shared_memory", "B", "lower", Limit(0.10), lambda kernel: kernel.shared, "shared memory"),
     Spec("occupancy", _PERCENT, "higher", Limit(), lambda kernel: 100 * kernel.occupancy, "occupancy"),
     Spec("spills", "1", "lower", Limit(), lambda kernel: kernel.code.spills, "spilled registers"),
@@ -53,16 +100,22 @@ SPECS: tuple[Spec, ...] = (
     Spec("local_memory", "1", "lower", Limit(), lambda kernel: kernel.code.local_memory, "local-memory accesses"),
     Spec("load_width", "B", "higher", Limit(0.10), lambda kernel: kernel.load_width, "mean width of global loads"),
     Spec("store_width", "B", "higher", Limit(0.10), lambda kernel: kernel.store_width, "mean width of global stores"),
-    *(_accesses(side, width) for side in ("load", "store") for width in WIDTHS),
+    *_COUNTED,
+    *(_moved(side) for side in _SIDES),
     Spec("tensor_core", "1", "higher", Limit(), lambda kernel: kernel.code.tensor_core, "tensor-core instructions"),
     Spec("barriers", "1", "lower", Limit(0.10), lambda kernel: kernel.code.barriers, "barriers"),
     Spec("narrow_offsets", "1", "lower", Limit(), lambda kernel: len(kernel.narrow_offsets), "32-bit offsets"),
     Spec("instructions", "1", "lower", Limit(0.05), lambda kernel: kernel.code.instructions, "instructions"),
     Spec("code_size", "B", "lower", Limit(0.05), lambda kernel: kernel.code.code_size, "code size"),
 )
+#: What describes a kernel that is not judged: accesses are counted width by width.
+DESCRIBING: tuple[Spec, ...] = (
+    *(spec for spec in SPECS if spec not in _COUNTED),
+    *(_of_width(side, width) for side in _SIDES for width in WIDTHS),
+)
 #: Of the launch as a whole.
 LAUNCHES = "launches"
-WORDS: Mapping[str, str] = {**{spec.name: spec.word for spec in SPECS}, LAUNCHES: "kernel launches"}
+WORDS: Mapping[str, str] = {**{spec.name: spec.word for spec in (*DESCRIBING, *SPECS)}, LAUNCHES: "kernel launches"}
 _UNITS: Mapping[str, str] = {**{spec.name: spec.unit for spec in SPECS}, LAUNCHES: "1"}
 
 
@@ -86,6 +139,7 @@ def metrics_of(kernels: Iterable[Figures], launches: int, limits: Mapping[str, L
                 prefix + spec.name, spec.unit, float(spec.of(kernel)), spec.better, limits.get(spec.name, spec.limit)
             )
             for spec in SPECS
+            if spec.applies(kernel)
         ]
     return tuple(found)
 

@@ -61,7 +61,7 @@ def change(figure: str, unit: str, before: float, now: float) -> str:
     """Tell the change of one figure, e.g. ``shared memory 16 KiB -> 48 KiB``."""
     values = together([before, now], unit)
     if unit == "B" and max(before, now) < 1024:
-        values = [f"{value:.3g} B" for value in (before, now)]
+        values = [f"{value:.3g} B" if value < 1000 else f"{value:.0f} B" for value in (before, now)]
     if unit == "%":
         values = [f"{value:.3g} %" for value in (before, now)]
     return f"{WORDS.get(figure, figure)} {values[0]} -> {values[1]}"
