@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,7 +13,12 @@ from perfgate.static import find, pool
 from perfgate.static.answers import Answer, Question
 from perfgate.static.figures import Code, Figures
 
-CODE = Code(40, 0, 0, 300, {16: 5, 8: 0, 4: 1, 2: 0}, {16: 0, 8: 10, 4: 2, 2: 0}, 8, 0, 1, 4800)
+CODE = Code(40, 3, 24, 300, {16: 5, 8: 0, 4: 1, 2: 0}, {16: 0, 8: 10, 4: 2, 2: 0}, 8, 6, 1, 4800, scalars=22)
+
+
+#: Numbers of rows of launches in another list.
+MANY = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+ASKED: list[Question] = []
 
 
 class Pool:
@@ -20,15 +26,23 @@ class Pool:
 
     def launches(self, place: str) -> Answer:
         """Name two launches."""
-        if place != "mine.rows.specialisations":
+        if place not in ("mine.rows.specialisations", "mine.many.specialisations"):
             return Answer("failed", f"ModuleNotFoundError: No module named {place!r}")
         return Answer("compiled", code={"a": "", "b": ""}, tuned={"b-tuned-nvidia-h200": "sm90"})
+
+    def every_launch(self, place: str) -> Answer:
+        """Name those of two lists."""
+        more = {
+            f"{number}-rows": f"{place}:MORE_LAUNCHES" for number in (MANY if place.startswith("mine.many") else ())
+        }
+        return Answer("compiled", code=dict.fromkeys(("a", "b"), f"{place}:LAUNCHES") | more)
 
     def submit(self, questions: Iterable[Question]) -> None:
         """Take questions."""
 
     def ask(self, question: Question) -> Answer:
         """Give figures and code."""
+        ASKED.append(question)
         environment = {"triton": "3.9.0", "ptxas": "13.4"}
         if question.target == "sm80":
             return Answer("unsupported", "f: needs compute capability 8.9", environment=environment)
@@ -41,13 +55,14 @@ class Pool:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with two kernels below a source root, and a scripted compiler."""
     (tmp_path / "pyproject.toml").write_text('[tool.pytest]\npythonpath = ["code"]\n')
-    for kernel in ("rows", "columns"):
+    for kernel in ("rows", "columns", "many"):
         folder = tmp_path / "code" / "mine" / kernel
         folder.mkdir(parents=True)
         (folder / "specialisations.py").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path / "elsewhere")
     monkeypatch.setattr(pool, "shared", Pool)
+    ASKED.clear()
     return tmp_path
 
 
@@ -55,13 +70,47 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["static", "rows", "--target", "sm90", "--target", "sm80", "--launch", "a"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines[1:2]] == [
-        ["a", "sm90", "40", "62.5", "%", "0", "4.00", "KiB", "5/0/1/0", "0/10/2/0", "8", "1", "1", "300", "4.69", "KiB"]
+        [
+            *("a", "sm90", "40", "62.5", "%", "3", "24", "B", "6", "4.00", "KiB"),
+            *("5/0/1/0", "0/10/2/0", "8", "1", "1", "300", "4.69", "KiB"),
+        ]
     ]
-    assert lines[0].split()[:5] == ["launch", "target", "registers", "occupancy", "spills"]
+    columns = ["launch", "target", "registers", "occupancy", "spills", "stack", "local memory", "shared"]
+    assert re.split("  +", lines[0])[:8] == columns
     assert lines[2:] == [
         "a on sm80: unsupported: f: needs compute capability 8.9",
         "compiled with triton 3.9.0, ptxas 13.4",
     ]
+
+
+def test_scalar_registers_of_amd_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["static", "rows", "--target", "gfx942", "--target", "sm90", "--launch", "a"]) == 0
+    heading, *rows = capsys.readouterr().out.splitlines()[:3]
+    assert re.split("  +", heading)[3:5] == ["occupancy", "scalar registers"]
+    assert [row.split()[:6] for row in rows] == [
+        ["a", "gfx942", "40", "62.5", "%", "22"],
+        ["a", "sm90", "40", "62.5", "%", "-"],
+    ]
+
+
+def test_a_launch_of_another_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["static", "many", "--target", "sm90", "--launch", "128-rows", "--launch", "a"]) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:-1]] == [
+        ["128-rows", "sm90"],
+        ["a", "sm90"],
+    ]
+    assert [question.place for question in ASKED] == [
+        "mine.many.specialisations:MORE_LAUNCHES",
+        "mine.many.specialisations:LAUNCHES",
+    ]
+
+
+def test_of_many_launches_those_most_like_the_name_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["static", "many", "--launch", "129-rows"]) == 4
+    assert capsys.readouterr().err == (
+        "perfgate: mine.many.specialisations has no launch '129-rows'\n"
+        "hint: launches are 512-rows, 128-rows, 2-rows, 1-rows, 32-rows, 16-rows, 256-rows, 8-rows, and 5 others\n"
+    )
 
 
 def test_code(capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,7 +135,7 @@ def test_tuned_configurations_are_shown_for_their_target(capsys: pytest.CaptureF
             ["cells"],
             "perfgate: there is no kernel 'cells'\n"
             "Kernels are folders with a specialisations.py that holds LAUNCHES, below pytest's pythonpath.\n"
-            "hint: kernels are columns, rows\n",
+            "hint: kernels are columns, many, rows\n",
         ),
         (
             ["rows", "--target", "sm75"],

@@ -139,6 +139,17 @@ def test_nothing_is_compiled_to_find_the_declared_forms(pool: Pool) -> None:
     assert {question.launch for question in pool.known() if question.target == "gfx942"} == {""}
 
 
+def test_launches_of_all_lists_are_named_with_their_places(pool: Pool) -> None:
+    everything = f"{PLACE}:LAUNCHES"
+    assert pool.every_launch(PLACE).code == {
+        "plain": everything,
+        "ragged": everything,
+        "wide": f"{PLACE}:MORE_LAUNCHES",
+    }
+    assert pool.every_launch(f"{PLACE}:MORE_LAUNCHES").code == {"wide": f"{PLACE}:MORE_LAUNCHES"}
+    assert pool.every_launch("rows.missing").reason == "ModuleNotFoundError: No module named 'rows.missing'"
+
+
 def test_what_a_launcher_refuses_has_no_form_and_what_breaks_it_is_told(pool: Pool) -> None:
     assert list(pool.ask(tested.question("rows.refused", "sm90")).forms) == ["fine"]
     broken = pool.ask(tested.question("rows.broken", "sm90"))

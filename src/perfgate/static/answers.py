@@ -10,6 +10,8 @@ from perfgate.static.figures import Figures, Form, from_json
 
 #: What is asked for in place of code where nothing is to be compiled: in which forms all launches launch their kernels.
 FORMS = "forms"
+#: Asked for without a launch: the names of the launches in all lists of the module.
+EVERY = "every"
 #: Asked for with a candidate (see ``candidate``): to be compiled into Triton's cache, as it will be launched.
 CACHED = "cached"
 #: "compiled"; "unsupported": the launcher refuses this target; "compile_error"; "failed": the launch itself is broken;
@@ -26,8 +28,9 @@ class Question:
         place: module and name of the launches, e.g. ``kernels.rows.specialisations:LAUNCHES``.
         launch: name of the launch; empty to ask for the names of all.
         target: name of the target.
-        code: also give the code: "sass", "ptx", "ttir", "ttgir", "llir" or "amdgcn". ``FORMS`` without a launch: the
-            forms of all launches of the module. ``CACHED``: ``place`` and ``launch`` are those of a candidate.
+        code: also give the code: "sass", "ptx", "ttir", "ttgir", "llir" or "amdgcn". Without a launch ``FORMS``: the
+            forms of all launches of the module, or ``EVERY``: the names of them all. ``CACHED``: ``place`` and
+            ``launch`` are those of a candidate.
     """
 
     place: str
@@ -47,8 +50,8 @@ class Answer:
         kernels: the kernels that the launch launched, in order; each compiled form once.
         launches: how many times it launched one.
         environment: the compiler, and settings of it that are not the default.
-        code: by kernel, where it was asked for; by launch (and empty), where the names were asked for; by
-            key of Triton's cache (and empty), for a candidate.
+        code: by kernel, where it was asked for; by launch (and empty), where the names were asked for; by launch its
+            place, where the names of all lists were asked for; by key of Triton's cache (and empty), for a candidate.
         tuned: where the names or forms were asked for, the target of each launch with a tuned configuration, by its
             name.
         forms: where they were asked for, by launch the forms in which it launches kernels.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,17 @@ from perfgate.static.figures import Figures
 from perfgate.units import NOTHING, quantity
 
 KINDS = ("sass", "ptx", "ttir", "ttgir", "llir", "amdgcn")
+#: Launches that are listed where there is none of the name that was given.
+_SHOWN = 8
 _COLUMNS = (
     Column("launch", figures=False),
     Column("target", figures=False),
     Column("registers"),
     Column("occupancy"),
+    Column("scalar registers"),
     Column("spills"),
+    Column("stack"),
+    Column("local memory"),
     Column("shared"),
     Column("loads 16/8/4/less"),
     Column("stores 16/8/4/less"),
@@ -38,8 +44,9 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("static", help=about, description=about)
     parser.add_argument("kernel", metavar="KERNEL", help=f"name of a folder with a {find.MODULE}.py, or an import path")
     names = ", ".join(targets.TARGETS)
+    launches = f"name of a launch, of any list *{find.LAUNCHES} (default: all of {find.LAUNCHES}); may be repeated"
     parser.add_argument("--target", action="append", help=f"one of {names} (default: all); may be repeated")
-    parser.add_argument("--launch", action="append", help="name of a launch (default: all); may be repeated")
+    parser.add_argument("--launch", action="append", help=launches)
     kinds = parser.add_mutually_exclusive_group()
     for kind in KINDS:
         kinds.add_argument(
@@ -61,17 +68,14 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     find.extend_path(roots)
     place = find.place_of(options.kernel, find.kernels(roots))
     pool = shared()
-    known = pool.launches(place)
-    if known.status == "no_compiler":
-        raise PerfgateError(known.reason, "Kernels cannot be compiled without it.", "pip install torch triton")
-    if known.status != "compiled":
-        raise SettingError(f"{place}: {known.reason}", known.detail.rstrip())
+    known = _listed(place, pool.launches(place))
+    places = _listed(place, pool.every_launch(place)).code if options.launch else {}
     for launch in options.launch or ():
-        if launch not in {**known.code, **known.tuned}:
-            names = ", ".join([*known.code, *known.tuned])
+        if launch not in {**places, **known.tuned}:
+            names = _some([*places, *known.tuned], launch)
             raise SettingError(f"{place} has no launch {launch!r}", hint=f"launches are {names}")
     questions = [
-        Question(place, launch, target.name, options.code)
+        Question(places.get(launch, place), launch, target.name, options.code)
         for launch in options.launch or [*known.code, *known.tuned]
         for target in chosen
         # A tuned configuration is for the hardware that it was found on.
@@ -83,6 +87,26 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     pool.submit(questions)
     answers = {question: pool.ask(question) for question in questions}
     yield from _code(options.code, answers) if options.code else _table(answers)
+
+
+def _listed(place: str, answer: Answer) -> Answer:
+    """Give the names of launches.
+
+    Raises:
+        SettingError: the launches cannot be listed.
+        PerfgateError: there is no compiler.
+    """
+    if answer.status == "no_compiler":
+        raise PerfgateError(answer.reason, "Kernels cannot be compiled without it.", "pip install torch triton")
+    if answer.status != "compiled":
+        raise SettingError(f"{place}: {answer.reason}", answer.detail.rstrip())
+    return answer
+
+
+def _some(names: list[str], wanted: str) -> str:
+    """List names; of many, those that are most like what was wanted."""
+    alike = difflib.get_close_matches(wanted, names, _SHOWN, cutoff=0.0)
+    return ", ".join(names if len(names) <= _SHOWN else [*alike, f"and {len(names) - len(alike)} others"])
 
 
 def _table(answers: Mapping[Question, Answer]) -> Iterator[str]:
@@ -109,7 +133,10 @@ def _figures(kernel: Figures) -> Sequence[str]:
     return (
         str(code.registers),
         f"{100 * kernel.occupancy:.3g} %",
+        str(code.scalars) if targets.TARGETS[kernel.target].backend == "hip" else NOTHING,
         str(code.spills),
+        quantity(code.stack, "B"),
+        str(code.local_memory),
         quantity(kernel.shared, "B"),
         "/".join(str(number) for number in code.loads.values()),
         "/".join(str(number) for number in code.stores.values()),

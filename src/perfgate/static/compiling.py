@@ -18,7 +18,7 @@ from triton.runtime.cache import triton_key
 
 from perfgate.errors import PerfgateError, SettingError
 from perfgate.static import candidate, capture, nvidia, pretend, reading, tuned
-from perfgate.static.answers import CACHED, FORMS, Answer, Question
+from perfgate.static.answers import CACHED, EVERY, FORMS, Answer, Question
 from perfgate.static.figures import Code, Form
 from perfgate.static.find import LAUNCHES
 from perfgate.static.targets import Target
@@ -42,6 +42,8 @@ def answers(
     for question in questions:
         if not question.launch and question.code == FORMS:
             done.append(_forms(question.place, target))
+        elif not question.launch and question.code == EVERY:
+            done.append(_list_every(question.place))
         elif not question.launch:
             done.append(_list(question.place))
         elif unsupported:
@@ -102,13 +104,30 @@ def _list(place: str) -> Answer:
         return _failed(error)
 
 
+def _every(place: str) -> list[tuple[str, str]]:
+    """Give place and name of the launches in all lists of a module, or in the one that the place names."""
+    module, _, only = place.partition(":")
+    lists = [only] if only else [name for name in vars(importlib.import_module(module)) if name.endswith(LAUNCHES)]
+    return [(f"{module}:{name}", launch) for name in lists for launch in _launches(f"{module}:{name}")]
+
+
+def _list_every(place: str) -> Answer:
+    """Name all launches, as the names of ``code``, with their places: the first list's, where several have one."""
+    places: dict[str, str] = {}
+    try:
+        for where, launch in _every(place):
+            places.setdefault(launch, where)
+    except Exception as error:
+        return _failed(error)
+    return Answer("compiled", code=places)
+
+
 def _forms(module: str, target: Target) -> Answer:
     """Give the forms in which all launches that a module declares launch their kernels, those of tuned ones too."""
     forms: dict[str, tuple[Form, ...]] = {}
     launch = ""
     try:
-        places = [f"{module}:{name}" for name in vars(importlib.import_module(module)) if name.endswith(LAUNCHES)]
-        wanted = [(place, launch) for place in places for launch in _launches(place)]
+        wanted = _every(module)
         found = {name: only for name, only in tuned.names(module).items() if only == target.name}
         for place, launch in [*wanted, *((module, name) for name in found)]:
             call, inputs = _launch(Question(place, launch, target.name))

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 
-from perfgate.static.answers import Answer, Question
+from perfgate.static.answers import EVERY, Answer, Question
 from perfgate.static.processes import Child, Gone, NoCompiler, Parent
 
 #: Seconds that one launch may take to compile.
@@ -54,6 +54,10 @@ class Pool:
     def launches(self, place: str, target: str = "sm90") -> Answer:
         """Name the launches of a place: see :meth:`Answer.names`."""
         return self.ask(Question(place, "", target))
+
+    def every_launch(self, place: str, target: str = "sm90") -> Answer:
+        """Name the launches of all lists of a module, or of the one list that a place names, each with its place."""
+        return self.ask(Question(place, "", target, EVERY))
 
     def known(self) -> dict[Question, Answer]:
         """Give all answers so far."""
