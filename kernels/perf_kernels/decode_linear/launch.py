@@ -79,7 +79,7 @@ def launch_config(
     """
     if tokens > 1:
         rows = 16 if outputs < 16 * PROGRAMS else 32
-        return LaunchConfig(rows, 32 if packed else 128, num_warps=4, num_stages=3)
+        return LaunchConfig(rows, 32 if packed else 64 if cramped else 128, num_warps=4, num_stages=3)
     rows = MAX_ROWS
     while rows > 2 and outputs < rows * PROGRAMS * (1 + gated):
         rows //= 2

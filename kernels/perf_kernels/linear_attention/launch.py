@@ -38,6 +38,7 @@ class _Device:
         chunk: largest chunk.
         value_block: largest block of values; a state has at most ``128 * value_block`` elements.
         spare_buffers: buffers for loads beyond one for each chunk loaded ahead.
+        stages: chunks that may be loaded ahead, plus one.
     """
 
     units: int
@@ -46,6 +47,7 @@ class _Device:
     chunk: int = 64
     value_block: int = 64
     spare_buffers: int = 0
+    stages: int = MAX_STAGES
 
 
 _DEVICES: dict[int | str, _Device] = {
@@ -53,9 +55,9 @@ _DEVICES: dict[int | str, _Device] = {
     89: _Device(128, 101_376, 8, value_block=32),
     90: _Device(132, 232_448, 4, spare_buffers=1),
     100: _Device(148, 232_448, 8, spare_buffers=1),
-    "gfx90a": _Device(104, 65_536, 4),
-    "gfx942": _Device(304, 65_536, 4),
-    "gfx1100": _Device(96, 65_536, 8, chunk=32, value_block=16),
+    "gfx90a": _Device(104, 65_536, 4, chunk=32, stages=2),
+    "gfx942": _Device(304, 65_536, 4, chunk=32, stages=2),
+    "gfx1100": _Device(96, 65_536, 8, chunk=16, value_block=16, stages=1),
 }
 _OTHERS = {"cuda": _DEVICES[89], "hip": _DEVICES["gfx1100"], "interpreter": _DEVICES[90]}
 
@@ -131,7 +133,7 @@ def launch_config(
 
     while not fits(1) and chunk > SMALLEST_TILE:
         chunk //= 2
-    num_stages = next((stages for stages in range(MAX_STAGES, 1, -1) if fits(stages)), 1)
+    num_stages = next((stages for stages in range(device.stages, 1, -1) if fits(stages)), 1)
     return LaunchConfig(chunk, value_block, segments, num_warps, num_stages)
 
 
