@@ -49,3 +49,24 @@ def test_it_shows_without_pytests_capture_too(pytester: pytest.Pytester) -> None
     ran = pytester.runpytest_subprocess("--benchmark-disable", "-p", "no:capture")
     ran.assert_outcomes(passed=1)
     assert any(line.endswith("test_long: step 0") for line in ran.outlines)
+
+
+def test_a_test_in_a_process_of_its_own_shows_its_lines(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("from perfgate import progress\nprogress.INTERVAL_S = 0.0\n")
+    pytester.makepyfile(
+        test_alone="""
+        import pytest
+
+        @pytest.mark.isolate
+        def test_alone(benchmark):
+            benchmark.progress("step 1")
+            benchmark.progress("step 2")
+            benchmark(lambda: None)
+        """
+    )
+    ran = pytester.runpytest_subprocess("--benchmark-disable")
+    ran.assert_outcomes(passed=1)
+    assert [line for line in ran.outlines if "step" in line] == [
+        f"perfgate: test_alone.py::test_alone: step {number}" for number in (1, 2)
+    ]
+    assert not any("step" in line for line in pytester.runpytest_subprocess("--benchmark-disable", "-q").outlines)

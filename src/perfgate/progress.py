@@ -1,4 +1,7 @@
-"""How does a long test show that it goes on? By a line now and then, past pytest's capture."""
+"""How does a long test show that it goes on? By a line now and then, past pytest's capture.
+
+A test in a process of its own hands its lines to the run that started it, which shows them.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +31,25 @@ class Progress:
     def show(self, line: str) -> None:
         """Show a line, unless the last one was shown or the test began less than ``INTERVAL_S`` ago."""
         now = self._clock()
-        plugins = self._config.pluginmanager
-        reporter = plugins.getplugin("terminalreporter")
-        if now - self._last_s < INTERVAL_S or reporter is None or self._config.option.verbose < 0:
+        if now - self._last_s < INTERVAL_S:
             return
         self._last_s = now
-        capture = plugins.getplugin("capturemanager")
-        with capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext():
-            reporter.ensure_newline()
-            reporter.write_line(line)
-            reporter.flush()
+        plugins = self._config.pluginmanager
+        child = plugins.getplugin("perfgate-child")
+        if child is not None:
+            child.progress(line)
+        else:
+            show(self._config, line)
+
+
+def show(config: pytest.Config, line: str) -> None:
+    """Show a line on the terminal, unless this is a worker of pytest-xdist or a run with ``-q``."""
+    plugins = config.pluginmanager
+    reporter = plugins.getplugin("terminalreporter")
+    if reporter is None or config.option.verbose < 0:
+        return
+    capture = plugins.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext():
+        reporter.ensure_newline()
+        reporter.write_line(line)
+        reporter.flush()

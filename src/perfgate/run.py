@@ -143,11 +143,11 @@ class State:
         if timeout_s is None and self._slowed_down(item):
             self.tell(f"{item.nodeid}: in a process of its own, torch's profiler ran in this one")
             timeout_s = math.inf
-            _release_device_memory()
         before = profilers.starts()
 
         def run_phases() -> tuple[list[pytest.TestReport], Measurement]:
             if timeout_s is not None:
+                _release_device_memory()
                 return isolate.run(item, nextitem, self.launch, timeout_s, active=self.measures)
             reports = runtestprotocol(item, log=False, nextitem=nextitem)
             return reports, finish(item, reports, self.hardware)

@@ -50,6 +50,10 @@ class ChildPlugin:
         while data:
             data = data[os.write(self._file, data) :]
 
+    def progress(self, line: str) -> None:
+        """Hand over a line that shows that the running case goes on."""
+        self.tell("progress", self._case, line=line)
+
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """Note each test before anything is deselected."""
         self._collected.append(item)

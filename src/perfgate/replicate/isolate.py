@@ -12,6 +12,7 @@ from perfgate.errors import ReplicaError
 from perfgate.model import Measurement, Outcome
 from perfgate.naming import case_of
 from perfgate.outcomes import words
+from perfgate.progress import show
 from perfgate.replicate import process, rounds
 from perfgate.replicate.command import Launch
 from perfgate.selection import MISUSED
@@ -49,7 +50,14 @@ def run(
     """
     case = case_of(item)
     try:
-        findings = start([case], launch, reports=True, active=active, patience_s=lambda _: timeout_s)
+        findings = start(
+            [case],
+            launch,
+            reports=True,
+            active=active,
+            patience_s=lambda _: timeout_s,
+            show=lambda line: show(item.config, line),
+        )
     except ReplicaError as error:
         findings = process.Findings(deaths={case: (Outcome.CRASHED, error.what, error.why)})
     # Fixtures of earlier tests that the next one does not share end here, as they would have in this test's teardown.

@@ -62,6 +62,7 @@ def run(
     calibration: Mapping[str, Any] | None = None,
     patience_s: Callable[[str], float] = lambda case: MINIMUM_S,
     progress: Progress = lambda case: None,
+    show: Callable[[str], None] = lambda line: None,
 ) -> Findings:
     """Run cases in a fresh process; start another one for the rest when a case takes the process down.
 
@@ -74,6 +75,7 @@ def run(
         calibration: extra work that each case is measured again with, or None.
         patience_s: seconds that a case may take.
         progress: told which case is running.
+        show: given the lines by which a case shows that it goes on.
 
     Raises:
         ReplicaError: a process ended without having started any case; what others found is in its ``findings``.
@@ -85,7 +87,7 @@ def run(
             scratch = Path(folder)
             task = Task(tuple(remaining), str(scratch / "events"), reports, active, profile, calibration, os.getpid())
             task.save(scratch / "task.json")
-            ended = _run_child(task, launch, scratch, patience_s, progress)
+            ended = _run_child(task, launch, scratch, patience_s, progress, show)
             started = _collect(task, findings)
             if started is not None:
                 findings.deaths[started] = (*ended.how, ended.output)
@@ -144,7 +146,12 @@ def _collect(task: Task, findings: Findings) -> str | None:
 
 
 def _run_child(
-    task: Task, launch: Launch, scratch: Path, patience_s: Callable[[str], float], progress: Progress
+    task: Task,
+    launch: Launch,
+    scratch: Path,
+    patience_s: Callable[[str], float],
+    progress: Progress,
+    show: Callable[[str], None],
 ) -> _End:
     """Start one child and wait for it; end it when a case takes too long."""
     log = scratch / "output"
@@ -162,12 +169,16 @@ def _run_child(
     timed_out: float | None = None
     with _ended(child):
         running, deadline, allowed = "", time.monotonic() + START_S, START_S
-        seen = 0
+        seen = shown = 0
         while child.poll() is None:
             time.sleep(_POLL_S)
             size = _size(Path(task.events))
             if size != seen:
                 seen = size
+                lines = [event["line"] for event in read_events(Path(task.events)) if event["event"] == "progress"]
+                for line in lines[shown:]:
+                    show(line)
+                shown = len(lines)
                 now = _running(Path(task.events))
                 if now and now != running:
                     running = now
