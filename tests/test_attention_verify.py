@@ -20,7 +20,7 @@ from perf_workloads.attention import delta_net, mixers
 from perf_workloads.attention.cases import skip_unless_it_runs
 from perf_workloads.attention.config import ROWS, decoder
 from perf_workloads.attention.decoder import build
-from perf_workloads.attention.profiling import ProfileMismatch, assert_adds_up, copy_share
+from perf_workloads.attention.profiling import ProfileMismatch, assert_adds_up
 from perf_workloads.attention.training import logits
 from perf_workloads.attention.verify import (
     assert_implementation,
@@ -28,6 +28,7 @@ from perf_workloads.attention.verify import (
     sdpa_backends,
 )
 from perf_workloads.operators import WrongImplementation
+from perf_workloads.profiles import copy_share
 from perfgate.measure import notes
 from perfgate.profile import Operator, Profile, Span
 

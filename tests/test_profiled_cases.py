@@ -47,6 +47,7 @@ def test_exponents_have_a_profile_of_the_longest_call(imported: Callable[[str], 
     exponents = imported("perf_tests/linear_attention/test_scaling_exponents.py")
     found = profile_of(lambda benchmark: exponents.test_exponents(benchmark, torch, "cpu", "softmax-flash"))
     assert found.calls("aten::_scaled_dot_product_flash_attention_for_cpu") == 1
+    assert found.calls("aten::normal_") == 0, "its inputs are drawn before"
 
 
 def test_compared_calls_are_in_one_profile(imported: Callable[[str], ModuleType]) -> None:

@@ -41,6 +41,7 @@ def test_agreement(benchmark: Any, torch: ModuleType, device: str, row: str) -> 
     model, reference = build(config, device), build(definition, device)
     found, expected = logits(model, ids), reference(ids)
 
+    benchmark.profile(lambda: logits(model, ids))
     assert_implementation(lambda: logits(model, ids), config)
     allowed_output, allowed_gradient = ERRORS[device]
     error = relative_rms(found, expected)

@@ -18,6 +18,8 @@ from perf_workloads.attention.config import decoder
 
 VOCABULARY = 1024
 BATCH = {"cuda": 128, "cpu": 4}
+#: fla tunes its kernels for minutes when they are run for the first time.
+TIMEOUT_S = 1800.0
 #: Steps under the profiler, as published on a GPU.
 STEPS = {"cuda": 10, "cpu": 2}
 
@@ -25,13 +27,14 @@ STEPS = {"cuda": 10, "cpu": 2}
 @pytest.mark.perf(clock="wall", budget=0.2)
 # What a case profiles on a GPU would slow down the cases after it.
 @pytest.mark.parametrize(
-    ("device", "row", "tokens"), [*grid("cuda", (256, 512, 1024), isolated=True), *grid("cpu", (64,))]
+    ("device", "row", "tokens"), [*grid("cuda", (256, 512, 1024), isolate_s=TIMEOUT_S), *grid("cpu", (64,))]
 )
 def test_profiler(benchmark: Any, torch: ModuleType, device: str, row: str, tokens: int) -> None:
-    from perf_workloads.attention.profiling import SPANS, assert_adds_up, copy_share
+    from perf_workloads.attention.profiling import SPANS, assert_adds_up
     from perf_workloads.attention.stepping import stepping
     from perf_workloads.attention.training import logits
     from perf_workloads.attention.verify import assert_implementation, assert_kernels
+    from perf_workloads.profiles import copy_share
     from perfgate.profile import capture
 
     changes = {} if device == "cuda" else {"hidden": 64, "layers": 2, "heads": 2}

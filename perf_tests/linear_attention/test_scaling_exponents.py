@@ -6,6 +6,8 @@ efficient attention save is memory. Linear attention and the gated delta rule ar
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -62,7 +64,7 @@ def test_exponents(benchmark: Any, torch: ModuleType, device: str, name: str) ->
     lengths = LENGTHS[device][rule]
     verify(name, device, lengths[0])
     benchmark.note("implementation", implementation)
-    benchmark.profile(lambda: called(name, device, lengths[-1]))
+    benchmark.profile(called(name, device, lengths[-1]))
     figures = []
     for tokens in lengths:
         benchmark.progress(f"{tokens} tokens")
@@ -94,13 +96,18 @@ def verify(name: str, device: str, tokens: int) -> None:
         assert_sdpa_backend(lambda: call(*inputs), implementation)
 
 
-def called(name: str, device: str, tokens: int) -> Any:
-    """Call an operation once, on inputs that are drawn for it."""
+def called(name: str, device: str, tokens: int) -> Callable[[], Any]:
+    """Give a call of an operation; its inputs are drawn when it is called first."""
     from perf_workloads.attention.operations import operation
 
     batch, heads, width = SIZES[device]
-    call, inputs = operation(name, (batch, tokens, heads, width), device)
-    return call(*inputs)
+    drawn = functools.cache(lambda: operation(name, (batch, tokens, heads, width), device))
+
+    def call() -> Any:
+        function, inputs = drawn()
+        return function(*inputs)
+
+    return call
 
 
 def weigh(name: str, device: str, tokens: int) -> tuple[float, int]:

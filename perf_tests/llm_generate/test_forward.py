@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from perf_workloads.profiles import copy_share
 from perf_workloads.text_generation import linear_layer_count, logit_error, prompt_logits
 from perf_workloads.text_generation.bench import OPERATORS, Models
 from perf_workloads.text_generation.grid import FP32_REFERENCE, QWEN3_4B, TINY, TINY_REFERENCE
 from perf_workloads.text_generation.setups import Configuration, GenerationSetup
 
 if TYPE_CHECKING:
-    from perfgate.profile import Profile
+    pass
 
 #: Rows of the published table of operators.
 TABLE_ROWS = 10
@@ -114,17 +115,6 @@ def forward(
         # The columns of torch's tables that are in use today: the old names show zeros without a word.
         assert any(operator.self_device_s > 0 for operator in profile.operators)
         assert profile.device_s > 0
-
-
-def copy_share(profile: Profile) -> float:
-    """Give the share of ``aten::copy_`` in the time on the device, or on a CPU without one, under the profiler.
-
-    Rebuilding a weight for each product is mostly copies: 57 % of the published time on the device.
-    """
-    copies = [operator for operator in profile.operators if operator.name == "aten::copy_"]
-    if profile.device_s:
-        return sum(operator.self_device_s for operator in copies) / profile.device_s
-    return sum(operator.self_cpu_s for operator in copies) / profile.cpu_s
 
 
 # In a process of its own: what it profiles would slow down the cases after it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable
@@ -57,7 +58,9 @@ def marks_of(case: Case) -> list[pytest.MarkDecorator]:
 def on_cpu(cases: list[Case]) -> list[Any]:
     """Skip what is compiled where there is no compiler."""
     compiler = os.environ.get("CXX", "g++")
-    missing = pytest.mark.skipif(not shutil.which(compiler), reason="torch.compile needs a C++ compiler: install g++")
+    missing = pytest.mark.skipif(
+        not shutil.which(shlex.split(compiler)[0]), reason="torch.compile needs a C++ compiler: install g++"
+    )
     return [pytest.param(case, marks=[missing] if case.configuration.mode == "compile" else []) for case in cases]
 
 

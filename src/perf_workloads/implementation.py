@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-
-class WrongImplementation(AssertionError):
-    """Something else ran than what the case is about."""
+from perf_workloads.operators import WrongImplementation as WrongImplementation
 
 
 def operators(call: Callable[[], object]) -> Counter[str]:
