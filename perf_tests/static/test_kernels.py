@@ -21,7 +21,6 @@ SPILLING = {
     ("32-4bit-9728-2560-tuned-nvidia-h200", "sm90"),
     ("8-16bit-9728-2560-gated-tuned-nvidia-h200", "sm90"),
     ("16bit-128x128-normalized-64x4096-tuned-nvidia-h200", "sm90"),
-    ("16bit-128x128-normalized-8x32768-tuned-nvidia-h200", "sm90"),
 }
 
 
