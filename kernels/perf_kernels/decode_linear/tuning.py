@@ -144,8 +144,13 @@ def _close(default: Any, other: Any) -> str:
 
 
 def _gated(shape_class: str) -> bool:
-    """Keep the feed-forward layers, with a norm and gates or a residual: others differ from them in numbers alone."""
-    return str(LAYERS["down"].width) in shape_class.split("-")
+    """Keep the feed-forward layers, with a norm and gates or a residual: others differ from them in numbers alone.
+
+    Prompts have neither, so one of the two is enough.
+    """
+    parts, down = shape_class.split("-"), LAYERS["down"]
+    another_prompt = parts[0] == str(_PROMPT_TOKENS) and parts[2] == str(down.outputs)
+    return str(down.width) in parts and not another_prompt
 
 
 TUNABLE = Tunable(
