@@ -280,6 +280,24 @@ def test_the_table_of_results_leaves_none_out(system: str) -> None:
         assert case == each.case or each.is_of(f"perf_tests/{system}/{case}")
 
 
+def test_the_table_of_a_cpu_has_the_published_report_of_bitnet() -> None:
+    """One row for each figure and each form of the weights that it stands for."""
+    found, _ = load(ROOT, ["perf_tests/bitnet"])
+    wanted = {(each.case, each.metric) for each in found if each.case.startswith("test_report.py")}
+    with (FOLDER / "bitnet" / "results" / "cpu_intel_xeon_2t.csv").open(encoding="utf-8", newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert [row for row in rows if not row["ours"] and not row["why not"]] == []
+    of_all_forms = "test_report.py::test_2b4t_report[*]"
+    listed = {(row["case"].removeprefix("perf_tests/bitnet/"), row["metric"]) for row in rows}
+    missing = {
+        (case, metric)
+        for case, metric in wanted - listed
+        if case != of_all_forms or metric not in {metric for each, metric in listed if "2b4t_report[" in each}
+    }
+    assert missing == set()
+    assert sum(bool(row["ours"]) for row in rows) > 0.9 * len(rows)
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_the_table_of_results_has_what_baselines_say(system: str) -> None:
     """A figure changed by hand, or left behind when its baseline was recorded again. Rows of runs are not held so."""
