@@ -185,7 +185,8 @@ def test_a_regression_is_told_in_words(compilers: Compilers) -> None:
         ({"barriers": 2}, "barriers 1 -> 2"),
         ({"narrow_offsets": ["%1 = arith.muli"]}, "32-bit offsets 0 -> 1"),
         ({"shared": 49152}, "shared memory 0 KiB -> 48.0 KiB"),
-        ({"loads": {16: 7}}, None),
+        ({"loads": {16: 6}}, None),
+        ({"loads": {16: 7}}, "bytes of global loads 80 B -> 112 B"),
         ({"loads": {16: 8}}, "global loads 5 -> 8, bytes of global loads 80 B -> 128 B"),
         (
             {"loads": {16: 4, 4: 3}},
@@ -231,6 +232,8 @@ def test_usual_limits(now: dict[str, Any], told: str | None) -> None:
         ({16: 8}, {16: 11}, ["{}s", "{}_bytes"]),
         # Half as many accesses of four times the width.
         ({4: 32}, {16: 16}, ["{}_bytes"]),
+        ({4: 8}, {16: 4}, ["{}_bytes"]),
+        ({8: 4}, {16: 4}, ["{}_bytes"]),
     ],
 )
 def test_accesses_may_become_wider_but_not_narrower_nor_more(

@@ -170,3 +170,63 @@ from perfgate.static.index_width import narrow_offsets
 )
 def test_narrow_offsets(ttir: str, narrow: list[str]) -> None:
     assert narrow_offsets(ttir) == narrow
+
+
+COUNTED = (
+    "%zero = arith.constant 0 : i32\n%c = arith.constant 1 : i32\n%two = arith.constant 2 : i32\n"
+    "%tile = arith.constant 64 : i32\n%0 = tt.get_program_id x : i32\n%wide = arith.extsi %0 : i32 to i64\n"
+    "%far = arith.muli %wide, %stride : i64\n%q = tt.addptr %p, %far : !tt.ptr<i8>, i64\n"
+)
+
+
+@pytest.mark.parametrize(
+    "ttir",
+    [
+        # (word >> 2 * i) & 3, times an activation.
+        "scf.for %i = %zero to %n step %c : i32 {\n  %1 = arith.muli %i, %two : i32\n"
+        "  %2 = arith.shrsi %word, %1 : i32\n  %3 = tt.load %p : !tt.ptr<i32>\n  %4 = arith.muli %2, %3 : i32\n}",
+        # Pointers that begin at the program's row, and a sum beside them, times a zero point.
+        "%r:2 = scf.for %i = %zero to %n step %c iter_args(%at = %q, %sum = %zero) -> (!tt.ptr<i8>, i32) : i32 {\n"
+        "  %1 = tt.load %at : !tt.ptr<i8>\n  %2 = tt.dot %1, %y, %sum : i32\n"
+        "  %3 = tt.addptr %at, %tile : !tt.ptr<i8>, i32\n  scf.yield %3, %2 : !tt.ptr<i8>, i32\n}\n"
+        "%4 = arith.muli %r#1, %point : i32",
+        # The index of the largest, and a sum beside it.
+        "%r:2 = scf.for %i = %zero to %n step %c iter_args(%best = %zero, %sum = %zero) -> (i32, i32) : i32 {\n"
+        "  %1 = arith.select %larger, %i, %best : i32\n  %2 = arith.addi %sum, %m : i32\n"
+        "  scf.yield %1, %2 : i32, i32\n}\n%3 = arith.muli %r#1, %point : i32",
+        # A while that counts tiles, and a sum beside it.
+        "%r:2 = scf.while (%i = %zero, %sum = %zero) : (i32, i32) -> (i32, i32) {\n"
+        "  %1 = arith.cmpi slt, %i, %n : i32\n  scf.condition(%1) %i, %sum : i32, i32\n} do {\n"
+        "^bb0(%i: i32, %sum: i32):\n  %1 = tt.dot %x, %y, %sum : i32\n  %2 = arith.addi %i, %c : i32\n"
+        "  scf.yield %2, %1 : i32, i32\n}\n%3 = arith.muli %r#1, %point : i32",
+        # Indices that were loaded from a wide address, under a mask of a narrow one.
+        "%1 = arith.muli %0, %tile : i32\n%2 = arith.cmpi slt, %1, %n : i32\n"
+        "%3 = tt.load %q, %2 : !tt.ptr<i32>\n%4 = tt.addptr %p, %3 : !tt.ptr<f32>, i32",
+        "%1 = arith.muli %0, %tile : i32\n%2 = arith.cmpi slt, %1, %n : i32\n"
+        "%3 = arith.select %2, %columns, %zero : i32\n%4 = tt.addptr %p, %3 : !tt.ptr<f32>, i32",
+        "%1 = tt.get_num_programs x : i32\nscf.for %i = %zero to %n step %c : i32 {\n  %2 = arith.muli %i, %1 : i32\n}",
+        "%1 = tt.make_range {end = 64 : i32, start = 0 : i32} : tensor<64xi32>\n"
+        "scf.for %i = %zero to %n step %c : i32 {\n  %2 = arith.muli %i, %1 : tensor<64xi32>\n}",
+    ],
+    ids=[
+        "unpacked",
+        "sum beside pointers",
+        "sum beside an index",
+        "sum beside what a while counts",
+        "loaded under a mask",
+        "chosen by a mask",
+        "number of a program",
+        "place in a tile",
+    ],
+)
+def test_no_false_alarm_beside_counters(ttir: str) -> None:
+    assert narrow_offsets(COUNTED + ttir) == []
+
+
+def test_the_second_of_two_carried_values_is_known_by_its_place() -> None:
+    loop = (
+        "%r:2 = scf.for %i = %zero to %n step %c iter_args(%sum = %zero, %row = %0) -> (i32, i32) : i32 {\n"
+        "  %1 = arith.addi %sum, %m : i32\n  %2 = arith.addi %row, %c : i32\n  scf.yield %1, %2 : i32, i32\n}\n"
+        "%3 = arith.muli %r#0, %stride : i32\n%4 = arith.muli %r#1, %stride : i32"
+    )
+    assert narrow_offsets(COUNTED + loop) == ["%4 = arith.muli %r#1, %stride : i32"]

@@ -75,11 +75,6 @@ def _launch(
     return attend_chunks(q, k, v, scale, normalize=normalize, config=config).output
 
 
-def _gated(shape_class: str) -> bool:
-    """Leave out normalised heads of 128 in few long sequences: they differ from many short ones in numbers alone."""
-    return not shape_class.endswith("-normalized-8x32768")
-
-
 TUNABLE = Tunable(
     kernel=choose.kernel,
     shapes=_shapes,
@@ -91,5 +86,4 @@ TUNABLE = Tunable(
     launch=_launch,
     # Segments and chunks add in another order, and round states and scores elsewhere.
     check=partial(close, relative=0.02),
-    gated=_gated,
 )

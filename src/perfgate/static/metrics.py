@@ -41,9 +41,9 @@ class Spec:
         return self.backend in ("", TARGETS[kernel.target].backend)
 
 
-#: How far counts of accesses may grow, and the bytes that they move: by two accesses, of the widest.
+#: How far counts of accesses may grow, by two; and the bytes that they move, by one of the widest.
 _ACCESSES = Limit(0.10, 2.0)
-_BYTES = Limit(0.10, 2.0 * WIDTHS[0])
+_BYTES = Limit(0.10, 1.0 * WIDTHS[0])
 #: Scalar registers are given to a wave in such steps (CDNA), or all of them (RDNA): fewer cost nothing.
 _SCALARS = Limit(0.10, 16.0)
 _SIDES = ("load", "store")
