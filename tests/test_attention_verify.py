@@ -27,7 +27,7 @@ from perf_workloads.attention.verify import (
     assert_kernels,
     sdpa_backends,
 )
-from perf_workloads.operators import WrongImplementation
+from perf_workloads.implementation import WrongImplementation
 from perf_workloads.profiles import copy_share
 from perfgate.measure import notes
 from perfgate.profile import Operator, Profile, Span

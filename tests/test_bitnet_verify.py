@@ -13,7 +13,7 @@ pytest.importorskip("triton")
 from perf_workloads.bitnet import METHODS, BitnetSetup, load, products  # noqa: E402
 from perf_workloads.bitnet.layers import RowLinear, ternary_linear  # noqa: E402
 from perf_workloads.bitnet.verify import assert_product, seen_product, seen_products  # noqa: E402
-from perf_workloads.operators import WrongImplementation  # noqa: E402
+from perf_workloads.implementation import WrongImplementation  # noqa: E402
 from perfgate.measure.notes import note  # noqa: E402
 
 PRODUCTS = {

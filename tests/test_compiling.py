@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -64,15 +66,27 @@ def compile_kernel(folder: Path) -> None:
     triton.compile(source, target=GPUTarget("cuda", 90, 32))
 
 
-def test_kernels_are_told_as_triton_compiles_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
-    shown: list[str] = []
-    before = knobs.compilation.listener
-    with compiled_kernels_shown(shown.append):
-        compile_kernel(tmp_path)
-        compile_kernel(tmp_path)
-    assert knobs.compilation.listener is before
-    assert shown == [f"{number} kernels compiled or loaded, the last one copy_kernel" for number in (1, 2)]
+#: In a process of its own: tests of kernels, in the same one, have Triton interpret what it would compile.
+TOLD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_compiling import compile_kernel, compiled_kernels_shown, knobs
+before = knobs.compilation.listener
+with compiled_kernels_shown(print):
+    compile_kernel(Path(sys.argv[2]))
+    compile_kernel(Path(sys.argv[2]))
+assert knobs.compilation.listener is before
+"""
+
+
+def test_kernels_are_told_as_triton_compiles_them(tmp_path: Path) -> None:
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path / "cache"), "TRITON_INTERPRET": "0"}
+    command = [sys.executable, "-c", TOLD, str(Path(__file__).parent), str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    shown = [f"{number} kernels compiled or loaded, the last one copy_kernel" for number in (1, 2)]
+    assert done.stdout.splitlines() == shown
 
 
 def test_who_listened_before_still_hears(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-class WrongImplementation(AssertionError):
-    """Something else ran than what the case is about."""
-
-
 class Operator(NamedTuple):
     """An operator, on tensors of one type.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from perf_workloads.attention.config import DecoderConfig
-from perf_workloads.operators import WrongImplementation, operators_of
+from perf_workloads.implementation import WrongImplementation
+from perf_workloads.operators import operators_of
 from perfgate.measure import notes
 
 #: Operator of torch -> the backend that it belongs to. The math backend is made of others, a softmax among them.

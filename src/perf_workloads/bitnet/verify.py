@@ -12,7 +12,8 @@ import torch
 
 from perf_workloads.bitnet.models import linear_modules
 from perf_workloads.bitnet.shapes import METHODS, Method
-from perf_workloads.operators import Operators, WrongImplementation
+from perf_workloads.implementation import WrongImplementation
+from perf_workloads.operators import Operators
 from perfgate.measure import notes
 
 #: What the names of torch's products contain, and those of no other operator of a layer.
