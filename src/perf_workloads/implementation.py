@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+#: What torch calls the recording of a CUDA graph among what it times, each time that it does one.
+_RECORDING = "CUDAGraphNode.record"
+
 
 class WrongImplementation(AssertionError):
     """Something else ran than what the case is about."""
@@ -41,12 +44,16 @@ def nothing_compiled() -> Iterator[None]:
     """Check that torch.compile has compiled all that it needs before a block begins.
 
     Raises:
-        WrongImplementation: a graph was compiled meanwhile: its time is in that of the block.
+        WrongImplementation: a graph was compiled meanwhile, or recorded as a CUDA graph: its time is in that of the
+            block.
     """
-    before = compiled_graphs()
+    compiled_before, recorded_before = compiled_graphs(), recorded_graphs()
     yield
-    if compiled := compiled_graphs() - before:
+    if compiled := compiled_graphs() - compiled_before:
         raise WrongImplementation(f"torch.compile compiled {compiled} graphs while steps were timed")
+    # Where torch has forgotten its times meanwhile it has forgotten what was compiled, too: that is seen above.
+    if (recorded := recorded_graphs() - recorded_before) > 0:
+        raise WrongImplementation(f"torch.compile recorded {recorded} CUDA graphs while steps were timed")
 
 
 def compiled_graphs() -> int:
@@ -54,3 +61,12 @@ def compiled_graphs() -> int:
     # Importing it takes a second, and nothing was compiled before.
     dynamo: Any = sys.modules.get("torch._dynamo.utils")
     return 0 if dynamo is None else int(dynamo.counters["stats"]["unique_graphs"])
+
+
+def recorded_graphs() -> int:
+    """Count the CUDA graphs that torch.compile has recorded in this process since ``torch._dynamo.reset()``.
+
+    What is compiled once may be recorded often: for other addresses, or after other graphs.
+    """
+    dynamo: Any = sys.modules.get("torch._dynamo.utils")
+    return 0 if dynamo is None else len(dynamo.compilation_time_metrics.get(_RECORDING, ()))
