@@ -262,7 +262,7 @@ def test_work_counts_what_the_linear_layers_do_in_a_generation(tiny, batch):
 
 def test_importing_the_driver_imports_neither_torch_nor_transformers():
     code = (
-        "import sys, perf_workloads.text_generation.bench, perf_workloads.text_generation.grid;"
+        "import sys, perf_workloads.text_generation.grid, perf_workloads.text_generation.observe;"
         "print(sorted({'torch', 'transformers'} & {*sys.modules}))"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}

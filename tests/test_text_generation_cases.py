@@ -13,10 +13,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from perf_workloads.implementation import WrongImplementation  # noqa: E402
-from perf_workloads.text_generation import Configuration, GenerationSetup, bench  # noqa: E402
+from perf_workloads.text_generation import Configuration, GenerationSetup, bench, observe  # noqa: E402
 from perf_workloads.text_generation import models as loading  # noqa: E402
-from perf_workloads.text_generation.bench import Figures, Models, OtherImplementation, rounds_for  # noqa: E402
+from perf_workloads.text_generation.bench import Figures, Models, rounds_for  # noqa: E402
 from perf_workloads.text_generation.grid import TINY, Case, Point  # noqa: E402
+from perf_workloads.text_generation.observe import OtherImplementation  # noqa: E402
 from perf_workloads.text_generation.setups import SHAPES  # noqa: E402
 from perf_workloads.text_generation.watch import watch  # noqa: E402
 
@@ -41,7 +42,7 @@ def test_what_ran_is_told(models):
     static = Configuration(TINY["int8-dynamic-int-mm"], "static")
     for configuration, cache, backend in ((FP32, "dynamic", "torch"), (static, "static", "int-mm")):
         runner = models.runner(configuration, 1, 20)
-        seen = runner.observe(runner.prompt(18)[0])
+        seen = observe.observe(runner, runner.prompt(18)[0])
         assert seen == {"backend": backend, "cache": cache, "mode": "eager", "sdpa_backend": "flash"}
 
 
@@ -51,7 +52,7 @@ def test_attention_in_pieces_is_an_error(models):
         torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
         pytest.raises(OtherImplementation) as error,
     ):
-        runner.observe(runner.prompt(18)[0])
+        observe.observe(runner, runner.prompt(18)[0])
     assert str(error.value) == (
         "fp32-torch-dynamic-eager: attention ran in pieces 16 of 16 times; expected was a fused one"
     )
@@ -62,7 +63,7 @@ def test_another_backend_than_the_configuration_says_is_an_error(models, monkeyp
     monkeypatch.setattr(loading, "_prepared", lambda model, setup: model.float())
     runner = models.runner(Configuration(TINY["int8-dynamic-int-mm"]), 1, 20)
     with pytest.raises(OtherImplementation) as error:
-        runner.observe(runner.prompt(18)[0])
+        observe.observe(runner, runner.prompt(18)[0])
     assert str(error.value) == (
         "int8-dynamic-int-mm-dynamic-eager: 0 aten::_int_mm in 4 passes; expected were 112 and those of the head"
     )
@@ -73,7 +74,7 @@ def test_another_cache_than_the_configuration_says_is_an_error(models):
     runner.configuration = Configuration(TINY["fp32-torch"], "static")
     runner.generate = lambda input_ids, new, **_: runner.model.generate(input_ids, max_new_tokens=new)
     with pytest.raises(OtherImplementation) as error:
-        runner.observe(runner.prompt(18)[0])
+        observe.observe(runner, runner.prompt(18)[0])
     assert str(error.value) == "fp32-torch-static-eager: 4 passes with DynamicCache; expected were 4 with StaticCache"
 
 
@@ -81,7 +82,7 @@ def test_a_mode_that_compiles_nothing_is_an_error(models):
     """Where it is told not to, torch falls back to eager without a word."""
     runner = models.runner(COMPILED, 1, 20)
     with torch.compiler.set_stance("force_eager"), pytest.raises(OtherImplementation) as error:
-        runner.observe(runner.prompt(8)[0])
+        observe.observe(runner, runner.prompt(8)[0])
     assert str(error.value) == "fp32-torch-static-compile: nothing was compiled"
 
 
@@ -98,7 +99,7 @@ def traced(monkeypatch):
 def test_what_is_traced_and_not_generated_is_an_error(models, traced):
     runner = models.runner(COMPILED, 1, 20)
     with pytest.raises(OtherImplementation) as error:
-        runner.observe(runner.prompt(8)[0])
+        observe.observe(runner, runner.prompt(8)[0])
     assert str(error.value) == (
         "fp32-torch-static-compile: 68 norms and 4 attentions ran as plain operators in the prompt's and 3 compiled "
         "passes; expected were 17 and 4, the prompt's"
@@ -108,17 +109,17 @@ def test_what_is_traced_and_not_generated_is_an_error(models, traced):
 def test_passes_that_fall_back_to_eager_ones_are_an_error(models, traced, monkeypatch):
     """As they do when something was compiled too often."""
     runner = models.runner(COMPILED, 1, 20)
-    compile_once = runner._compile
+    compile_once = observe.compile_passes
 
     def then_fall_back(*args):
         graphs = compile_once(*args)
         torch.compiler.set_stance("force_eager")
         return graphs
 
-    monkeypatch.setattr(runner, "_compile", then_fall_back)
+    monkeypatch.setattr(observe, "compile_passes", then_fall_back)
     try:
         with pytest.raises(OtherImplementation, match=": 68 norms and 16 attentions ran as plain operators"):
-            runner.observe(runner.prompt(8)[0])
+            observe.observe(runner, runner.prompt(8)[0])
     finally:
         torch.compiler.set_stance("default")
 
@@ -134,14 +135,14 @@ def test_the_model_behind_what_is_compiled_is_looked_at(models, traced, part):
         told = "fp32-torch-static-compile: attention ran in pieces 16 of 16 times; expected was a fused one"
         choice = torch.nn.attention.SDPBackend.MATH
     with torch.nn.attention.sdpa_kernel(choice), pytest.raises(OtherImplementation) as error:
-        runner.observe(runner.prompt(8)[0])
+        observe.observe(runner, runner.prompt(8)[0])
     assert str(error.value) == told
 
 
 @pytest.fixture
 def compiling_again(traced, monkeypatch):
     """Forget what was compiled just before generations are timed."""
-    monkeypatch.setattr(bench.Runner, "_assert_compiled_passes", lambda *_: None)
+    monkeypatch.setattr(observe, "assert_compiled_passes", lambda *_: None)
     warm_up = bench.Runner.warm_up
 
     def forget(*args):
@@ -166,7 +167,7 @@ def test_compiling_again_while_generations_are_timed_is_an_error(models, cases, 
 
 def test_compiling_for_the_shorter_generation_is_an_error(models, cases, traced, monkeypatch):
     """Its latency is fitted together with those of the others."""
-    monkeypatch.setattr(bench.Runner, "_assert_compiled_passes", lambda *_: None)
+    monkeypatch.setattr(observe, "assert_compiled_passes", lambda *_: None)
 
     def timed(call):
         generation = call()
@@ -190,7 +191,7 @@ def test_attention_in_pieces_where_a_generation_ends_is_an_error(models, monkeyp
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attend)
     with pytest.raises(OtherImplementation) as error:
-        runner.observe(runner.prompt(3)[0], 8)
+        observe.observe(runner, runner.prompt(3)[0], 8)
     assert str(error.value) == (
         "fp32-torch-dynamic-eager: attention ran in pieces 4 of 16 times; expected was a fused one"
     )

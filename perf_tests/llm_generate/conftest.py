@@ -14,6 +14,7 @@ from perf_workloads.implementation import nothing_compiled
 from perf_workloads.text_generation import Generation, percentile
 from perf_workloads.text_generation.bench import Figures, Models, rounds_for
 from perf_workloads.text_generation.grid import Case, Point
+from perf_workloads.text_generation.observe import observe
 from perf_workloads.text_generation.setups import Configuration, GenerationSetup
 from perfgate.progress import Progress
 
@@ -105,7 +106,7 @@ def measured(
     runner = models.runner(configuration, point.batch, point.input_tokens + point.new_tokens)
     input_ids, _ = runner.prompt(point.input_tokens)
     progress(f"looking at {configuration.label}")
-    runner.observe(input_ids, point.new_tokens)
+    observe(runner, input_ids, point.new_tokens)
     progress("the first generation of these lengths")
     with unprofiled():
         runner.warm_up(input_ids, point.new_tokens)

@@ -12,8 +12,9 @@ import pytest
 
 from perf_workloads.profiles import copy_share
 from perf_workloads.text_generation import linear_layer_count, logit_error, prompt_logits
-from perf_workloads.text_generation.bench import OPERATORS, Models
+from perf_workloads.text_generation.bench import Models
 from perf_workloads.text_generation.grid import FP32_REFERENCE, QWEN3_4B, TINY, TINY_REFERENCE
+from perf_workloads.text_generation.observe import OPERATORS
 from perf_workloads.text_generation.setups import Configuration, GenerationSetup
 
 if TYPE_CHECKING:

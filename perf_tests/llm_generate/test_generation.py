@@ -22,6 +22,7 @@ from perf_workloads.implementation import nothing_compiled
 from perf_workloads.text_generation import Generation, fit_line, generation_work, greedy_gap, percentile
 from perf_workloads.text_generation.bench import Figures, FirstGeneration, Models, Runner, rounds_for
 from perf_workloads.text_generation.grid import EVERYTHING, ON_CPU, PUBLISHED, SELECTED, Case
+from perf_workloads.text_generation.observe import observe
 from perf_workloads.text_generation.setups import GenerationSetup
 
 DEFAULT = [*PUBLISHED, *SELECTED]
@@ -170,7 +171,7 @@ def measure(
     benchmark.note("transformers", version("transformers"))
     # Not among the calls below: the first passes load kernels and create handles, the first generation plans lengths.
     with notes.collect() as launched:
-        seen = runner.observe(input_ids, point.new_tokens)
+        seen = observe(runner, input_ids, point.new_tokens)
     for name, text in {**seen, **notes.texts(launched)}.items():
         benchmark.note(name, text)
     benchmark.progress("the first generation of these lengths")

@@ -1,4 +1,4 @@
-"""What do the cases of one configuration share? The loaded model, what generates with it, and what both did.
+"""What do the cases of one configuration share? The loaded model, what generates with it, and what both reached.
 
 Imports torch when something is loaded.
 """
@@ -13,31 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from perf_workloads.implementation import compiled_graphs, operators
 from perf_workloads.text_generation import prompts
 from perf_workloads.text_generation.driver import Clock, Generation, generate
 from perf_workloads.text_generation.models import load, weight_bytes
-from perf_workloads.text_generation.setups import (
-    SHAPES,
-    Backend,
-    Configuration,
-    Dtype,
-    GenerationSetup,
-    linear_layer_count,
-)
+from perf_workloads.text_generation.setups import Configuration, Dtype, GenerationSetup
 
-#: Tokens of a generation whose compiled passes are looked at: the prompt's is eager.
-COMPILED_TOKENS = 4
 #: Caches are made this many tokens longer at a time, so that cases of about the same length share a captured graph.
 CACHE_STEP = 128
-#: The operator of torch that a norm is known by.
-NORM = "aten::rsqrt"
-#: The operator of torch that multiplies in the decoder layers, where it is not ``aten::mm``.
-OPERATORS: dict[Backend, str] = {"int-mm": "aten::_int_mm", "scaled-mm": "aten::_scaled_mm"}
-
-
-class OtherImplementation(RuntimeError):
-    """Something else ran than what the configuration says."""
 
 
 class Attended(NamedTuple):
@@ -207,117 +189,12 @@ class Runner:
         setup = self.configuration.setup
         return {Attended(setup.model, setup.dtype, batch, *each) for each in passes}
 
-    def observe(self, input_ids: Any, new_tokens: int = 4) -> dict[str, str]:
-        """Generate a few tokens, look at what ran, and tell it: also the warm-up of kernels and handles.
-
-        Passes launched one by one are looked at where a generation begins and where it ends, since torch chooses an
-        attention for each length.
-
-        Args:
-            input_ids: prompts.
-            new_tokens: how many are generated later: what is compiled for a cache of that length is compiled here.
-
-        Raises:
-            OtherImplementation: it is not what the configuration says.
-        """
-        from perf_workloads.text_generation.graphed import PROMPT_PASSES
-        from perf_workloads.text_generation.watch import watch
-
-        setup, mode = self.configuration.setup, self.configuration.mode
-        told: dict[str, str] = {"backend": setup.backend, "cache": self.configuration.cache, "mode": mode}
-        if self.graphed is not None:
-            # Launched one by one: a replay tells nothing of what it runs.
-            self.graphed.step()
-            self._captured_bytes = 0
-            with self.watching_memory() as peak:
-                seen = watch(self.model, lambda: self.graphed.start(input_ids, anew=True))
-            self._captured_bytes = sum(peak)
-            passes = PROMPT_PASSES if self.on_gpu else 1
-        else:
-            prompts_seen = [input_ids, *self._as_it_ends(input_ids, new_tokens)]
-            # What is compiled tells little of what it runs, a replay nothing: eager passes of the same model do.
-            seen = watch(self.model, lambda: [self.generate(each, 2, compiled=False) for each in prompts_seen])
-            passes = 2 * len(prompts_seen)
-        wanted_cache = f"{self.configuration.cache.capitalize()}Cache"
-        if seen.caches != {wanted_cache} or seen.passes != passes:
-            raise OtherImplementation(
-                f"{self.configuration.label}: {seen.passes} passes with {', '.join(sorted(seen.caches))}; expected "
-                f"were {passes} with {wanted_cache}"
-            )
-        # Of quantised layers our kernel takes few tokens, which torch does not see, and torch takes many.
-        if setup.backend != "triton" or setup.method == "dense":
-            inner = passes * (linear_layer_count(setup.model) - 1)
-            name = OPERATORS.get(setup.backend, "aten::mm")
-            # The head's product is an ``mm`` or, for the last token of a prompt, a batched one.
-            if not inner <= seen.operators[name] <= inner + passes:
-                raise OtherImplementation(
-                    f"{self.configuration.label}: {seen.operators[name]} {name} in {passes} passes; expected were "
-                    f"{inner} and those of the head"
-                )
-        attended = passes * int(SHAPES[setup.model]["num_hidden_layers"])
-        if seen.fused_attentions < attended:
-            raise OtherImplementation(
-                f"{self.configuration.label}: attention ran in pieces {attended - seen.fused_attentions} of {attended} "
-                "times; expected was a fused one"
-            )
-        told["sdpa_backend"] = seen.attention
-        if mode == "compile":
-            told["compiled_graphs"] = str(self._compile(input_ids, new_tokens))
-            self._assert_compiled_passes(input_ids, seen.operators[NORM] // passes)
-        return told
-
-    @staticmethod
-    def _as_it_ends(input_ids: Any, new_tokens: int) -> list[Any]:
-        """Give prompts so long that their second new token is where the last one will be; none for two tokens."""
-        if new_tokens <= 2:
-            return []
-        tokens = input_ids.shape[1]
-        length = tokens + new_tokens - 2
-        return [input_ids.repeat(1, -(-length // tokens))[:, :length]]
-
-    def _compile(self, input_ids: Any, new_tokens: int) -> int:
-        """Compile for the length that is measured; give the number of graphs that were compiled."""
-        import torch
-        from torch._dynamo.utils import counters
-
-        # What was compiled for an earlier case must neither serve this one nor hide that nothing is compiled for it.
-        torch._dynamo.reset()
-        counters.clear()
-        # The third token is the first that comes from a captured graph.
-        self.generate(input_ids, max(new_tokens, 4))
-        graphs = compiled_graphs()
-        if not graphs:
-            raise OtherImplementation(f"{self.configuration.label}: nothing was compiled")
-        skipped = int(counters["inductor"]["cudagraph_skips"])
-        if skipped:
-            raise OtherImplementation(f"{self.configuration.label}: {skipped} compiled graphs were not captured")
-        return graphs
-
-    def _assert_compiled_passes(self, input_ids: Any, norms: int) -> None:
-        """Check that each pass after the prompt's runs what was generated, and nothing of the model beside it.
-
-        Args:
-            input_ids: of the prompt.
-            norms: operators of norms in an eager pass. What was generated has none.
-
-        Raises:
-            OtherImplementation: passes fell back to eager ones, or nothing was generated.
-        """
-        passes = COMPILED_TOKENS - 1
-        ran = operators(lambda: self.generate(input_ids, COMPILED_TOKENS))
-        # Torch calls it where a model does; in what is compiled there is only what it chose.
-        attended = ran["aten::scaled_dot_product_attention"]
-        layers = int(SHAPES[self.configuration.setup.model]["num_hidden_layers"])
-        if not norms:
-            raise OtherImplementation(
-                f"{self.configuration.label}: no {NORM} in an eager pass, so compiled ones cannot be told from it: "
-                "name another operator of its norms (NORM)"
-            )
-        if ran[NORM] != norms or attended != layers:
-            raise OtherImplementation(
-                f"{self.configuration.label}: {ran[NORM]} norms and {attended} attentions ran as plain operators in "
-                f"the prompt's and {passes} compiled passes; expected were {norms} and {layers}, the prompt's"
-            )
+    def capture(self, input_ids: Any) -> None:
+        """Capture the prompt's pass anew, and keep the peak of its memory: replays request none."""
+        self._captured_bytes = 0
+        with self.watching_memory() as peak:
+            self.graphed.start(input_ids, anew=True)
+        self._captured_bytes = sum(peak)
 
     @contextlib.contextmanager
     def watching_memory(self) -> Iterator[list[int]]:
