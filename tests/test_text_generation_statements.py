@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ pytest.importorskip("transformers")
 from perf_workloads.text_generation import Configuration, Generation  # noqa: E402
 from perf_workloads.text_generation.bench import Figures, Models  # noqa: E402
 from perf_workloads.text_generation.grid import EVERYTHING, QWEN3_4B, TINY, Case, Point  # noqa: E402
+from perfgate.measure import profilers  # noqa: E402
 from perfgate.profile import Operator, Profile  # noqa: E402
 
 BASELINES = Path(__file__).resolve().parents[1] / "baselines/nvidia-h200/perf_tests/llm_generate/test_generation.json"
@@ -29,6 +32,7 @@ class Benchmark:
     """Keeps what a case says of itself."""
 
     def __init__(self) -> None:
+        self.recorded: dict[str, float] = {}
         self.limits: dict[str, str] = {}
         self.reported: dict[str, float] = {}
         self.attached: dict[str, str] = {}
@@ -39,6 +43,7 @@ class Benchmark:
         return time.perf_counter()
 
     def record(self, name: str, value: float, *, limit: str, **_: object) -> None:
+        self.recorded[name] = value
         self.limits[name] = limit
 
     def report(self, name: str, value: float, **_: object) -> None:
@@ -54,6 +59,9 @@ class Benchmark:
         self.events.append("timed")
         self.rounds = rounds
         return call()
+
+    def profile(self, call: Callable[[], Any]) -> None:
+        self.events.append("profile marked")
 
     def note(self, name: str, text: str) -> None: ...
 
@@ -190,7 +198,13 @@ def forward(passes: ModuleType, label: str) -> Benchmark:
         runner = Models().runner(FP32, 1, passes.PROMPT)
         return runner.model(runner.prompt(passes.PROMPT)[0], use_cache=False).logits
 
-    passes.forward(benchmark, lambda call: benchmark.pedantic(call, rounds=1), models, reference, TINY[label])
+    profilers.watch()
+    before = profilers.starts()
+    runner = passes.forward(benchmark, lambda call: benchmark.pedantic(call, rounds=1), models, reference, TINY[label])
+    # It would slow down what is timed afterwards.
+    assert profilers.starts() == before
+    passes.profiled(benchmark, runner)
+    assert profilers.starts() == before + 1
     return benchmark
 
 
@@ -203,6 +217,8 @@ def test_a_pass_has_its_operators_and_the_share_of_copies(passes: ModuleType) ->
         "load",
         "timing passes",
         "timed",
+        "counting products",
+        "profile marked",
         "profiling a pass",
     ]
     table = benchmark.attached["operators.txt"].splitlines()
@@ -212,6 +228,7 @@ def test_a_pass_has_its_operators_and_the_share_of_copies(passes: ModuleType) ->
     assert 5 < len(rows) <= 10
     assert {"aten::mm", "aten::copy_"} <= set(rows)
     assert 0 < benchmark.reported["copy_share"] < 1
+    assert (benchmark.recorded["products"], benchmark.limits["products"]) == (29, "0")
 
 
 def test_rebuilt_weights_are_copied_more(passes: ModuleType) -> None:
@@ -228,3 +245,63 @@ def test_copies_are_a_share_of_the_device_s_time_where_there_is_one(passes: Modu
     assert passes.copy_share(on_gpu) == pytest.approx(0.57)
     assert passes.copy_share(replace(on_gpu, device_s=0.0)) == pytest.approx(0.25)
     assert passes.copy_share(replace(on_gpu, operators=(products,))) == 0
+
+
+def test_cases_that_profile_have_a_process_of_their_own_and_no_others(passes: ModuleType) -> None:
+    """A process of its own loads the model again, and would load the reference in fp32, too."""
+    on_gpu = {name: case for name, case in vars(passes).items() if name.startswith("test_qwen3_4b")}
+    told = {
+        name: ("isolate" in {mark.name for mark in case.pytestmark}, "reference_logits" in signature(case).parameters)
+        for name, case in on_gpu.items()
+    }
+    assert told == {
+        "test_qwen3_4b_forward": (False, True),
+        "test_qwen3_4b_forward_profile": (True, False),
+        "test_qwen3_4b_fused_step": (False, True),
+        "test_qwen3_4b_fused_step_profile": (True, False),
+    }
+
+
+def a_profile(device_s: float, kernels: dict[str, int]) -> Profile:
+    """Give a profile of one operator with so much time on a device."""
+    averages = SimpleNamespace(table=lambda **_: "")
+    product = Operator("aten::mm", 1, 3.0, 3.0, device_s, device_s, 0, 0)
+    return Profile((product,), kernels, {}, {}, (), 4.0, device_s, averages, None)
+
+
+def test_a_profile_without_time_on_the_device_fails(passes: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the columns are read by names that torch has given up; elsewhere its launches are a figure."""
+    benchmark, found = Benchmark(), a_profile(1e-3, {"a": 2, "b": 3})
+    monkeypatch.setattr("perfgate.profile.capture", lambda call: found)
+    passes.test_qwen3_4b_forward_profile(benchmark, Models(), TINY["fp32-torch"])
+    assert (benchmark.recorded, benchmark.limits) == ({"launches": 5}, {"launches": "0"})
+    found = a_profile(0.0, {"a": 2, "b": 3})
+    with pytest.raises(AssertionError):
+        passes.test_qwen3_4b_forward_profile(benchmark, Models(), TINY["fp32-torch"])
+
+
+@pytest.mark.parametrize(
+    ("products", "attentions", "outcome"),
+    [
+        (9, 2, contextlib.nullcontext()),
+        (8, 2, pytest.raises(AssertionError)),
+        (9, 1, pytest.raises(AssertionError)),
+    ],
+)
+def test_a_fused_step_of_other_launches_fails(
+    passes: ModuleType, monkeypatch: pytest.MonkeyPatch, products: int, attentions: int, outcome: Any
+) -> None:
+    """Of two layers: four products each and the head's, and an attention each."""
+    found = a_profile(1e-3, {"_token_kernel": products, "_decode_kernel": attentions, "of torch": 3})
+    monkeypatch.setattr("perfgate.profile.capture", lambda call, warmed_up: found)
+    step = SimpleNamespace(token=torch.zeros(1, dtype=torch.int64))
+    runner = SimpleNamespace(
+        model=SimpleNamespace(config=SimpleNamespace(num_hidden_layers=2)),
+        prompt=lambda tokens: (torch.ones(1, tokens, dtype=torch.int64), "random tokens"),
+        graphed=SimpleNamespace(start=lambda input_ids: None, step=step),
+    )
+    models = SimpleNamespace(runner=lambda *_: runner)
+    benchmark, configuration = Benchmark(), Configuration(QWEN3_4B["bf16-triton"], "static", "graph")
+    with outcome:
+        passes.test_qwen3_4b_fused_step_profile(benchmark, models, configuration)
+    assert benchmark.recorded == {"launches": products + attentions + 3}

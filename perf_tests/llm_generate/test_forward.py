@@ -1,4 +1,8 @@
-"""What does a forward pass consist of, and how far are its logits from those of full precision?"""
+"""What does a forward pass consist of, and how far are its logits from those of full precision?
+
+On a GPU cases that profile time nothing and have a process each: torch's profiler slows down what is timed later in the
+same one.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,17 @@ import functools
 from collections.abc import Callable
 from importlib.metadata import version
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
+from perf_workloads.implementation import operators
 from perf_workloads.profiles import copy_share
 from perf_workloads.text_generation import linear_layer_count, logit_error, prompt_logits
-from perf_workloads.text_generation.bench import Models
+from perf_workloads.text_generation.bench import Models, Runner
 from perf_workloads.text_generation.grid import FP32_REFERENCE, QWEN3_4B, TINY, TINY_REFERENCE
 from perf_workloads.text_generation.observe import OPERATORS
 from perf_workloads.text_generation.setups import Configuration, GenerationSetup
-
-if TYPE_CHECKING:
-    pass
 
 #: Rows of the published table of operators.
 TABLE_ROWS = 10
@@ -43,6 +45,10 @@ GRAPHED = [
     for setup in QWEN3_4B.values()
     if setup.backend == "triton"
 ]
+#: Seconds that a process which profiles may take: it loads a model of its own.
+PROFILE_TIMEOUT_S = 900
+#: It times no call.
+untimed = pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")
 
 
 @pytest.fixture(scope="session")
@@ -53,14 +59,14 @@ def reference_logits(models: Models) -> Callable[[GenerationSetup], Any]:
     def compute(setup: GenerationSetup) -> Any:
         runner = models.runner(Configuration(setup), 1, PROMPT)
         logits = prompt_logits(runner.model, runner.prompt(PROMPT)[0])
+        # Held, it would keep its memory from the cases that follow.
+        del runner
         models.release()
         return logits
 
     return lambda setup: compute(FP32_REFERENCE if setup.model == "qwen3-4b" else TINY_REFERENCE)
 
 
-# In a process of its own: what it profiles would slow down the cases after it.
-@pytest.mark.isolate(timeout=900)
 @pytest.mark.cuda
 @pytest.mark.sm80
 @pytest.mark.vram(24)
@@ -73,11 +79,27 @@ def test_qwen3_4b_forward(benchmark: Any, models: Models, reference_logits: Any,
     forward(benchmark, timed, models, reference_logits, setup)
 
 
+@untimed
+@pytest.mark.isolate(timeout=PROFILE_TIMEOUT_S)
+@pytest.mark.cuda
+@pytest.mark.sm80
+@pytest.mark.vram(24)
+@pytest.mark.parametrize("setup", eager(QWEN3_4B))
+def test_qwen3_4b_forward_profile(benchmark: Any, models: Models, setup: GenerationSetup) -> None:
+    benchmark.progress(f"loading {setup.label}")
+    profile = profiled(benchmark, models.runner(Configuration(setup), 1, PROMPT))
+    benchmark.record("launches", profile.launches, unit="1", better="lower", limit="0")
+    # The columns of torch's tables that are in use today: the old names show zeros without a word.
+    assert any(operator.self_device_s > 0 for operator in profile.operators)
+    assert profile.device_s > 0
+
+
 @pytest.mark.cpu
 @pytest.mark.perf(time="20%", clock="wall", budget=0.3)
 @pytest.mark.parametrize("setup", eager(TINY))
 def test_tiny_qwen3_forward(benchmark: Any, models: Models, reference_logits: Any, setup: GenerationSetup) -> None:
-    forward(benchmark, benchmark, models, reference_logits, setup)
+    """Profiled, too: on a CPU the profiler leaves nothing behind."""
+    profiled(benchmark, forward(benchmark, benchmark, models, reference_logits, setup))
 
 
 def forward(
@@ -86,40 +108,55 @@ def forward(
     models: Models,
     reference_logits: Callable[[GenerationSetup], Any],
     setup: GenerationSetup,
-) -> None:
-    """Time a pass over a prompt, compare its logits, and count its products with weights exactly."""
-    from perfgate.profile import capture
-
+) -> Runner:
+    """Time a pass over a prompt, compare its logits, and count its products with weights exactly; give what ran it."""
     benchmark.progress("loading the model in fp32, for its logits")
     reference = reference_logits(setup)
     benchmark.progress(f"loading {setup.label}")
     runner = models.runner(Configuration(setup), 1, PROMPT)
-    input_ids, _ = runner.prompt(PROMPT)
+    call = one_pass(runner)
 
     benchmark.progress("timing passes")
-    output = timed(lambda: runner.model(input_ids, use_cache=False))
+    output = timed(call)
 
     error = logit_error(output.logits.float().cpu(), reference)
     benchmark.record("logit_error", error, unit="1", better="lower", limit="10% or 1e-5")
     assert error < LARGEST_ERROR[setup.method]
-    benchmark.note("backend", setup.backend)
-    benchmark.note("transformers", version("transformers"))
-    benchmark.progress("profiling a pass")
-    profile = capture(lambda: runner.model(input_ids, use_cache=False), warmed_up=True)
-    benchmark.attach("operators.txt", profile.table(TABLE_ROWS))
-    benchmark.report("copy_share", copy_share(profile))
-    products = sum(profile.calls(name) for name in {"aten::mm", *OPERATORS.values()})
+    say_what_runs(benchmark, setup)
+    benchmark.progress("counting products")
+    ran = operators(call)
+    products = sum(ran[name] for name in {"aten::mm", *OPERATORS.values()})
     benchmark.record("products", products, unit="1", better="lower", limit="0")
     assert products == linear_layer_count(setup.model)
-    if runner.on_gpu:
-        benchmark.record("launches", profile.launches, unit="1", better="lower", limit="0")
-        # The columns of torch's tables that are in use today: the old names show zeros without a word.
-        assert any(operator.self_device_s > 0 for operator in profile.operators)
-        assert profile.device_s > 0
+    return runner
 
 
-# In a process of its own: what it profiles would slow down the cases after it.
-@pytest.mark.isolate(timeout=900)
+def profiled(benchmark: Any, runner: Runner) -> Any:
+    """Profile a pass over a prompt; attach its operators, show the share of copies, and give the profile."""
+    from perfgate.profile import capture
+
+    call = one_pass(runner)
+    benchmark.profile(call)
+    say_what_runs(benchmark, runner.configuration.setup)
+    benchmark.progress("profiling a pass")
+    profile = capture(call)
+    benchmark.attach("operators.txt", profile.table(TABLE_ROWS))
+    benchmark.report("copy_share", copy_share(profile))
+    return profile
+
+
+def one_pass(runner: Runner) -> Callable[[], Any]:
+    """Give a pass over the prompt as a call."""
+    input_ids, _ = runner.prompt(PROMPT)
+    return lambda: runner.model(input_ids, use_cache=False)
+
+
+def say_what_runs(benchmark: Any, setup: GenerationSetup) -> None:
+    """Note what figures of a pass depend on."""
+    benchmark.note("backend", setup.backend)
+    benchmark.note("transformers", version("transformers"))
+
+
 @pytest.mark.cuda
 @pytest.mark.sm80
 @pytest.mark.vram(24)
@@ -128,18 +165,12 @@ def forward(
 def test_qwen3_4b_fused_step(
     benchmark: Any, torch: ModuleType, models: Models, reference_logits: Any, configuration: Configuration
 ) -> None:
-    """One replay, its launches, and its logits for the last token of the prompt."""
-    from perfgate.profile import capture
-
+    """One replay, and its logits for the last token of the prompt."""
     benchmark.progress("loading the model in fp32, for its logits")
     reference = reference_logits(configuration.setup)
     benchmark.progress(f"loading {configuration.setup.label}, capturing its step")
     runner = models.runner(configuration, 1, PROMPT)
-    graphed, input_ids = runner.graphed, runner.prompt(PROMPT)[0]
-
-    def at_the_end_of_the_prompt() -> None:
-        graphed.start(input_ids[:, :-1])
-        graphed.step.token.copy_(input_ids[:, -1])
+    graphed = runner.graphed
 
     def replay() -> None:
         # Back to the same position each time.
@@ -148,18 +179,43 @@ def test_qwen3_4b_fused_step(
         torch.cuda.synchronize()
 
     benchmark.progress("capturing the prompt, timing replays")
-    at_the_end_of_the_prompt()
+    at_the_end_of_the_prompt(runner)
     benchmark.note("transformers", version("transformers"))
     benchmark.work(bytes=runner.weight_bytes)
     benchmark.pedantic(replay, rounds=20, iterations=5, warmup_rounds=1)
 
-    at_the_end_of_the_prompt()
+    at_the_end_of_the_prompt(runner)
     error = logit_error(graphed.step().cpu(), reference[:, -1])
     benchmark.record("logit_error", error, unit="1", better="lower", limit="10% or 1e-5")
     assert error < LARGEST_ERROR[configuration.setup.method]
-    at_the_end_of_the_prompt()
-    profile = capture(graphed.step, warmed_up=True)
+
+
+@untimed
+@pytest.mark.isolate(timeout=PROFILE_TIMEOUT_S)
+@pytest.mark.cuda
+@pytest.mark.sm80
+@pytest.mark.vram(24)
+@pytest.mark.parametrize("configuration", GRAPHED)
+def test_qwen3_4b_fused_step_profile(benchmark: Any, models: Models, configuration: Configuration) -> None:
+    """Launches of the step for the last token of the prompt, one by one instead of replayed."""
+    from perfgate.profile import capture
+
+    benchmark.progress(f"loading {configuration.setup.label}, capturing its step")
+    runner = models.runner(configuration, 1, PROMPT)
+    benchmark.note("transformers", version("transformers"))
+    at_the_end_of_the_prompt(runner)
+    benchmark.profile(runner.graphed.step)
+    benchmark.progress("profiling a step")
+    # It ran before it was captured.
+    profile = capture(runner.graphed.step, warmed_up=True)
     benchmark.record("launches", profile.launches, unit="1", better="lower", limit="0")
     ours = {name: count for name, count in profile.kernels.items() if name in ("_token_kernel", "_decode_kernel")}
     layers = runner.model.config.num_hidden_layers
     assert ours == {"_token_kernel": 4 * layers + 1, "_decode_kernel": layers}
+
+
+def at_the_end_of_the_prompt(runner: Runner) -> None:
+    """Let the next step be that of the prompt's last token."""
+    input_ids, _ = runner.prompt(PROMPT)
+    runner.graphed.start(input_ids[:, :-1])
+    runner.graphed.step.token.copy_(input_ids[:, -1])
