@@ -67,7 +67,7 @@ class Models:
             setup = dataclasses.replace(setup, weights=str(self._weights))
         if setup != self._setup:
             self.release()
-            self._floor_bytes = device_bytes("current") if setup.device == "cuda" else 0
+            self._floor_bytes = _floor_bytes() if setup.device == "cuda" else 0
             begin = time.perf_counter()
             self._model = load(setup)
             if setup.device == "cuda":
@@ -236,6 +236,20 @@ def device_bytes(which: str) -> int:
     stats = torch.cuda.memory_stats()
     counter = "requested_bytes" if stats.get("requested_bytes.all.allocated") else "allocated_bytes"
     return int(stats.get(f"{counter}.all.{which}", 0))
+
+
+def _floor_bytes() -> int:
+    """Give the memory in use before a model is loaded, with the workspace that cuBLAS keeps from its first product on.
+
+    Otherwise a case's peak would hold it where no model was used before, and not where one was.
+    """
+    import torch
+
+    one = torch.ones(16, 16, dtype=torch.bfloat16, device="cuda")
+    torch.mm(one, one)
+    _synchronize()
+    del one
+    return device_bytes("current")
 
 
 def _synchronize() -> None:
