@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 
 import pytest
 
@@ -237,3 +238,42 @@ def test_a_case_that_no_fresh_process_knows_is_not_recorded_and_others_are(proje
     unknown, lost = json.loads((project.path / "run.json").read_text())["problems"]
     assert unknown.startswith("a fresh process could not run test_speed.py::test_b: it ended with exit code 5\n")
     assert lost == "test_speed.py::test_b: not recorded: in a fresh process it did not come back"
+
+
+def test_figures_that_may_not_change_are_recorded_in_two_processes_that_agree(project):
+    """One that differs once, one that may change, and one that is timed get all five."""
+    source = project.path / "test_speed.py"
+    source.write_text(
+        COUNTING
+        + textwrap.dedent(
+            """
+            here = pathlib.Path(__file__).parent
+            def count(benchmark, name, value, **how):
+                with (here / f"{name}.ran").open("a") as ran:
+                    ran.write(".")
+                benchmark.record("launches", value, **how)
+
+            def test_exact(benchmark): count(benchmark, "exact", 3, limit="0")
+            def test_differs(benchmark):
+                before = here / "differs.ran"
+                third = before.exists() and len(before.read_text()) == 2
+                count(benchmark, "differs", 4 if third else 3, limit="0")
+            def test_may_change(benchmark): count(benchmark, "may_change", 3, limit="5%")
+            """
+        )
+    )
+    result = project.run("--perf-update=new")
+    assert "recorded 3 cases" in result.stdout.str()
+    ran = {file.stem: len(file.read_text()) for file in project.path.glob("*.ran")}
+    assert ran == {"exact": 1 + 2, "differs": 1 + 5, "may_change": 1 + 5}
+    values = {
+        name: case["metrics"]["launches"]["values"]
+        for path in (project.path / "baselines").rglob("test_speed.json")
+        for name, case in json.loads(path.read_text())["cases"].items()
+    }
+    assert values["test_exact"] == [3, 3]
+    assert sorted(values["test_differs"]) == [3, 3, 3, 3, 4]
+    # Two of them are enough to tell a change: nothing in them scatters.
+    source.write_text(source.read_text().replace('"exact", 3', '"exact", 4'))
+    result = project.run("--benchmark-compare", "-k", "exact")
+    result.assert_outcomes(failed=1)

@@ -278,7 +278,10 @@ class Gate:
             which = _count(cases) if group == cases else f"up to {done} of {len(cases)}"
             taken: dict[str, list[Measurement]] = {case: [] for case in group}
             for number in range(1, RECORDED_PROCESSES + 1):
-                found = self._fresh(group, f"recording {which}: process {number} of {RECORDED_PROCESSES}")
+                wanted = [case for case in group if not recording.settled(taken[case])]
+                if not wanted:
+                    break
+                found = self._fresh(wanted, f"recording {which}: process {number} of {RECORDED_PROCESSES}")
                 for case, measurement in found.items():
                     taken[case].append(measurement)
             self._keep(taken)
@@ -288,7 +291,7 @@ class Gate:
         for case, measurements in taken.items():
             allowed = self._allowed(self._recordable[case])
             bad = next((m for m in measurements if m.outcome not in allowed), None)
-            if bad is not None or len(measurements) < RECORDED_PROCESSES:
+            if bad is not None or (len(measurements) < RECORDED_PROCESSES and not recording.settled(measurements)):
                 why = f"{outcomes.words(bad.outcome)}: {bad.reason}" if bad else "it did not come back"
                 self.log.problems.append(f"{case}: not recorded: in a fresh process {why}")
             else:

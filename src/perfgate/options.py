@@ -20,7 +20,7 @@ COLLECT_VARIABLE = "PERFGATE_COLLECT_FILE"
 DEFAULT_PROCESSES = 12
 #: Folder of the profiles, at the root.
 DEFAULT_PROFILE = "perf-profile"
-#: Fresh processes that a recording repeats the selection in.
+#: Fresh processes that a recording repeats the selection in, but for what settles sooner (:mod:`perfgate.recording`).
 RECORDED_PROCESSES = 5
 
 
@@ -73,7 +73,7 @@ def add(parser: pytest.Parser) -> None:
         choices=["new", "all"],
         default=None,
         help="Store the results of passing cases as baselines: only of those without one (new), or of all. "
-        f"The selection is repeated in {RECORDED_PROCESSES} fresh processes.",
+        f"The selection is repeated in {RECORDED_PROCESSES} fresh processes, exact counts in fewer.",
     )
     group.addoption(
         "--perf-ab",

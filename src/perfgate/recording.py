@@ -1,4 +1,4 @@
-"""In which portions is a recording made? An interrupt costs the portion at hand; what was recorded before is kept.
+"""In which portions is a recording made, and in how many processes? An interrupt costs the portion at hand alone.
 
 A portion is measured in all its processes before the next one begins, so the processes of a case follow each other
 within some five minutes, however long the whole recording takes.
@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from perfgate.model import Limit, Measurement, Noise
+
 #: Seconds that a group of cases takes a process. Starting a process takes a few.
 GROUP_S = 60.0
+#: Fresh processes that suffice for figures of which none may change, where they agree to the last digit.
+EXACT_PROCESSES = 2
 
 
 def groups(cases: Sequence[str], took_s: Mapping[str, float]) -> list[list[str]]:
@@ -28,3 +32,17 @@ def groups(cases: Sequence[str], took_s: Mapping[str, float]) -> list[list[str]]
         found[-1].append(case)
         so_far_s += took_s[case]
     return found
+
+
+def settled(measurements: Sequence[Measurement]) -> bool:
+    """Tell whether no further process is needed: what a case counts may not change at all, and has not.
+
+    Five processes are there to tell how much a figure scatters. Launches and operators do not; one that differs
+    between the first two processes gets all five.
+    """
+    if len(measurements) < EXACT_PROCESSES:
+        return False
+    first = measurements[0].metrics
+    unchangeable = all(metric.limit == Limit() and metric.noise == Noise() for metric in first)
+    alike = [[(metric.name, metric.value) for metric in each.metrics] for each in measurements]
+    return bool(first) and unchangeable and all(each == alike[0] for each in alike)
