@@ -117,8 +117,7 @@ def test_every_point_of_a_case_has_the_passes_that_the_case_runs() -> None:
     hint = make(passed(figures={})).left
     (reason,) = hint
     options = command._parser().parse_args(["serve", "--results", "x", *reason.split("--again ")[1].split()])
-    settings = campaign.Settings(most_tokens=options.most_tokens, passes=options.passes, new_tokens=options.new_tokens)
-    assert settings == campaign.CASES
+    assert campaign.Settings(**command._given(options)) == campaign.CASES
 
 
 @pytest.mark.parametrize(("date", "kept"), [("2026-12-01T10:00:01Z", True), ("2026-12-01T10:00:00+00:00", False)])

@@ -68,8 +68,11 @@ def test_what_failed_is_run_again_as_it_was() -> None:
         replace(given, options=(("seed", 1),)),
     ]
     assert [point.tokens for point in found[0].room] == [512, 1024, 2048, 96]
-    (job,) = campaign.failed_jobs("h200", records, Settings(most_tokens=64), lambda key: key.scheme == "t")
+    of_t = lambda key: key.scheme == "t"  # noqa: E731
+    (job,) = campaign.failed_jobs("h200", records, Settings(most_tokens=64), of_t, {"most_tokens"})
     assert job.settings == replace(asked, most_tokens=64)
+    (job,) = campaign.failed_jobs("h200", records, Settings(), of_t, {"eager"})
+    assert job.settings == replace(asked, eager=False), "a default that is given stands, too"
 
 
 def test_passes_within_a_number_of_tokens() -> None:
@@ -320,3 +323,17 @@ def test_the_reports_command_runs_every_failure(
         [("tiny-llama", scheme, [tokens]) for scheme, tokens in schemes.items() if scheme in chosen]
         for chosen in (schemes, ("fp8-2_8", "bf16"), ("vllm-int8", "fp8-2_8"))
     ]
+
+
+def test_what_is_given_with_failed_stands_over_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defaults, too, where they are typed."""
+    store, ran = tmp_path / "results.jsonl", []
+    asked = Settings(passes=3, new_tokens=4, eager=True, options=(("seed", 1),))
+    point = failed(Key("cpu", "tiny-llama", "bf16", "decode", 96))
+    results.append(store, replace(point, facts=asked.asked()))
+    monkeypatch.setattr(campaign, "this_device", lambda: "cpu")
+    monkeypatch.setattr(campaign, "run", lambda todo, *_, **__: ran.extend(job.settings for job in todo) or True)
+    again = ["serve", "--results", str(store), "--failed"]
+    assert command.main(again) == 0
+    assert command.main([*again, "--no-eager", "--passes", str(Settings.passes), "--option", "seed=2"]) == 0
+    assert ran == [asked, replace(asked, eager=False, passes=Settings.passes, options=(("seed", 2),))]

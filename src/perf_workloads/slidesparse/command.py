@@ -89,24 +89,28 @@ def _parser() -> _Parser:
         "--failed",
         action="store_true",
         help="run only what failed, of all stored models, schemes and M that are not left out by naming others; each "
-        "with the passes and options that are stored with it, unless others than the defaults are given",
+        "with the passes and options that are stored with it, unless others are given",
     )
-    serve.add_argument("--passes", type=int, default=workloads.PASSES, help="of a prefill (published: %(default)s)")
+    # None tells what is not given from a default that is.
+    serve.add_argument("--passes", type=int, help=f"of a prefill (default, as published: {workloads.PASSES})")
     serve.add_argument(
-        "--new-tokens", type=int, default=workloads.NEW_TOKENS, help="of a decoded sequence (published: %(default)s)"
+        "--new-tokens", type=int, help=f"of a decoded sequence (default, as published: {workloads.NEW_TOKENS})"
     )
     serve.add_argument(
         "--most-tokens", type=int, metavar="N", help="fewer passes where a prefill has more prompt tokens than N"
     )
     serve.add_argument("--timeout", type=float, default=900, metavar="SECONDS", help="for a start, and for a point")
-    serve.add_argument("--eager", action="store_true", help="neither compile nor capture graphs")
+    serve.add_argument(
+        "--eager", action=argparse.BooleanOptionalAction, help="neither compile nor capture graphs (default: do)"
+    )
     serve.add_argument(
         "--option",
         action="append",
-        default=[],
+        dest="options",
         type=_option,
         metavar="NAME=JSON",
-        help="a further option of vllm.LLM, e.g. gpu_memory_utilization=0.8; stored with the results",
+        help="a further option of vllm.LLM, e.g. gpu_memory_utilization=0.8; stored with the results. With --failed, "
+        "one takes the place of all that are stored",
     )
     serve.add_argument("--logs", type=Path, metavar="DIR", help="keep what engines print")
     serve.set_defaults(run=_serve, models=None, schemes=None, **dict.fromkeys(workloads.STAGES))
@@ -176,20 +180,13 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    _check(options)
+    given = _given(options)
+    settings = campaign.Settings(load_timeout_s=options.timeout, run_timeout_s=options.timeout, **given)
+    _check(options, settings)
     device = campaign.this_device()
-    settings = campaign.Settings(
-        passes=options.passes,
-        new_tokens=options.new_tokens,
-        most_tokens=options.most_tokens,
-        load_timeout_s=options.timeout,
-        run_timeout_s=options.timeout,
-        eager=options.eager,
-        options=tuple(options.option),
-    )
     records = results.read(options.results)
     if options.failed:
-        todo = campaign.failed_jobs(device, records, settings, lambda key: _wanted(options, key))
+        todo = campaign.failed_jobs(device, records, settings, lambda key: _wanted(options, key), given)
     else:
         names, ways = options.models or models.PUBLISHED, options.schemes or models.COMPARED
         todo = campaign.jobs(device, names, ways, _points(options), records, again=options.again)
@@ -261,16 +258,24 @@ def _merge(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _check(options: argparse.Namespace) -> None:
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """Give the settings that the command names."""
+    named = {name: getattr(options, name) for name in ("passes", "new_tokens", "most_tokens", "eager")}
+    if options.options is not None:
+        named["options"] = tuple(options.options)
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _check(options: argparse.Namespace, settings: campaign.Settings) -> None:
     """Refuse what no engine could run, before one is started."""
     hint = "perfgate-slidesparse serve --help"
-    if options.passes < 1:
-        raise SettingError(f"--passes={options.passes}: must be at least 1", hint=hint)
+    if settings.passes < 1:
+        raise SettingError(f"--passes={settings.passes}: must be at least 1", hint=hint)
     if not options.timeout > 0:
         raise SettingError(f"--timeout={options.timeout:g}: must be more than 0", hint=hint)
     try:
         for point in _points(options):
-            workloads.workload(point, options.passes, options.new_tokens)
+            workloads.workload(point, settings.passes, settings.new_tokens)
     except ValueError as error:
         raise SettingError(str(error), hint=hint) from None
 

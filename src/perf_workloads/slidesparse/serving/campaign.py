@@ -11,7 +11,7 @@ import datetime
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,14 +58,19 @@ class Settings:
             found["options"] = dict(found["options"])
         return {"asked": json.dumps(found)} if found else {}
 
-    def as_failed(self, record: Record) -> Settings:
-        """Give these settings, and those that a failed run was asked for with where these are the defaults."""
+    def as_failed(self, record: Record, given: Collection[str] = ()) -> Settings:
+        """Give these settings, and those that a failed run was asked for with instead of all that was not given now.
+
+        Args:
+            record: the failed run.
+            given: names of settings that stand over stored ones, also where they are the defaults.
+        """
         asked = json.loads(record.facts.get("asked", "{}"))
         if stored := record.facts.get("options"):
             asked["options"] = json.loads(stored)
         if "options" in asked:
             asked["options"] = tuple(asked["options"].items())
-        kept = {name: asked[name] for name in _KEPT if name in asked and getattr(self, name) == getattr(Settings, name)}
+        kept = {name: asked[name] for name in _KEPT if name in asked and name not in given}
         return dataclasses.replace(self, **kept)
 
 
@@ -133,7 +138,11 @@ def jobs(
 
 
 def failed_jobs(
-    device: str, records: Iterable[Record], settings: Settings, wanted: Callable[[Key], bool] = lambda key: True
+    device: str,
+    records: Iterable[Record],
+    settings: Settings,
+    wanted: Callable[[Key], bool] = lambda key: True,
+    given: Collection[str] = (),
 ) -> list[Job]:
     """List the points that failed, the smallest M first; those that were asked for alike share an engine.
 
@@ -142,8 +151,9 @@ def failed_jobs(
     Args:
         device: results of others do not count.
         records: what was run before.
-        settings: how; where they are defaults a point is run as it was when it failed.
+        settings: how; what is not given is as it was when a point failed.
         wanted: which points are.
+        given: names of settings that stand over what is stored with a failure.
     """
     stands = {key: record for key, record in results.standing(records).items() if key.device == device and wanted(key)}
     alike: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
@@ -155,7 +165,7 @@ def failed_jobs(
     for (model, scheme, _), failed in alike.items():
         room = tuple(key.point for key in stands if (key.model, key.scheme) == (model, scheme))
         points = _ordered(record.key.point for record in failed)
-        found.append(Job(model, scheme, points, room, settings.as_failed(failed[0])))
+        found.append(Job(model, scheme, points, room, settings.as_failed(failed[0], given)))
     return found
 
 
