@@ -88,7 +88,7 @@ def test_a_prompt_is_captured_once_for_its_length(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(generator, "run_prompt", counted)
     monkeypatch.setattr(generator, "_graph", Graph())
-    monkeypatch.setattr("perf_workloads.text_generation.graphed._beside", lambda call: call())
+    monkeypatch.setattr("perf_workloads.text_generation.graphed.beside", lambda call: call())
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr("perf_workloads.text_generation.graphed._capture_stream", lambda: None)
     monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: contextlib.nullcontext())

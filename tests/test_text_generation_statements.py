@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from inspect import signature
+from inspect import getsource, signature
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -249,35 +250,38 @@ def test_copies_are_a_share_of_the_device_s_time_where_there_is_one(passes: Modu
 
 def test_cases_that_profile_have_a_process_of_their_own_and_no_others(passes: ModuleType) -> None:
     """A process of its own loads the model again, and would load the reference in fp32, too."""
-    on_gpu = {name: case for name, case in vars(passes).items() if name.startswith("test_qwen3_4b")}
-    told = {
-        name: ("isolate" in {mark.name for mark in case.pytestmark}, "reference_logits" in signature(case).parameters)
-        for name, case in on_gpu.items()
-    }
-    assert told == {
-        "test_qwen3_4b_forward": (False, True),
-        "test_qwen3_4b_forward_profile": (True, False),
-        "test_qwen3_4b_fused_step": (False, True),
-        "test_qwen3_4b_fused_step_profile": (True, False),
-    }
+    on_gpu = [case for name, case in vars(passes).items() if name.startswith("test_qwen3_4b")]
+    for case in on_gpu:
+        profiles = bool({"capture", "profiled"} & set(re.findall(r"\w+(?=\()", getsource(case))))
+        assert profiles == ("isolate" in {mark.name for mark in case.pytestmark}), case.__name__
+        assert profiles == ("reference_logits" not in signature(case).parameters), case.__name__
+    assert len(on_gpu) == 4
 
 
-def a_profile(device_s: float, kernels: dict[str, int]) -> Profile:
-    """Give a profile of one operator with so much time on a device."""
+def a_profile(kernels: dict[str, int], device_s: float = 1e-3, operator_s: float = 1e-3) -> Profile:
+    """Give a profile with so much time on a device, and so much of it in one operator."""
     averages = SimpleNamespace(table=lambda **_: "")
-    product = Operator("aten::mm", 1, 3.0, 3.0, device_s, device_s, 0, 0)
+    product = Operator("aten::mm", 1, 3.0, 3.0, operator_s, operator_s, 0, 0)
     return Profile((product,), kernels, {}, {}, (), 4.0, device_s, averages, None)
 
 
-def test_a_profile_without_time_on_the_device_fails(passes: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when the columns are read by names that torch has given up; elsewhere its launches are a figure."""
-    benchmark, found = Benchmark(), a_profile(1e-3, {"a": 2, "b": 3})
-    monkeypatch.setattr("perfgate.profile.capture", lambda call: found)
-    passes.test_qwen3_4b_forward_profile(benchmark, Models(), TINY["fp32-torch"])
-    assert (benchmark.recorded, benchmark.limits) == ({"launches": 5}, {"launches": "0"})
-    found = a_profile(0.0, {"a": 2, "b": 3})
-    with pytest.raises(AssertionError):
+@pytest.mark.parametrize(
+    ("seconds", "outcome"),
+    [
+        ((1e-3, 1e-3), contextlib.nullcontext()),
+        ((0.0, 1e-3), pytest.raises(AssertionError)),
+        ((1e-3, 0.0), pytest.raises(AssertionError)),
+    ],
+)
+def test_a_profile_without_time_on_the_device_fails(
+    passes: ModuleType, monkeypatch: pytest.MonkeyPatch, seconds: tuple[float, float], outcome: Any
+) -> None:
+    """As when the columns are read by names that torch has given up; its launches are a figure all the same."""
+    benchmark = Benchmark()
+    monkeypatch.setattr("perfgate.profile.capture", lambda call: a_profile({"a": 2, "b": 3}, *seconds))
+    with outcome:
         passes.test_qwen3_4b_forward_profile(benchmark, Models(), TINY["fp32-torch"])
+    assert (benchmark.recorded, benchmark.limits) == ({"launches": 5}, {"launches": "0"})
 
 
 @pytest.mark.parametrize(
@@ -292,7 +296,7 @@ def test_a_fused_step_of_other_launches_fails(
     passes: ModuleType, monkeypatch: pytest.MonkeyPatch, products: int, attentions: int, outcome: Any
 ) -> None:
     """Of two layers: four products each and the head's, and an attention each."""
-    found = a_profile(1e-3, {"_token_kernel": products, "_decode_kernel": attentions, "of torch": 3})
+    found = a_profile({"_token_kernel": products, "_decode_kernel": attentions, "of torch": 3})
     monkeypatch.setattr("perfgate.profile.capture", lambda call, warmed_up: found)
     step = SimpleNamespace(token=torch.zeros(1, dtype=torch.int64))
     runner = SimpleNamespace(

@@ -55,9 +55,9 @@ def missed(case: Any, how: str) -> Any:
     return pytest.param(*case.values, marks=mark, id=case.id)
 
 
-#: What reads column by column and writes row by row: 4 bytes a result, 87 to 92 % of the copy bandwidth.
+#: What reads column by column and writes row by row: 4 bytes a result. By the baselines three of eleven reach the goal.
 LARGE_SCALED = [
-    case if case.values[2] == "rows" else missed(case, "87 to 92 % of 95 %")
+    case if case.values[2] == "rows" else missed(case, "89 to 96 % of 95 %")
     for case in SCALED
     if 4 * case.values[0] * case.values[1] > LARGE_BYTES
 ]

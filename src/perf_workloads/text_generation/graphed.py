@@ -125,7 +125,7 @@ class GraphedGenerator:
         with torch.no_grad():
             held = input_ids.clone()
             # Kernels are loaded by the first pass, and libraries allocate then.
-            _beside(lambda: self.run_prompt(held))
+            beside(lambda: self.run_prompt(held))
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, stream=_capture_stream()):
                 self.run_prompt(held)
@@ -176,7 +176,7 @@ class GraphedGenerator:
             for _ in range(WARM_UP_STEPS):
                 self.step()
 
-        _beside(warm_up)
+        beside(warm_up)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=_capture_stream()):
             self.step()
@@ -193,7 +193,7 @@ def _capture_stream() -> Any:
     return torch.cuda.Stream()
 
 
-def _beside(call: Callable[[], None]) -> None:
+def beside(call: Callable[[], object]) -> None:
     """Call on the stream of captures, and wait for it."""
     stream = _capture_stream()
     stream.wait_stream(torch.cuda.current_stream())

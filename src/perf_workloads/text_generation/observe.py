@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from perf_workloads.implementation import compiled_graphs, operators
+from perf_workloads.implementation import compiled_graphs, operators, recorded_graphs
 from perf_workloads.text_generation.bench import Runner
 from perf_workloads.text_generation.setups import SHAPES, Backend, linear_layer_count
 
@@ -111,6 +111,9 @@ def compile_passes(runner: Runner, input_ids: Any, new_tokens: int) -> int:
     skipped = int(counters["inductor"]["cudagraph_skips"])
     if skipped:
         raise OtherImplementation(f"{runner.configuration.label}: {skipped} compiled graphs were not captured")
+    # Also: torch still calls a recording what is looked for while generations are timed.
+    if runner.on_gpu and not recorded_graphs():
+        raise OtherImplementation(f"{runner.configuration.label}: torch tells of no CUDA graph that it recorded")
     return graphs
 
 

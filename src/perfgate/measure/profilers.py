@@ -2,7 +2,7 @@
 
 It has CUPTI watch the calls to CUDA's runtime, even for ``ProfilerActivity.CPU`` alone, and leaves it attached when it
 stops (https://github.com/pytorch/pytorch/issues/144455). On an H200 with torch 2.11 a loop of small kernels took 1.27
-times as long after one profile as before, for good, and 1.0 to 1.1 times with ``TEARDOWN_CUPTI=1``.
+times as long after one profile as before, and did not get faster again; with ``TEARDOWN_CUPTI=1`` 0.9 to 1.1 times.
 
 Counted for the whole process: what is left behind does not end with a run of pytest either.
 """
