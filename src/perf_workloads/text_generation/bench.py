@@ -252,7 +252,7 @@ def _floor_bytes() -> int:
     one = torch.ones(16, 16, dtype=torch.bfloat16, device="cuda")
     torch.mm(one, one)
     beside(functools.partial(torch.mm, one, one))
-    return device_bytes("current") - one.nbytes
+    return device_bytes("current") - int(one.nbytes)
 
 
 def _synchronize() -> None:
