@@ -140,7 +140,7 @@ def test_record_then_compare(compilers: Compilers) -> None:
     result.stdout.fnmatch_lines(["recorded 2 cases into 2 files in baselines"])
     stored = json.loads((compilers.path / "baselines/static-sm80/test_code.json").read_text())
     case = stored["cases"]["test_k[a-sm80]"]
-    assert case["method"] == {"clock": "compiler", "figures": "2", "version": "1"}
+    assert case["method"] == {"clock": "compiler", "figures": "3", "version": "1"}
     assert case["metrics"]["registers"] == {"unit": "1", "better": "lower", "values": [40]}
     assert case["metrics"]["occupancy"] == {"unit": "%", "better": "higher", "values": [62.5]}
     assert stored["environments"] == {case["recorded"]["environment"]: {"triton": "3.9.0"}}
@@ -234,16 +234,22 @@ def test_usual_limits(now: dict[str, Any], told: str | None) -> None:
         ({4: 32}, {16: 16}, ["{}_bytes"]),
         ({4: 8}, {16: 4}, ["{}_bytes"]),
         ({8: 4}, {16: 4}, ["{}_bytes"]),
+        ({1: 32}, {2: 32}, ["{}_bytes"]),
+        ({2: 32}, {1: 64}, ["{}_width", "{}s", "{}s_at_most_8", "{}s_at_most_4", "{}s_narrower"]),
+        ({2: 32}, {1: 32}, ["{}_width"]),
+        ({16: 8}, {32: 4}, []),
+        ({32: 4}, {16: 8}, ["{}_width", "{}s"]),
+        ({16: 4}, {12: 4}, ["{}_width"]),
     ],
 )
 def test_accesses_may_become_wider_but_not_narrower_nor_more(
     before: dict[int, int], now: dict[int, int], worse: list[str], side: str
 ) -> None:
-    from perfgate.static.figures import Code, Figures, by_width
+    from perfgate.static.figures import Code, Figures
     from perfgate.static.metrics import metrics_of
 
     def measured(accesses: dict[int, int]) -> dict[str, Any]:
-        widths = {"loads": by_width({}), "stores": by_width({}), f"{side}s": by_width(accesses)}
+        widths: dict[str, Any] = {"loads": {}, "stores": {}, f"{side}s": accesses}
         code = Code(40, 0, 0, 300, **widths, tensor_core=0, local_memory=0, barriers=0, code_size=4800)
         return {each.name: each for each in metrics_of([Figures("k", "sm90", 4, 0, 0.5, (), code)], 1, {})}
 

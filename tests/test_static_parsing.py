@@ -14,7 +14,8 @@ import pytest
 
 from perfgate.errors import PerfgateError
 from perfgate.static import amd, nvidia
-from perfgate.static.figures import Code, Figures, Form, from_json, mean_width, to_json
+from perfgate.static.figures import Code, Figures, Form, by_class, by_width, from_json, mean_width, to_json
+from perfgate.static.metrics import metrics_of
 from perfgate.static.reading import default_options
 from perfgate.static.targets import TARGETS
 
@@ -79,8 +80,8 @@ def counted(usage: str = USAGE, sass: str = SASS) -> Code:
 def test_nvidia() -> None:
     code = counted()
     assert (code.registers, code.stack, code.spills, code.local_memory) == (40, 24, 4, 2)
-    assert code.loads == {16: 3, 8: 0, 4: 1, 2: 1}
-    assert code.stores == {16: 0, 8: 1, 4: 0, 2: 1}
+    assert code.loads == {16: 3, 8: 0, 4: 1, 2: 1, 1: 0}
+    assert code.stores == {16: 0, 8: 1, 4: 0, 2: 0, 1: 1}
     assert (code.tensor_core, code.barriers) == (3, 1)
     # Padding does not count.
     assert (code.instructions, code.code_size) == (16, 256)
@@ -89,8 +90,8 @@ def test_nvidia() -> None:
 def test_amd() -> None:
     code = amd.parse(ASSEMBLY)
     assert (code.registers, code.scalars, code.stack, code.spills, code.local_memory) == (74, 22, 24, 3, 2)
-    assert code.loads == {16: 1, 8: 0, 4: 1, 2: 2}
-    assert code.stores == {16: 0, 8: 1, 4: 0, 2: 0}
+    assert code.loads == {16: 1, 8: 0, 4: 1, 2: 1, 1: 1}
+    assert code.stores == {16: 0, 8: 1, 4: 0, 2: 0, 1: 0}
     assert (code.tensor_core, code.barriers, code.instructions, code.code_size) == (1, 1, 11, 2528)
 
 
@@ -104,9 +105,32 @@ def test_amd() -> None:
 def test_widths_of_amd_accesses(kind: str, width: int) -> None:
     assembly = ASSEMBLY.replace("buffer_load_dwordx4", f"global_load_{kind}")
     loads = amd.parse(assembly).loads
-    before = {16: 0, 8: 0, 4: 1, 2: 2}
-    counted = {16: 16, 12: 8, 8: 8, 4: 4, 2: 2, 1: 2}[width]
-    assert loads == {**before, counted: before[counted] + 1}
+    before = {16: 0, 8: 0, 4: 1, 2: 1, 1: 1}
+    assert loads == {**before, width: before.get(width, 0) + 1}
+
+
+@pytest.mark.parametrize(
+    ("opcode", "width"),
+    [
+        ("LDG.E", 4), ("LDG.E.U8", 1), ("LDG.E.S8.CONSTANT", 1), ("LDG.E.EF.U16", 2), ("LDG.E.64", 8),
+        ("LDG.E.LTC128B.64", 8), ("LDG.E.LTC128B", 4), ("LDGSTS.E.BYPASS.LTC128B.128", 16),
+        ("LDG.E.128.STRONG.GPU", 16), ("LDG.E.ENL2.256", 32), ("LD.E.U8", 1), ("UTMALDG.2D", 16),
+    ],
+)  # fmt: skip
+def test_widths_of_nvidia_accesses(opcode: str, width: int) -> None:
+    assert nvidia.parse(USAGE, [opcode]).loads == by_width({width: 1})
+    if opcode.startswith("LDG.E"):
+        assert nvidia.parse(USAGE, [opcode.replace("LDG", "STG")]).stores == by_width({width: 1})
+
+
+def test_bytes_are_those_of_the_widths() -> None:
+    """Of accesses that are counted in one class, too: of 1 and 2 bytes, and of 12 and 8 or 16 and 32."""
+    code = Code(40, 0, 0, 300, {32: 1, 12: 2, 4: 1, 2: 3, 1: 5}, {1: 7}, 0, 0, 0, 4800)
+    metrics = {each.name: each.value for each in metrics_of([Figures("k", "sm100", 4, 0, 0.5, (), code)], 1, {})}
+    assert (metrics["load_bytes"], metrics["store_bytes"], metrics["store_width"]) == (71, 7, 1)
+    counts = ["loads_narrower", "loads_at_most_4", "loads_at_most_8", "loads", "stores_narrower"]
+    assert [metrics[name] for name in counts] == [8, 9, 9, 12, 7]
+    assert by_class(code.loads) == {16: 1, 8: 2, 4: 1, 2: 8}
 
 
 def test_the_digest_is_of_the_instructions_alone() -> None:

@@ -12,7 +12,7 @@ from perfgate.errors import PerfgateError, SettingError
 from perfgate.report.table import Column, layout
 from perfgate.static import find, targets
 from perfgate.static.answers import Answer, Question
-from perfgate.static.figures import Figures
+from perfgate.static.figures import Figures, by_class
 from perfgate.units import NOTHING, quantity
 
 KINDS = ("sass", "ptx", "ttir", "ttgir", "llir", "amdgcn")
@@ -138,8 +138,8 @@ def _figures(kernel: Figures) -> Sequence[str]:
         quantity(code.stack, "B"),
         str(code.local_memory),
         quantity(kernel.shared, "B"),
-        "/".join(str(number) for number in code.loads.values()),
-        "/".join(str(number) for number in code.stores.values()),
+        "/".join(str(number) for number in by_class(code.loads).values()),
+        "/".join(str(number) for number in by_class(code.stores).values()),
         str(code.tensor_core),
         str(code.barriers),
         str(len(kernel.narrow_offsets)),

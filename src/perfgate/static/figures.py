@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 #: Raised when the figures of the same code change, or which there are: stored ones are then taken anew.
-VERSION = 2
-#: Bytes of one access to global memory that are told apart; narrower ones are counted under 2.
+VERSION = 3
+#: Bytes of one access to global memory, classes that are counted: at least so many; narrower ones are counted under 2.
 WIDTHS = (16, 8, 4, 2)
 
 
@@ -23,7 +23,7 @@ class Code:
         spills: registers that are stored to local memory (NVIDIA: 32-bit words that the code stores there).
         stack: bytes of local memory of a thread.
         instructions: of the whole code, without padding.
-        loads: from global memory, instructions by bytes a thread.
+        loads: from global memory, instructions by bytes a thread; a copy of a whole tile counts as 16.
         stores: to global memory, likewise.
         tensor_core: instructions for matrix units.
         local_memory: instructions that load from or store to local memory.
@@ -105,10 +105,15 @@ def mean_width(accesses: Mapping[int, int]) -> float:
     return sum(width * width * number for width, number in accesses.items()) / moved if moved else 0.0
 
 
-def by_width(widths: Mapping[int, int]) -> dict[int, int]:
-    """Count accesses by the widths that are told apart."""
+def by_width(accesses: Mapping[int, int]) -> dict[int, int]:
+    """Give the number of accesses of each width that most have, none as 0, and of each other one that there is."""
+    return {**dict.fromkeys((*WIDTHS, 1), 0), **accesses}
+
+
+def by_class(accesses: Mapping[int, int]) -> dict[int, int]:
+    """Count accesses by the classes of their widths."""
     counted = dict.fromkeys(WIDTHS, 0)
-    for width, number in widths.items():
+    for width, number in accesses.items():
         counted[next((known for known in WIDTHS if width >= known), WIDTHS[-1])] += number
     return counted
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from perfgate.errors import SettingError
 from perfgate.model import Better, Limit, Metric
-from perfgate.static.figures import WIDTHS, Figures
+from perfgate.static.figures import WIDTHS, Figures, by_class
 from perfgate.static.targets import TARGETS
 from perfgate.units import parse_limit
 
@@ -61,21 +61,21 @@ def _at_most(side: str, width: int) -> Spec:
     does.
     """
     if width == WIDTHS[-1]:
-        return _of_width(side, width)
+        return _of_class(side, width)
     everything = width == WIDTHS[0]
     name = f"{side}s" if everything else f"{side}s_at_most_{width}"
     word = f"global {side}s" if everything else f"{side}s of at most {width} bytes"
 
     def count(kernel: Figures) -> float:
-        return sum(number for each, number in _by_width(kernel, side).items() if each <= width)
+        return sum(number for each, number in _by_width(kernel, side).items() if everything or each <= width)
 
     return Spec(name, "1", "lower", _ACCESSES, count, word)
 
 
-def _of_width(side: str, width: int) -> Spec:
+def _of_class(side: str, width: int) -> Spec:
     name = f"{side}s_{width}" if width > WIDTHS[-1] else f"{side}s_narrower"
     word = f"{width}-byte {side}s" if width > WIDTHS[-1] else f"{side}s of 1 or 2 bytes"
-    return Spec(name, "1", "lower", _ACCESSES, lambda kernel: _by_width(kernel, side).get(width, 0), word)
+    return Spec(name, "1", "lower", _ACCESSES, lambda kernel: by_class(_by_width(kernel, side))[width], word)
 
 
 def _moved(side: str) -> Spec:
@@ -111,7 +111,7 @@ SPECS: tuple[Spec, ...] = (
 #: What describes a kernel that is not judged: accesses are counted width by width.
 DESCRIBING: tuple[Spec, ...] = (
     *(spec for spec in SPECS if spec not in _COUNTED),
-    *(_of_width(side, width) for side in _SIDES for width in WIDTHS),
+    *(_of_class(side, width) for side in _SIDES for width in WIDTHS),
 )
 #: Of the launch as a whole.
 LAUNCHES = "launches"
