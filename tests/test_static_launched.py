@@ -18,12 +18,13 @@ from perfgate.book import Shelf
 from perfgate.model import Measurement, Metric, Noise, Outcome
 from perfgate.static import launched
 from perfgate.static.answers import FORMS, Answer, Question
-from perfgate.static.figures import Form
+from perfgate.static.figures import VERSION, Form
 from perfgate.static.undeclared_marker import Marker
 
 ASSEMBLY = """
 k:
 \tglobal_load_dwordx4 v[18:21], v[0:1], off
+\tv_mov_b32 v{last}, 0
 \ts_endpgm
 .Lfunc_end0:
 ; codeLenInByte = 16
@@ -37,7 +38,7 @@ class Kernel:
     def __init__(self, registers: int = 40, warps: int = 8, hint: int = 16, name: str = "k") -> None:
         target = SimpleNamespace(backend="hip", arch="gfx942", warp_size=64)
         self.metadata = SimpleNamespace(name=name, shared=0, num_warps=warps, target=target)
-        self.asm = {"amdgcn": ASSEMBLY.format(registers=registers), "ttir": ""}
+        self.asm = {"amdgcn": ASSEMBLY.format(registers=registers, last=registers - 1), "ttir": ""}
         self.hash = "0"
         self.src = SimpleNamespace(
             fn=SimpleNamespace(__module__="rows.kernel", __name__=name),
@@ -87,6 +88,7 @@ def test_a_kernel_is_described_by_its_figures_and_its_form() -> None:
     record = described["k"]
     assert (record["registers"], record["occupancy"], record["loads_16"]) == (40.0, 100.0, 1.0)
     assert record["form"] == "x_ptr *bf16:16; width i32:16; TILE =1024; num_warps 8"
+    assert record["figures"] == VERSION
     assert (record["function"], record["target"]) == ("rows.kernel.k", "gfx942")
     assert described["k#2"]["form"] == "x_ptr *bf16:16; width i32; TILE =1024; num_warps 8"
 
@@ -121,6 +123,49 @@ def test_other_instructions_with_the_same_figures_are_told() -> None:
     other.asm["amdgcn"] = other.asm["amdgcn"].replace("v[18:21]", "v[22:25]")
     told = launched.compared(launched.describe([Kernel()]), launched.describe([other]))
     assert told == ["kernel k: other instructions, the same figures"]
+
+
+def recorded(kernel: Kernel, version: int | None, **figures: float) -> dict[str, dict[str, float | str]]:
+    """Give the record of a kernel as another version wrote it, which found other figures."""
+    (record,) = launched.describe([kernel]).values()
+    assert record[launched.FIGURES] == VERSION
+    written = {**record, **figures}
+    del written[launched.FIGURES]
+    return {"k": written if version is None else {**written, launched.FIGURES: version}}
+
+
+@pytest.mark.parametrize("version", [None, VERSION - 1, VERSION, VERSION + 1])
+def test_the_same_code_is_the_same_whatever_was_read_off_it(version: int | None) -> None:
+    before = recorded(Kernel(), version, load_bytes=32, narrow_offsets=3, registers=41)
+    assert launched.compared(before, launched.describe([Kernel()])) == ["the compiled kernels are identical"]
+
+
+@pytest.mark.parametrize("version", [None, VERSION - 1])
+def test_figures_that_another_version_counts_otherwise_are_not_compared(version: int | None) -> None:
+    others = {"load_bytes": 32, "load_width": 2, "store_bytes": 1, "store_width": 1, "narrow_offsets": 3}
+    before = recorded(Kernel(), version, **others)
+    now = launched.describe([Kernel(registers=128)])
+    assert launched.compared(before, now) == ["kernel k: registers 40 -> 128, occupancy 100 % -> 50 %"]
+    # What made the kernel another one is told, and what it costs; what was counted otherwise is not.
+    now = launched.describe([Kernel(warps=4)])
+    assert launched.compared(before, now) == ["kernel k: num_warps 8 -> 4"]
+    now = recorded(Kernel(registers=128), VERSION, registers=40, occupancy=100)
+    told = "kernel k: other instructions, the same figures as far as their versions count alike"
+    assert launched.compared(before, now) == [told]
+
+
+def test_no_figure_is_compared_with_those_of_a_later_version() -> None:
+    told = "kernel k: other instructions, the same figures as far as their versions count alike"
+    before = recorded(Kernel(), VERSION + 1)
+    assert launched.compared(before, launched.describe([Kernel(registers=128)])) == [told]
+
+
+def test_figures_of_one_version_are_compared() -> None:
+    told = ["kernel k: registers 40 -> 128, occupancy 100 % -> 50 %, 32-bit offsets 3 -> 0"]
+    for version in (VERSION, None):
+        before = recorded(Kernel(), version, narrow_offsets=3)
+        now = recorded(Kernel(registers=128), version)
+        assert launched.compared(before, now) == told
 
 
 def measured(time_s: float, kernels: list[Kernel]) -> Measurement:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-#: Raised when the figures of the same code change, or which there are: stored ones are then taken anew.
+#: Raised when the figures of the same code change, or which there are: stored ones are then taken anew. Those that
+#: change are told by ``metrics.Spec.version``.
 VERSION = 3
 #: Bytes of one access to global memory, classes that are counted: at least so many; narrower ones are counted under 2.
 WIDTHS = (16, 8, 4, 2)

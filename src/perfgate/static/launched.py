@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from perfgate.static.answers import FORMS, Answer, Question
-from perfgate.static.figures import Figures, Form
+from perfgate.static.figures import VERSION, Figures, Form
 from perfgate.static.find import MODULE
 from perfgate.static.metrics import DESCRIBING
 from perfgate.static.pool import Pool
@@ -22,12 +22,14 @@ from perfgate.static.words import differences
 if TYPE_CHECKING:
     from perfgate.static.undeclared_marker import Marker
 
-#: One launched kernel: its figures, and under FORM, FUNCTION and TARGET what it was compiled for.
+#: One launched kernel: its figures, and under FORM, FUNCTION and TARGET what it was compiled for; under FIGURES the
+#: version of the figures.
 Record = Mapping[str, "float | str"]
 
-FORM, FUNCTION, TARGET, DIGEST = "form", "function", "target", "digest"
+FORM, FUNCTION, TARGET, DIGEST, FIGURES = "form", "function", "target", "digest", "figures"
 _SEPARATOR = "; "
-_UNITS = {spec.name: spec.unit for spec in DESCRIBING}
+#: Version of the figures, at the least, of records that do not tell it.
+_UNTOLD = 1
 
 
 class UndeclaredLaunch(UserWarning):
@@ -88,6 +90,7 @@ def record_of(figures: Figures) -> Record:
     """Give the record of one kernel."""
     return {
         **{spec.name: float(spec.of(figures)) for spec in DESCRIBING if spec.applies(figures)},
+        FIGURES: VERSION,
         DIGEST: figures.code.digest,
         FUNCTION: figures.form.kernel,
         TARGET: figures.target,
@@ -101,7 +104,11 @@ def form_text(form: Form) -> str:
 
 
 def compared(before: Mapping[str, Record], now: Mapping[str, Record]) -> list[str]:
-    """Tell how the kernels of a case differ from those of its baseline, a line each; nothing where one is unknown."""
+    """Tell how the kernels of a case differ from those of its baseline, a line each; nothing where one is unknown.
+
+    The same code, compiled for the same, is the same, whatever was read off it. Of other code those figures are
+    compared that the versions of both records count alike.
+    """
     if not before or not now:
         return []
     lines = []
@@ -109,19 +116,33 @@ def compared(before: Mapping[str, Record], now: Mapping[str, Record]) -> list[st
         if name not in before:
             lines.append(f"kernel {name}: not launched when the baseline was recorded")
             continue
-        told = list(differences(_figures(before[name]), _figures(record)))
-        told += _form_changes(str(before[name].get(FORM, "")), str(record.get(FORM, "")))
+        told = _changes(before[name], record)
         if told:
             lines.append(f"kernel {name}: {', '.join(told)}")
-        elif before[name].get(DIGEST, record.get(DIGEST)) != record.get(DIGEST):
-            lines.append(f"kernel {name}: other instructions, the same figures")
     lines += [f"kernel {name}: no longer launched" for name in before if name not in now]
     alike = "are identical" if all(DIGEST in record for record in before.values()) else "have the same figures"
     return lines or [f"the compiled kernels {alike}"]
 
 
-def _figures(record: Record) -> dict[str, tuple[str, float]]:
-    return {name: (unit, float(record[name])) for name, unit in _UNITS.items() if name in record}
+def _changes(before: Record, now: Record) -> list[str]:
+    """Tell what differs between two records of a kernel."""
+    forms = _form_changes(str(before.get(FORM, "")), str(now.get(FORM, "")))
+    known = DIGEST in before and DIGEST in now
+    if known and before[DIGEST] == now[DIGEST] and not forms:
+        return []
+    first, last = sorted(float(record.get(FIGURES, _UNTOLD)) for record in (before, now))
+    # What a later version than this one counts otherwise is not known here.
+    alike = [spec for spec in DESCRIBING if first == last or spec.version <= first < last <= VERSION]
+    units = {spec.name: spec.unit for spec in alike}
+    told = [*differences(_figures(before, units), _figures(now, units)), *forms]
+    if told or not known:
+        return told
+    left = " as far as their versions count alike" if len(alike) < len(DESCRIBING) else ""
+    return [f"other instructions, the same figures{left}"]
+
+
+def _figures(record: Record, units: Mapping[str, str]) -> dict[str, tuple[str, float]]:
+    return {name: (unit, float(record[name])) for name, unit in units.items() if name in record}
 
 
 def _form_changes(before: str, now: str) -> list[str]:

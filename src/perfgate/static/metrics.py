@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from perfgate.errors import SettingError
 from perfgate.model import Better, Limit, Metric
-from perfgate.static.figures import WIDTHS, Figures, by_class
+from perfgate.static.figures import WIDTHS, Figures, by_class, mean_width
 from perfgate.static.targets import TARGETS
 from perfgate.units import parse_limit
 
@@ -26,6 +26,7 @@ class Spec:
         of: gives it.
         word: as it is read in a sentence.
         backend: of the only targets that it is a figure of; empty: of all.
+        version: of the figures (``figures.VERSION``) from which on the same code has this one.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Spec:
     of: Callable[[Figures], float]
     word: str
     backend: str = ""
+    version: int = 1
 
     def applies(self, kernel: Figures) -> bool:
         """Tell whether it is a figure of the kernel's target."""
@@ -84,7 +86,14 @@ def _moved(side: str) -> Spec:
     def count(kernel: Figures) -> float:
         return sum(width * number for width, number in _by_width(kernel, side).items())
 
-    return Spec(f"{side}_bytes", "B", "lower", _BYTES, count, f"bytes of global {side}s")
+    return Spec(f"{side}_bytes", "B", "lower", _BYTES, count, f"bytes of global {side}s", version=3)
+
+
+def _mean(side: str) -> Spec:
+    word = f"mean width of global {side}s"
+    return Spec(
+        f"{side}_width", "B", "higher", Limit(0.10), lambda kernel: mean_width(_by_width(kernel, side)), word, version=3
+    )
 
 
 _COUNTED = tuple(_at_most(side, width) for side in _SIDES for width in WIDTHS)
@@ -98,13 +107,14 @@ SPECS: tuple[Spec, ...] = (
     Spec("spills", "1", "lower", Limit(), lambda kernel: kernel.code.spills, "spilled registers"),
     Spec("stack", "B", "lower", Limit(), lambda kernel: kernel.code.stack, "stack"),
     Spec("local_memory", "1", "lower", Limit(), lambda kernel: kernel.code.local_memory, "local-memory accesses"),
-    Spec("load_width", "B", "higher", Limit(0.10), lambda kernel: kernel.load_width, "mean width of global loads"),
-    Spec("store_width", "B", "higher", Limit(0.10), lambda kernel: kernel.store_width, "mean width of global stores"),
+    *(_mean(side) for side in _SIDES),
     *_COUNTED,
     *(_moved(side) for side in _SIDES),
     Spec("tensor_core", "1", "higher", Limit(), lambda kernel: kernel.code.tensor_core, "tensor-core instructions"),
     Spec("barriers", "1", "lower", Limit(0.10), lambda kernel: kernel.code.barriers, "barriers"),
-    Spec("narrow_offsets", "1", "lower", Limit(), lambda kernel: len(kernel.narrow_offsets), "32-bit offsets"),
+    Spec(
+        "narrow_offsets", "1", "lower", Limit(), lambda kernel: len(kernel.narrow_offsets), "32-bit offsets", version=3
+    ),
     Spec("instructions", "1", "lower", Limit(0.05), lambda kernel: kernel.code.instructions, "instructions"),
     Spec("code_size", "B", "lower", Limit(0.05), lambda kernel: kernel.code.code_size, "code size"),
 )
