@@ -62,6 +62,21 @@ H200 = {
     "count": 1,
 }
 
+#: What a run whose GPUs are pretended needs of torch. Importing torch takes seconds, and there are many processes.
+TORCH = """
+class cuda:
+    is_initialized = staticmethod(lambda: False)
+    synchronize = staticmethod(lambda: None)
+
+class autograd:
+    _profiler_enabled = staticmethod(lambda: False)
+
+    class profiler:
+        _run_on_profiler_start = staticmethod(lambda: None)
+
+def profile():
+    autograd.profiler._run_on_profiler_start()
+"""
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -121,8 +136,6 @@ def forked(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
 class Project:
     """A folder with tests whose figures come from a script instead of a clock."""
 
-    h200 = H200
-
     def __init__(self, pytester: pytest.Pytester) -> None:
         self.pytester = pytester
         self.path = pytester.path
@@ -136,6 +149,11 @@ class Project:
         # Fresh processes start often here: no plugin is loaded but the two that count. With the gate off
         # pytest-benchmark times for real, a second for each call unless it is told otherwise.
         pytester.makeini("[pytest]\naddopts = -p benchmark -p perfgate -p no:cacheprovider --benchmark-max-time=0.01\n")
+
+    def gpus(self, count: int = 1) -> None:
+        """Pretend GPUs, and a torch that knows of them."""
+        self.script["devices"] = [{**H200, "count": count}, *self.script["devices"]]
+        self.pytester.makepyfile(torch=TORCH)
 
     def cases(self, *names: str, body: str = "benchmark(lambda: {name!r})", head: str = "") -> None:
         """Write a module with one test for each name."""

@@ -119,7 +119,7 @@ def test_a_folder_that_cannot_be_read_is_a_problem_beside_the_verdicts(steady):
 
 
 def test_a_worker_that_cannot_sum_up_tells_its_controller(project):
-    project.script["devices"] = [project.h200, *project.script["devices"]]
+    project.gpus()
     project.pytester.makeini("[pytest]\naddopts = -p benchmark -p perfgate -p xdist -p no:cacheprovider\n")
     project.cases("a", head="@pytest.mark.cuda")
     project.figures("a", STEADY)

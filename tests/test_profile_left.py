@@ -11,21 +11,6 @@ from perfgate.errors import SettingError
 from perfgate.measure import profilers
 from perfgate.measure.unprofiled import unprofiled
 
-#: What of torch the cases below need. Importing torch takes seconds, and there are some twenty processes.
-TORCH = """
-class cuda:
-    is_initialized = staticmethod(lambda: False)
-    synchronize = staticmethod(lambda: None)
-
-class autograd:
-    _profiler_enabled = staticmethod(lambda: False)
-
-    class profiler:
-        _run_on_profiler_start = staticmethod(lambda: None)
-
-def profile():
-    autograd.profiler._run_on_profiler_start()
-"""
 #: Each case leaves the process that it ran in.
 MODULE = """
 import os, pytest, torch
@@ -61,10 +46,10 @@ NAMES = ("profiled", "launches", "device", "cpu")
 @pytest.fixture
 def cases(project):
     """Four cases on a pretended GPU, the first of which starts a profiler."""
-    project.script["devices"] = [*project.script["devices"], project.h200]
+    project.gpus()
     for name in NAMES:
         project.figures(name, [1e-3])
-    project.pytester.makepyfile(test_speed=MODULE, torch=TORCH)
+    project.pytester.makepyfile(test_speed=MODULE)
     return project
 
 

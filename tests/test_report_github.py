@@ -225,7 +225,7 @@ class TestPlugin:
     def test_the_controller_of_xdist_knows_the_lines(
         self, project: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        project.script["devices"] = [{**project.h200, "count": 2}, *project.script["devices"]]
+        project.gpus(2)
         project.script["environments"]["cuda"] = {"python": "3.12.3"}
         project.pytester.makeini("[pytest]\naddopts = -p benchmark -p perfgate -p xdist -p no:cacheprovider\n")
         project.cases("a", "b", head="@pytest.mark.cuda")

@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def two_gpus(project):
     """A project on a machine with two GPUs and xdist."""
-    project.script["devices"] = [{**project.h200, "count": 2}, *project.script["devices"]]
+    project.gpus(2)
     project.script["environments"]["cuda"] = ENVIRONMENT
     project.pytester.makeini("[pytest]\naddopts = -p benchmark -p perfgate -p xdist -p no:cacheprovider\n")
     note = "import os; open('gpu.{name}', 'a').write(os.environ.get('CUDA_VISIBLE_DEVICES', '-'))"
