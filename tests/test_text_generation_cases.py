@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from perf_workloads.implementation import WrongImplementation  # noqa: E402
-from perf_workloads.text_generation import Configuration, GenerationSetup, bench, observe  # noqa: E402
+from perf_workloads.text_generation import Configuration, GenerationSetup, bench, observe, setups  # noqa: E402
 from perf_workloads.text_generation import models as loading  # noqa: E402
 from perf_workloads.text_generation.bench import Figures, Models, rounds_for  # noqa: E402
 from perf_workloads.text_generation.grid import TINY, Case, Point  # noqa: E402
@@ -88,8 +88,14 @@ def test_a_mode_that_compiles_nothing_is_an_error(models):
 
 @pytest.fixture
 def traced(monkeypatch):
-    """Let torch.compile trace and compile, but generate nothing: that takes a second instead of half a minute."""
+    """Let torch.compile trace and compile, but generate nothing, and a model of one layer: that takes a second.
+
+    With the layers and the code that the cases have it takes half a minute.
+    """
     torch._dynamo.reset()
+    one_layer = {**SHAPES, "tiny-qwen3": {**SHAPES["tiny-qwen3"], "num_hidden_layers": 1}}
+    for module in (setups, loading, observe):
+        monkeypatch.setattr(module, "SHAPES", one_layer)
     compile_it = torch.compile
     monkeypatch.setattr(torch, "compile", lambda call, **_: compile_it(call, backend="aot_eager"))
     yield
@@ -101,8 +107,8 @@ def test_what_is_traced_and_not_generated_is_an_error(models, traced):
     with pytest.raises(OtherImplementation) as error:
         observe.observe(runner, runner.prompt(8)[0])
     assert str(error.value) == (
-        "fp32-torch-static-compile: 68 norms and 4 attentions ran as plain operators in the prompt's and 3 compiled "
-        "passes; expected were 17 and 4, the prompt's"
+        "fp32-torch-static-compile: 20 norms and 1 attentions ran as plain operators in the prompt's and 3 compiled "
+        "passes; expected were 5 and 1, the prompt's"
     )
 
 
@@ -118,7 +124,7 @@ def test_passes_that_fall_back_to_eager_ones_are_an_error(models, traced, monkey
 
     monkeypatch.setattr(observe, "compile_passes", then_fall_back)
     try:
-        with pytest.raises(OtherImplementation, match=": 68 norms and 16 attentions ran as plain operators"):
+        with pytest.raises(OtherImplementation, match=": 20 norms and 4 attentions ran as plain operators"):
             observe.observe(runner, runner.prompt(8)[0])
     finally:
         torch.compiler.set_stance("default")
@@ -132,7 +138,7 @@ def test_the_model_behind_what_is_compiled_is_looked_at(models, traced, part):
         told = "fp32-torch-static-compile: 4 passes with DynamicCache; expected were 4 with StaticCache"
         choice = FUSED
     else:
-        told = "fp32-torch-static-compile: attention ran in pieces 16 of 16 times; expected was a fused one"
+        told = "fp32-torch-static-compile: attention ran in pieces 4 of 4 times; expected was a fused one"
         choice = torch.nn.attention.SDPBackend.MATH
     with torch.nn.attention.sdpa_kernel(choice), pytest.raises(OtherImplementation) as error:
         observe.observe(runner, runner.prompt(8)[0])
