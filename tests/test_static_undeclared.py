@@ -169,22 +169,6 @@ def test_a_test_fails_that_launches_what_is_not_declared(rows: pytest.Pytester) 
     ]
 
 
-def test_workers_of_xdist_tell_the_same(rows: pytest.Pytester) -> None:
-    pytest.importorskip("xdist")
-    chosen = "declared and not undeclared or marked_with_names or one_of_two or in_vain"
-    result = rows.runpytest_subprocess("-p", "no:cacheprovider", "-n", "2", "-k", chosen)
-    result.assert_outcomes(passed=5)
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(
-        [
-            "*= undeclared launches =*",
-            'rows/test_rows.py::test_marked_in_vain: nothing is launched there that undeclared_launches("of no use") '
-            "allows: remove the marker",
-        ]
-    )
-    assert "one_of_two" not in result.stdout.str()
-
-
 NEEDLESS = """
 import pytest
 
@@ -271,19 +255,52 @@ undeclared.shared = lambda: SimpleNamespace(submit=list, ask=lambda question: an
 
 def pytest_runtest_call(item):
     watch = next(each for each in item.config.pluginmanager.get_plugins() if type(each).__name__ == "_Watch")
-    watch._launched["scale"] = form
+    watch._launched["scale"] = wide if "128" in item.name else form
 """
 
 
-def run_scripted(pytester: pytest.Pytester, answer: str, register: str = CONFTEST) -> pytest.RunResult:
-    """Run a test that launches a kernel in one form, with a scripted answer of what is declared."""
+def run_scripted(
+    pytester: pytest.Pytester, answer: str, register: str = CONFTEST, tests: str = "def test_a(): pass", *arguments: str
+) -> pytest.RunResult:
+    """Run tests that launch with a tile of 64, or of 128 if their name says so; what is declared is scripted."""
     pytester.makeconftest(register + ANSWER % answer)
     folder = pytester.mkpydir("rows")
     for name in ("kernel", "specialisations"):
         (folder / f"{name}.py").touch()
-    pytester.makepyfile(test_a="def test_a(): pass")
+    pytester.makepyfile(test_a=tests)
     # In a process of its own: the answer would stay with this one.
-    return pytester.runpytest_subprocess("--tb=short", "-p", "no:cacheprovider")
+    return pytester.runpytest_subprocess("--tb=short", "-p", "no:cacheprovider", *arguments)
+
+
+MARKED = """
+import pytest
+marked = pytest.mark.undeclared_launches
+
+def test_declared(): pass
+
+@marked("ragged on purpose", "T*")
+def test_marked_128(): pass
+
+@marked("of no use")
+def test_marked_in_vain(): pass
+
+@marked("some", "TILE")
+@pytest.mark.parametrize("tile", [128, 64])
+def test_one_of_two_needs_it(tile): pass
+"""
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_workers_of_xdist_tell_the_same(pytester: pytest.Pytester, workers: str) -> None:
+    pytest.importorskip("xdist")
+    result = run_scripted(pytester, '"compiled", forms={"a": (form,)}', CONFTEST, MARKED, "-n", workers)
+    result.assert_outcomes(passed=5)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    told = result.stdout.str().partition("= undeclared launches =")[2].partition("\n")[2].partition("\n=")[0]
+    assert told.splitlines() == [
+        'test_a.py::test_marked_in_vain: nothing is launched there that undeclared_launches("of no use") allows: '
+        "remove the marker"
+    ]
 
 
 def test_nothing_is_told_where_nothing_can_be_compiled(pytester: pytest.Pytester) -> None:
