@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from perfgate.static.answers import FORMS, Answer, Question
 from perfgate.static.figures import VERSION, Figures, Form
 from perfgate.static.find import MODULE
-from perfgate.static.metrics import DESCRIBING
+from perfgate.static.metrics import DESCRIBING, Spec
 from perfgate.static.pool import Pool
 from perfgate.static.targets import TARGETS, of_device
 from perfgate.static.words import differences
@@ -30,6 +30,7 @@ FORM, FUNCTION, TARGET, DIGEST, FIGURES = "form", "function", "target", "digest"
 _SEPARATOR = "; "
 #: Version of the figures, at the least, of records that do not tell it.
 _UNTOLD = 1
+_AS_FAR = " as far as their versions count alike"
 
 
 class UndeclaredLaunch(UserWarning):
@@ -106,8 +107,7 @@ def form_text(form: Form) -> str:
 def compared(before: Mapping[str, Record], now: Mapping[str, Record]) -> list[str]:
     """Tell how the kernels of a case differ from those of its baseline, a line each; nothing where one is unknown.
 
-    The same code, compiled for the same, is the same, whatever was read off it. Of other code those figures are
-    compared that the versions of both records count alike.
+    Compared are the figures that the versions of both records count alike, all of them where it is one version.
     """
     if not before or not now:
         return []
@@ -120,25 +120,32 @@ def compared(before: Mapping[str, Record], now: Mapping[str, Record]) -> list[st
         if told:
             lines.append(f"kernel {name}: {', '.join(told)}")
     lines += [f"kernel {name}: no longer launched" for name in before if name not in now]
-    alike = "are identical" if all(DIGEST in record for record in before.values()) else "have the same figures"
-    return lines or [f"the compiled kernels {alike}"]
+    if lines:
+        return lines
+    if all(DIGEST in record for records in (before, now) for record in records.values()):
+        return ["the compiled kernels are identical"]
+    left = any(_left(before[name], record) for name, record in now.items())
+    return [f"the compiled kernels have the same figures{_AS_FAR if left else ''}"]
 
 
 def _changes(before: Record, now: Record) -> list[str]:
     """Tell what differs between two records of a kernel."""
     forms = _form_changes(str(before.get(FORM, "")), str(now.get(FORM, "")))
     known = DIGEST in before and DIGEST in now
-    if known and before[DIGEST] == now[DIGEST] and not forms:
-        return []
+    same = known and before[DIGEST] == now[DIGEST]
+    left = _left(before, now)
+    units = {spec.name: spec.unit for spec in DESCRIBING if spec not in left}
+    told = [*differences(_figures(before, units), _figures(now, units)), *forms]
+    if told or same or not known:
+        return told
+    return [f"other instructions, the same figures{_AS_FAR if left else ''}"]
+
+
+def _left(before: Record, now: Record) -> list[Spec]:
+    """List the figures that the versions of two records count otherwise."""
     first, last = sorted(float(record.get(FIGURES, _UNTOLD)) for record in (before, now))
     # What a later version than this one counts otherwise is not known here.
-    alike = [spec for spec in DESCRIBING if first == last or spec.version <= first < last <= VERSION]
-    units = {spec.name: spec.unit for spec in alike}
-    told = [*differences(_figures(before, units), _figures(now, units)), *forms]
-    if told or not known:
-        return told
-    left = " as far as their versions count alike" if len(alike) < len(DESCRIBING) else ""
-    return [f"other instructions, the same figures{left}"]
+    return [spec for spec in DESCRIBING if not (first == last or spec.version <= first < last <= VERSION)]
 
 
 def _figures(record: Record, units: Mapping[str, str]) -> dict[str, tuple[str, float]]:
