@@ -20,7 +20,7 @@ from triton.runtime.autotuner import Autotuner
 from triton.runtime.jit import JITFunction
 
 from perfgate.errors import PerfgateError
-from perfgate.static import cache_key, pretend
+from perfgate.static import backward, cache_key, pretend
 from perfgate.static.figures import Form
 from perfgate.static.launch_form import form_of_launch
 from perfgate.static.targets import Target
@@ -141,7 +141,7 @@ def _run(
     instead: Callable[..., Any],
 ) -> None:
     """Run a launcher, and do something else where it launches a kernel."""
-    with pretend.gpu(target), _first_configuration(), pretend.NoMemory():
+    with pretend.gpu(target), _first_configuration(), backward.in_python(), pretend.NoMemory():
         with _launched_by(lambda kernel, *args, **kwargs: None):
             arguments = _made(inputs) if inputs is not None else ()
         with _launched_by(instead):
