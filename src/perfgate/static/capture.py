@@ -3,20 +3,22 @@
 The launcher runs as it is, on tensors without memory and for a GPU that is not there. Its kernels are compiled where
 they would be launched, so types, hints, constants and options are the launcher's own, not a copy of them.
 
-An autotuned kernel is compiled in the first configuration that its pruning leaves: nothing can be timed here. A kernel
-whose choice matters should be given its configuration by the launcher.
+An autotuned kernel is compiled in the first configuration that its pruning leaves and its target has room for: nothing
+can be timed here. A kernel whose choice matters should be given its configuration by the launcher.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
 import torch
+from triton.compiler.errors import CompileTimeAssertionFailure
 from triton.runtime.autotuner import Autotuner
+from triton.runtime.errors import PTXASError
 from triton.runtime.jit import JITFunction
 
 from perfgate.errors import PerfgateError
@@ -27,6 +29,9 @@ from perfgate.static.targets import Target
 
 #: An address that every allocation of a GPU divides by.
 _BASE = 1 << 20
+
+#: Columns of a multiprocessor's tensor memory, of which Triton's own limit is made, too.
+_TENSOR_MEMORY = 512
 
 
 class Pointer:
@@ -78,7 +83,18 @@ def run(
         Exception: whatever the launcher itself raises.
     """
     compiled: list[Any] = []
-    _run(launch, target, inputs, _compiler(compiled, target))
+
+    def fits(attempt: Callable[[], object]) -> bool:
+        before = len(compiled)
+        try:
+            attempt()
+        except CompileFailed as failure:
+            return not isinstance(failure.__cause__, _TRIED)
+        finally:
+            del compiled[before:]
+        return True
+
+    _run(launch, target, inputs, _compiler(compiled, target), fits)
     return compiled
 
 
@@ -115,6 +131,8 @@ def forms(
 ) -> list[Form]:
     """Run a launcher and give the forms in which it would have launched its kernels, in order; compile nothing.
 
+    An autotuned kernel has those of all configurations that its pruning leaves: a GPU may find any of them the fastest.
+
     Args:
         launch: calls the launcher.
         target: the GPU that it is to run on.
@@ -130,7 +148,11 @@ def forms(
         named = {name: _pointers(value) for name, value in kwargs.items()}
         found.append(form_of_launch(self, tuple(map(_pointers, args)), named))
 
-    _run(launch, target, inputs, note)
+    def fits(attempt: Callable[[], object]) -> bool:
+        attempt()
+        return False
+
+    _run(launch, target, inputs, note, fits)
     return found
 
 
@@ -139,9 +161,18 @@ def _run(
     target: Target,
     inputs: Callable[[], tuple[Any, ...]] | None,
     instead: Callable[..., Any],
+    fits: Callable[[Callable[[], object]], bool] = lambda attempt: True,
 ) -> None:
-    """Run a launcher, and do something else where it launches a kernel."""
-    with pretend.gpu(target), _first_configuration(), backward.in_python(), pretend.NoMemory():
+    """Run a launcher, and do something else where it launches a kernel.
+
+    Args:
+        launch: calls the launcher.
+        target: the GPU that it is to run on.
+        inputs: gives the arguments of ``launch``.
+        instead: is called in place of a kernel's ``run``.
+        fits: launches an autotuned kernel in one configuration by calling its argument, and says whether that is taken.
+    """
+    with pretend.gpu(target), _first_configuration(fits), backward.in_python(), pretend.NoMemory():
         with _launched_by(lambda kernel, *args, **kwargs: None):
             arguments = _made(inputs) if inputs is not None else ()
         with _launched_by(instead):
@@ -197,25 +228,50 @@ def _pointers(value: Any) -> Any:
 
 def _check_resources(kernel: Any, target: Target) -> None:
     shared, threads = kernel.metadata.shared, kernel.metadata.num_warps * target.lanes
+    columns = getattr(kernel.metadata, "tmem_size", None) or 0
     if shared > target.limits.shared_block:
         raise OutOfResources(f"needs {shared} bytes of shared memory, {target.name} has {target.limits.shared_block}")
+    if columns > _TENSOR_MEMORY:
+        raise OutOfResources(f"needs {columns} columns of tensor memory, {target.name} has {_TENSOR_MEMORY}")
     if threads > 1024:
         raise OutOfResources(f"needs {threads} threads in a block, {target.name} has 1024")
 
 
+#: With these an autotuner goes on to its next configuration.
+_TRIED = (OutOfResources, CompileTimeAssertionFailure, PTXASError)
+
+
 @contextlib.contextmanager
-def _first_configuration() -> Iterator[None]:
-    """Let autotuners take their first configuration, without timing and without storing what was not timed."""
-    numbers = itertools.count(1)
+def _first_configuration(fits: Callable[[Callable[[], object]], bool]) -> Iterator[None]:
+    """Let autotuners take their first configuration that fits, without timing, and store nothing."""
+    original_run, original_bench = Autotuner.run, Autotuner._bench
+    taken: list[Any] = []
+
+    def run_anew(self: Any, *args: Any, **kwargs: Any) -> Any:
+        # What fits one target need not fit another, and an autotuner remembers by its key alone.
+        self.cache = {}
+        return original_run(self, *args, **kwargs)
 
     def take_time(self: Any, *args: Any, config: Any, **meta: Any) -> list[float]:
-        return [float(next(numbers))] * 3
+        if taken and taken[-1] is self.nargs:
+            return [2.0] * 3
+        if fits(lambda: original_bench(self, *args, config=config, **meta)):
+            taken.append(self.nargs)
+            return [1.0] * 3
+        return [math.inf] * 3
 
     def without_disk(self: Any, key: Any, configs: Any, bench: Callable[[], None]) -> bool:
         bench()
         return False
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(Autotuner, "run", run_anew))
         stack.enter_context(mock.patch.object(Autotuner, "_bench", take_time))
+        stack.enter_context(mock.patch.object(Autotuner, "do_bench", property(lambda self: _called_once)))
         stack.enter_context(mock.patch.object(Autotuner, "check_disk_cache", without_disk))
         yield
+
+
+def _called_once(call: Callable[[], object], quantiles: object) -> list[float]:
+    call()
+    return [0.0]
