@@ -12,9 +12,10 @@ CONFTEST = '''
 import json, pathlib
 from perfgate.static import cases
 from perfgate.static.answers import Answer
-from perfgate.static.figures import Code, Figures
+from perfgate.static.figures import Code, Figures, Form
 
 here = pathlib.Path(__file__).parent
+NO_FORM = {"kernel": "", "arguments": {}, "options": {}}
 
 class Script:
     """Answers from script.json: by launch and target, else by launch."""
@@ -48,7 +49,7 @@ class Script:
                         loads={16: 5, 8: 0, 4: 0, 2: 0}, stores={16: 0, 8: 10, 4: 0, 2: 0})
             narrow = tuple(kernel.get("narrow_offsets", ()))
             kernels.append(Figures(kernel.get("name", "k"), question.target, 4, kernel.get("shared", 0),
-                                   kernel.get("occupancy", 0.625), narrow, code))
+                                   kernel.get("occupancy", 0.625), narrow, code, Form(**kernel.get("form", NO_FORM))))
         return Answer("compiled", "", "", tuple(kernels), scripted.get("launched", len(kernels)), environment)
 
 cases.shared = Script
@@ -168,6 +169,57 @@ def test_a_regression_is_told_in_words(compilers: Compilers) -> None:
     )
     case = compilers.compare()["test_k[a-sm80]"]
     assert case["reason"] == "registers 40 -> 64, occupancy 62.5 % -> 37.5 % on sm80"
+
+
+def _form(kernel: str = "k", **options: str) -> dict[str, Any]:
+    arguments = {"x_ptr": options.pop("x_ptr", "*bf16:16"), "WIDTH": options.pop("WIDTH", "=64")}
+    return {"kernel": f"rows.kernel.{kernel}", "arguments": arguments, "options": options}
+
+
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        ({"num_stages": "3"}, ""),
+        ({"num_stages": "1"}, "launched otherwise: num_stages 3 -> 1"),
+        (
+            {"num_stages": "3", "x_ptr": "*bf16", "WIDTH": "i32:16"},
+            "launched otherwise: x_ptr aligned to 16 bytes -> not aligned to 16 bytes, "
+            "WIDTH constant 64 -> i32, a multiple of 16",
+        ),
+        ({"num_stages": "3", "x_ptr": "*fp32:16"}, "launched otherwise: x_ptr *bf16, aligned to 16 bytes -> *fp32, "),
+    ],
+)
+@pytest.mark.parametrize("registers", [30, 64])
+def test_a_launch_that_became_another_is_told_beside_its_figures(
+    compilers: Compilers, form: dict[str, str], told: str, registers: int
+) -> None:
+    compilers.script["launches"]["a"] = {"kernels": [{"form": _form(num_stages="3")}]}
+    compilers.run("--perf-update=all")
+    compilers.script["launches"]["a"] = {"kernels": [{"registers": registers, "form": _form(**form)}]}
+    case = compilers.compare()["test_k[a-sm80]"]
+    assert case["verdict"] == ("regressed" if registers == 64 else "improved")
+    first, *others = case["reason"].splitlines()
+    assert first == f"registers 40 -> {registers} on sm80"
+    assert len(others) == bool(told)
+    assert "".join(others).startswith(told)
+
+
+def test_of_several_kernels_the_one_that_is_launched_otherwise_is_named(compilers: Compilers) -> None:
+    def launches(stages: str, registers: int) -> dict[str, Any]:
+        kernels = [{"name": "k", "form": _form("k", num_stages="3"), "registers": registers}]
+        return {"kernels": [*kernels, {"name": "m", "form": _form("m", num_stages=stages)}]}
+
+    compilers.script["launches"]["a"] = launches("3", 40)
+    compilers.run("--perf-update=all")
+    compilers.script["launches"]["a"] = launches("2", 64)
+    case = compilers.compare()["test_k[a-sm80]"]
+    assert case["reason"] == "k: registers 40 -> 64 on sm80\nlaunched otherwise: m: num_stages 3 -> 2"
+
+
+def test_baselines_that_do_not_know_the_launch_tell_nothing_of_it(compilers: Compilers) -> None:
+    compilers.run("--perf-update=all")
+    compilers.script["launches"]["a"] = {"kernels": [{"registers": 64, "form": _form(num_stages="3")}]}
+    assert compilers.compare()["test_k[a-sm80]"]["reason"] == "registers 40 -> 64 on sm80"
 
 
 @pytest.mark.parametrize(

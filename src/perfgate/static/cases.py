@@ -11,7 +11,7 @@ import pytest
 
 from perfgate.errors import SettingError
 from perfgate.model import METHOD_VERSION, Measurement, Outcome
-from perfgate.static import marker
+from perfgate.static import launch_change, marker
 from perfgate.static.answers import Answer, Question
 from perfgate.static.figures import VERSION, Figures
 from perfgate.static.marker import Wanted
@@ -202,4 +202,5 @@ def measurement_of(item: pytest.Item, case: str, reports: Sequence[pytest.TestRe
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
             return replace(measurement, outcome=Outcome.SKIPPED, reason=reason.removeprefix("Skipped: "))
     assert wanted is not None
-    return replace(measurement, metrics=metrics_of(answer.kernels, answer.launches, wanted.limits))
+    metrics = metrics_of(answer.kernels, answer.launches, wanted.limits)
+    return replace(measurement, metrics=metrics, kernels=launch_change.records_of(answer.kernels))

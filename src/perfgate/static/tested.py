@@ -122,12 +122,12 @@ def _changes(here: Values, there: Values) -> dict[str, Change]:
 
 def change_text(name: str, change: Change) -> str:
     """Write a change, e.g. ``x_ptr: *bf16, not aligned to 16 bytes (declared: aligned to 16 bytes)``."""
-    here, there = map(_words, change)
+    here, there = map(words, change)
     same = here[0] == there[0]
     return f"{name}: {', '.join(filter(None, here))} (declared: {', '.join(filter(None, there[same:]))})"
 
 
-def _words(value: str | None) -> tuple[str, str]:
+def words(value: str | None) -> tuple[str, str]:
     """Give the type of an argument, or its value, and what Triton assumes of it."""
     if value is None:
         return "not given", ""

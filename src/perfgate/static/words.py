@@ -28,8 +28,12 @@ def explained(result: CaseResult, baseline: Baseline | None, measurement: Measur
         return result
     metrics = tuple(replace(each, reason="") if each.verdict in _TOLD else each for each in result.metrics)
     if told := _told(metrics):
+        # It asks for figures of launched kernels, which are told in words.
+        from perfgate.static import launch_change
+
         target = result.key.removeprefix(KEY_PREFIX)
-        return replace(result, metrics=metrics, reason=f"{told} on {target}")
+        lines = launch_change.told(baseline.kernels if baseline else {}, measurement.kernels)
+        return replace(result, metrics=metrics, reason="\n".join([f"{told} on {target}", *lines]))
     return result
 
 

@@ -1,0 +1,43 @@
+"""Is the launch of a static case another than that of its baseline? Told beside what changed of its figures.
+
+A pointer that is no longer aligned, a width that is a constant no more, fewer stages or warps: what the compiler was
+given is often why it made something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from perfgate.static.figures import Figures
+from perfgate.static.launched import FORM, Record, form_text
+from perfgate.static.tested import words
+
+
+def records_of(kernels: Sequence[Figures]) -> dict[str, Record]:
+    """Give what each kernel was compiled for, by its name; those of which it is not known are left out."""
+    return {kernel.name: {FORM: form_text(kernel.form)} for kernel in kernels if kernel.form.kernel}
+
+
+def told(before: Mapping[str, Record], now: Mapping[str, Record]) -> list[str]:
+    """Tell what kernels are launched with otherwise, a line each; nothing of one that only one side knows."""
+    lines = []
+    for name, record in now.items():
+        changes = ", ".join(_changes(_parts(before.get(name, {})), _parts(record)))
+        if changes:
+            lines.append(f"launched otherwise: {f'{name}: ' if len(now) > 1 else ''}{changes}")
+    return lines
+
+
+def _parts(record: Record) -> dict[str, str]:
+    """Read the form of a kernel: arguments and options by their names."""
+    return dict(part.split(" ", 1) for part in str(record.get(FORM, "")).split("; ") if " " in part)
+
+
+def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    if not before:
+        return
+    for name in {**before, **now}:
+        old, new = words(before.get(name)), words(now.get(name))
+        if old != new:
+            same = old[0] == new[0]
+            yield f"{name} {', '.join(filter(None, old[same:]))} -> {', '.join(filter(None, new[same:]))}"
