@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from perfgate.static.answers import Answer, Question
+from perfgate.static.answers import FORMS, Answer, Question
 from perfgate.static.pool import Pool
 from perfgate.static.processes import Gone, Parent
 
@@ -75,6 +75,17 @@ def killed():
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
+def warmed():
+    x = rows()[0]
+    kernel = copy.warmup(x, x, 1024, num_warps=4, grid=(1,))
+    copy.warmup(x, x, 2048, num_warps=4, grid=(1,))
+    copy.warmup(x, x, 2048, num_warps=4, grid=(1,))
+    kernel._init_handles()
+    assert kernel.n_spills == 0
+    kernel[(kernel.n_regs, 1, 1)](x, x, 1024)
+    kernel[(1, 1, 1)](x, x, 1024)
+
+
 def loud():
     print("not an answer", flush=True)
     os.write(1, b"nor is this")
@@ -90,12 +101,14 @@ LAUNCHES = {
     "killed": killed,
     "exits": lambda: os._exit(3),
     "loud": loud,
+    "warmed": warmed,
     "mistaken": lambda: mistaken[(1,)](rows()),
     "last": lambda: launch(rows()[0]),
 }
 SLOW = {"before": lambda: launch(rows()), "slow": lambda: time.sleep(60), "plain": lambda: launch(rows())}
 EMPTY = {}
 WRONG = {"a": 1}
+WARMED = {"warmed": warmed}
 """
 PLACE = "processes_launches"
 
@@ -119,8 +132,10 @@ def answers(project: Path) -> Iterator[dict[str, Answer]]:
     pool = Pool(2)
     names = [*pool.launches(PLACE).code]
     questions = {name: Question(PLACE, name, "sm90") for name in names}
-    questions |= {"plain-gfx942": Question(PLACE, "plain", "gfx942"), "gone": Question(PLACE, "gone", "sm90")}
+    questions |= {f"{name}-gfx942": Question(PLACE, name, "gfx942") for name in ("plain", "warmed")}
+    questions |= {"gone": Question(PLACE, "gone", "sm90")}
     questions |= {name: Question(f"{PLACE}:{name}", "", "sm90") for name in ("EMPTY", "WRONG", "ABSENT")}
+    questions["forms"] = Question(f"{PLACE}:WARMED", "", "sm90", FORMS)
     pool.submit(questions.values())
     yield {name: pool.ask(question) for name, question in questions.items()}
     pool.close()
@@ -143,6 +158,21 @@ def test_launchers_may_copy_slice_and_index(answers: dict[str, Answer]) -> None:
     assert hints == ["*fp32:16"]
 
 
+@pytest.mark.parametrize("name", ["warmed", "warmed-gfx942"])
+def test_a_kernel_that_is_warmed_up_tells_its_registers_and_can_be_launched(
+    answers: dict[str, Answer], name: str
+) -> None:
+    answer = answers[name]
+    assert (answer.status, answer.reason, answer.launches) == ("compiled", "", 3)
+    # Launched twice with 1024 elements; only warmed up with 2048.
+    assert [kernel.form.arguments["TILE"] for kernel in answer.kernels] == ["=1024", "=2048"]
+
+
+def test_the_form_of_a_kernel_that_is_warmed_up_is_known(answers: dict[str, Answer]) -> None:
+    assert (answers["forms"].status, answers["forms"].reason) == ("compiled", "")
+    assert [form.arguments["TILE"] for form in answers["forms"].forms["warmed"]] == ["=1024", "=2048", "=2048"]
+
+
 @pytest.mark.parametrize(("name", "how"), [("killed", "SIGSEGV"), ("exits", "exit code 3")])
 def test_a_compiler_that_ends_its_process_is_told_with_its_launch(
     answers: dict[str, Answer], name: str, how: str
@@ -158,7 +188,7 @@ def test_what_is_wrong_with_a_launch_is_told(answers: dict[str, Answer]) -> None
         "gone": (
             "failed",
             "processes_launches has no launch 'gone'; it has plain, copied, refused, nothing, reads, killed, exits, "
-            "loud, mistaken, last",
+            "loud, warmed, mistaken, last",
         ),
     }
     # Of a mistake in a function that a kernel calls, not where it is called.

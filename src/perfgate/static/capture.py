@@ -22,7 +22,7 @@ from triton.runtime.errors import PTXASError
 from triton.runtime.jit import JITFunction
 
 from perfgate.errors import PerfgateError
-from perfgate.static import backward, cache_key, pretend
+from perfgate.static import backward, cache_key, handles, pretend
 from perfgate.static.figures import Form
 from perfgate.static.launch_form import form_of_launch
 from perfgate.static.targets import Target
@@ -70,7 +70,7 @@ class OutOfResources(Exception):
 def run(
     launch: Callable[..., object], target: Target, inputs: Callable[[], tuple[Any, ...]] | None = None
 ) -> list[Any]:
-    """Run a launcher and give what it would have launched, compiled, in order.
+    """Run a launcher and give what it would have launched, compiled, in order; then what it only warms up, each once.
 
     Args:
         launch: calls the launcher.
@@ -83,6 +83,7 @@ def run(
         Exception: whatever the launcher itself raises.
     """
     compiled: list[Any] = []
+    warmed: list[Any] = []
 
     def fits(attempt: Callable[[], object]) -> bool:
         before = len(compiled)
@@ -94,8 +95,9 @@ def run(
             del compiled[before:]
         return True
 
-    _run(launch, target, inputs, _compiler(compiled, target), fits)
-    return compiled
+    _run(launch, target, inputs, _compiler(compiled, warmed, target), fits, compiled.append)
+    launched = {kernel.hash for kernel in compiled}
+    return [*compiled, *{kernel.hash: kernel for kernel in warmed if kernel.hash not in launched}.values()]
 
 
 def keys(launch: Callable[..., object], target: Target, inputs: Callable[[], tuple[Any, ...]]) -> list[str]:
@@ -129,7 +131,9 @@ def keys(launch: Callable[..., object], target: Target, inputs: Callable[[], tup
 def forms(
     launch: Callable[..., object], target: Target, inputs: Callable[[], tuple[Any, ...]] | None = None
 ) -> list[Form]:
-    """Run a launcher and give the forms in which it would have launched its kernels, in order; compile nothing.
+    """Run a launcher and give the forms in which it would have launched its kernels, in order.
+
+    Nothing is compiled but what it warms up.
 
     An autotuned kernel has those of all configurations that its pruning leaves: a GPU may find any of them the fastest.
 
@@ -143,10 +147,13 @@ def forms(
         Exception: whatever the launcher itself raises.
     """
     found: list[Form] = []
+    original = JITFunction.run
 
-    def note(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+    def note(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
         named = {name: _pointers(value) for name, value in kwargs.items()}
         found.append(form_of_launch(self, tuple(map(_pointers, args)), named))
+        # A launcher warms up to ask something of the kernel.
+        return _without_launch(original, self, args, grid, kwargs) if warmup else None
 
     def fits(attempt: Callable[[], object]) -> bool:
         attempt()
@@ -162,6 +169,7 @@ def _run(
     inputs: Callable[[], tuple[Any, ...]] | None,
     instead: Callable[..., Any],
     fits: Callable[[Callable[[], object]], bool] = lambda attempt: True,
+    launched: Callable[[Any], None] = lambda kernel: None,
 ) -> None:
     """Run a launcher, and do something else where it launches a kernel.
 
@@ -171,8 +179,14 @@ def _run(
         inputs: gives the arguments of ``launch``.
         instead: is called in place of a kernel's ``run``.
         fits: launches an autotuned kernel in one configuration by calling its argument, and says whether that is taken.
+        launched: is called with a compiled kernel that is launched by itself, after a warm-up.
     """
-    with pretend.gpu(target), _first_configuration(fits), backward.in_python(), pretend.NoMemory():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(pretend.gpu(target))
+        stack.enter_context(_first_configuration(fits))
+        stack.enter_context(backward.in_python())
+        stack.enter_context(handles.answered(target, launched))
+        stack.enter_context(pretend.NoMemory())
         with _launched_by(lambda kernel, *args, **kwargs: None):
             arguments = _made(inputs) if inputs is not None else ()
         with _launched_by(instead):
@@ -195,8 +209,8 @@ def _launched_by(run: Callable[..., Any]) -> Iterator[None]:
         yield
 
 
-def _compiler(compiled: list[Any], target: Target) -> Callable[..., Any]:
-    """Give what compiles a kernel instead of launching it, and adds it to the list."""
+def _compiler(compiled: list[Any], warmed: list[Any], target: Target) -> Callable[..., Any]:
+    """Give what compiles a kernel instead of launching it or warming it up, and adds it to one of the lists."""
     original = JITFunction.run
 
     def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
@@ -206,7 +220,7 @@ def _compiler(compiled: list[Any], target: Target) -> Callable[..., Any]:
             _check_resources(kernel, target)
         except Exception as error:
             raise CompileFailed(self.__name__) from error
-        compiled.append(kernel)
+        (warmed if warmup else compiled).append(kernel)
         return kernel
 
     return compile_only
