@@ -83,6 +83,17 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+@pytest.mark.parametrize("kernel", ["rows", "mine.rows", "mine.rows.specialisations"])
+def test_of_one_launch_and_target_the_lines_with_32_bit_offsets_are_shown(
+    kernel: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["static", kernel, "--target", "sm90", "--launch", "a"]) == 0
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "32-bit offset: k: %1 = arith.muli",
+        "compiled with triton 3.9.0, ptxas 13.4",
+    ]
+
+
 def test_scalar_registers_of_amd_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["static", "rows", "--target", "gfx942", "--target", "sm90", "--launch", "a"]) == 0
     heading, *rows = capsys.readouterr().out.splitlines()[:3]
@@ -134,7 +145,8 @@ def test_tuned_configurations_are_shown_for_their_target(capsys: pytest.CaptureF
         (
             ["cells"],
             "perfgate: there is no kernel 'cells'\n"
-            "Kernels are folders with a specialisations.py that holds LAUNCHES, below pytest's pythonpath.\n"
+            "Kernels are folders with a specialisations.py that holds LAUNCHES, below pytest's pythonpath; "
+            "--launch NAME is for one of its launches.\n"
             "hint: kernels are columns, many, rows\n",
         ),
         (

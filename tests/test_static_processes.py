@@ -107,7 +107,9 @@ LAUNCHES = {
 }
 SLOW = {"before": lambda: launch(rows()), "slow": lambda: time.sleep(60), "plain": lambda: launch(rows())}
 EMPTY = {}
-WRONG = {"a": 1}
+WRONG = {"b": rows, "a": 1}
+LIST = [rows]
+NUMBERED = {1: rows}
 WARMED = {"warmed": warmed}
 """
 PLACE = "processes_launches"
@@ -134,7 +136,9 @@ def answers(project: Path) -> Iterator[dict[str, Answer]]:
     questions = {name: Question(PLACE, name, "sm90") for name in names}
     questions |= {f"{name}-gfx942": Question(PLACE, name, "gfx942") for name in ("plain", "warmed")}
     questions |= {"gone": Question(PLACE, "gone", "sm90")}
-    questions |= {name: Question(f"{PLACE}:{name}", "", "sm90") for name in ("EMPTY", "WRONG", "ABSENT")}
+    questions |= {
+        name: Question(f"{PLACE}:{name}", "", "sm90") for name in ("EMPTY", "WRONG", "LIST", "NUMBERED", "ABSENT")
+    }
     questions["forms"] = Question(f"{PLACE}:WARMED", "", "sm90", FORMS)
     pool.submit(questions.values())
     yield {name: pool.ask(question) for name, question in questions.items()}
@@ -202,7 +206,9 @@ def test_what_is_wrong_with_a_launch_is_told(answers: dict[str, Answer]) -> None
     ("name", "reason"),
     [
         ("EMPTY", "processes_launches.EMPTY is empty"),
-        ("WRONG", "processes_launches.WRONG must map names to functions"),
+        ("WRONG", "processes_launches.WRONG must map names to functions; 'a' is of type int"),
+        ("LIST", "processes_launches.LIST must map names to functions"),
+        ("NUMBERED", "processes_launches.NUMBERED must map names to functions; 1 is a function"),
         ("ABSENT", "processes_launches has no ABSENT"),
     ],
 )

@@ -120,12 +120,20 @@ def _table(answers: Mapping[Question, Answer]) -> Iterator[str]:
         yield table.heading()
         for row in rows:
             yield from table.row(row)
+    if len(answers) == 1:
+        yield from (f"32-bit offset: {line}" for answer in answers.values() for line in _narrow(answer))
     for question, answer in answers.items():
         if answer.status != "compiled":
             yield f"{question.launch} on {question.target}: {_word(answer)}: {answer.reason}"
     versions = {" ".join((name, version)) for a in answers.values() for name, version in a.environment.items()}
     if versions:
         yield f"compiled with {', '.join(sorted(versions, reverse=True))}"
+
+
+def _narrow(answer: Answer) -> Iterator[str]:
+    """Give the lines of Triton IR that the column of 32-bit offsets counts."""
+    for kernel in answer.kernels:
+        yield from (f"{kernel.name}: {line}" for line in kernel.narrow_offsets)
 
 
 def _figures(kernel: Figures) -> Sequence[str]:

@@ -89,11 +89,18 @@ def _launches(place: str) -> Mapping[str, Callable[[], object]]:
     found = getattr(importlib.import_module(module), name or LAUNCHES, None)
     if found is None:
         raise SettingError(f"{module} has no {name or LAUNCHES}")
-    if not isinstance(found, Mapping) or not all(isinstance(each, str) and callable(found[each]) for each in found):
+    if not isinstance(found, Mapping):
         raise SettingError(f"{module}.{name or LAUNCHES} must map names to functions")
+    for each, launch in found.items():
+        if not isinstance(each, str) or not callable(launch):
+            raise SettingError(f"{module}.{name or LAUNCHES} must map names to functions; {each!r} is {_kind(launch)}")
     if not found:
         raise SettingError(f"{module}.{name or LAUNCHES} is empty")
     return found
+
+
+def _kind(value: object) -> str:
+    return "a function" if callable(value) else f"of type {type(value).__name__}"
 
 
 def _list(place: str) -> Answer:

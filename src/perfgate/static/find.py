@@ -52,19 +52,22 @@ def kernels(roots: list[Path]) -> dict[str, str]:
 
 
 def place_of(kernel: str, known: Mapping[str, str]) -> str:
-    """Give the place of a kernel's launches from its name or its import path.
+    """Give the place of a kernel's launches from the name or import path of its folder, or their import path.
 
     Raises:
         SettingError: no kernel has this name.
     """
     if kernel in known:
         return known[kernel]
+    if (inside := f"{kernel}.{MODULE}") in known.values():
+        return inside
     if "." in kernel or ":" in kernel:
         return kernel
     names = ", ".join(sorted(known))
     raise SettingError(
         f"there is no kernel {kernel!r}",
-        f"Kernels are folders with a {MODULE}.py that holds LAUNCHES, below pytest's pythonpath.",
+        f"Kernels are folders with a {MODULE}.py that holds LAUNCHES, below pytest's pythonpath; "
+        "--launch NAME is for one of its launches.",
         f"kernels are {names}" if names else "give an import path: perfgate static my_kernels.specialisations",
     )
 
