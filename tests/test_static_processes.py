@@ -67,6 +67,22 @@ def refused():
     raise ValueError("rows must be even")
 
 
+def check(x):
+    try:
+        if x.shape[0] % 3:
+            raise NotImplementedError
+    except NotImplementedError as error:
+        raise ValueError("rows must be thirds") from error
+
+
+def unpacked():
+    rows, columns, depth = rows_of(2).shape
+
+
+def rows_of(number):
+    return torch.empty(number, 64, device="cuda")
+
+
 def reads():
     launch(rows()[: int(rows().sum())])
 
@@ -96,6 +112,8 @@ LAUNCHES = {
     "plain": lambda: launch(rows()),
     "copied": copied,
     "refused": refused,
+    "checked": lambda: check(rows()),
+    "unpacked": unpacked,
     "nothing": rows,
     "reads": reads,
     "killed": killed,
@@ -185,14 +203,19 @@ def test_a_compiler_that_ends_its_process_is_told_with_its_launch(
 
 
 def test_what_is_wrong_with_a_launch_is_told(answers: dict[str, Answer]) -> None:
-    told = {name: (answers[name].status, answers[name].reason) for name in ("refused", "nothing", "gone")}
+    told = {
+        name: (answers[name].status, answers[name].reason)
+        for name in ("refused", "checked", "unpacked", "nothing", "gone")
+    }
     assert told == {
         "refused": ("unsupported", "rows must be even"),
+        "checked": ("unsupported", "rows must be thirds"),
+        "unpacked": ("failed", "ValueError: not enough values to unpack (expected 3, got 2)"),
         "nothing": ("failed", "the launch 'nothing' launched no Triton kernel"),
         "gone": (
             "failed",
-            "processes_launches has no launch 'gone'; it has plain, copied, refused, nothing, reads, killed, exits, "
-            "loud, warmed, mistaken, last",
+            "processes_launches has no launch 'gone'; it has plain, copied, refused, checked, unpacked, nothing, "
+            "reads, killed, exits, loud, warmed, mistaken, last",
         ),
     }
     # Of a mistake in a function that a kernel calls, not where it is called.

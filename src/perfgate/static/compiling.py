@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dis
 import importlib
 import os
 import traceback
@@ -197,6 +198,8 @@ def _compile(question: Question, target: Target) -> Answer | _Compiled:
         reason = f"its inputs cannot be made without memory: {type(cause).__name__}: {_first_line(cause)}"
         return Answer("failed", reason, _text(cause), environment=environment)
     except (ValueError, NotImplementedError) as refusal:
+        if not _is_raised(refusal):
+            return _failed(refusal)
         # Said before any kernel is launched, by the launcher: it knows that this target cannot do it.
         return Answer("unsupported", _first_line(refusal), _text(refusal), environment=environment)
     except Exception as error:
@@ -273,6 +276,14 @@ def _failed(error: Exception) -> Answer:
         reason, _, detail = str(error).partition("\n")
         return Answer("failed", reason, detail)
     return Answer("failed", f"{type(error).__name__}: {_first_line(error)}", _text(error))
+
+
+def _is_raised(error: BaseException) -> bool:
+    """Tell whether code said ``raise``: a shape that is unpacked to too many names is a ValueError, and no refusal."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
 
 
 def _core(error: BaseException) -> str:
