@@ -5,6 +5,7 @@ Everything is asked in one go, as a run of pytest does: launches of one target a
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -221,6 +222,10 @@ def test_what_is_wrong_with_a_launch_is_told(answers: dict[str, Answer]) -> None
     # Of a mistake in a function that a kernel calls, not where it is called.
     assert answers["mistaken"].status == "compile_error"
     assert answers["mistaken"].reason == "mistaken: CompilationError: arange's range must be a power of 2"
+    # The source of the helper, then that of the call; nothing of the compiler's own.
+    detail = answers["mistaken"].detail
+    assert 0 < detail.index("return tl.arange(0, 3)") < detail.index("tl.store(x_ptr + _mistaken(x_ptr), 0.0)")
+    assert not re.search(r"Traceback|\.py", detail)
     assert answers["reads"].status == "failed"
     assert answers["reads"].reason.startswith("DataDependentOutputException: ")
 

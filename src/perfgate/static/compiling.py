@@ -15,6 +15,7 @@ import torch
 import triton
 from triton._C.libtriton import get_cache_invalidating_env_vars
 from triton.backends.nvidia.compiler import get_ptxas
+from triton.errors import TritonError
 from triton.runtime.cache import triton_key
 
 from perfgate.errors import PerfgateError, SettingError
@@ -191,7 +192,7 @@ def _compile(question: Question, target: Target) -> Answer | _Compiled:
         cause = failure.__cause__
         assert cause is not None
         reason = f"{failure}: {type(cause).__name__}: {_core(cause)}"
-        return Answer("compile_error", reason, _text(cause), environment=environment)
+        return Answer("compile_error", reason, _refusal(cause), environment=environment)
     except capture.InputsFailed as failure:
         cause = failure.__cause__
         assert cause is not None
@@ -296,6 +297,18 @@ def _core(error: BaseException) -> str:
 
 def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+
+
+def _refusal(error: BaseException) -> str:
+    """Give what the compiler says of the source, without its own frames; all of an error that it did not mean."""
+    if not isinstance(error, TritonError | capture.OutOfResources):
+        return _text(error)
+    said: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        said.insert(0, "".join(traceback.format_exception_only(cause)))
+        cause = cause.__cause__
+    return "\n".join(said)
 
 
 def _text(error: BaseException) -> str:
