@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 import torch
 
@@ -63,11 +65,11 @@ class TestDequantizeBias(IndexWidthTests):
         for name in ("int32-bf16-37888", "int32-bf16-bias-4608", "int32-fp16-3584", "int32-fp32-3584"):
             found = kernels[f"{name} sm90"].code
             assert found.loads[16] >= 8
-            assert found.stores == ({16: 8, 8: 0, 4: 0, 2: 0} if "fp32" in name else {16: 0, 8: 8, 4: 0, 2: 0})
+            assert present(found.stores) == ({16: 8} if "fp32" in name else {8: 8})
         for name in ("bf16-bf16-37888", "bf16-bf16-bias-4608"):
             found = kernels[f"{name} sm90"].code
             assert found.loads[16] >= 4
-            assert found.stores == {16: 4, 8: 0, 4: 0, 2: 0}
+            assert present(found.stores) == {16: 4}
         # Every other row of an odd width is misaligned for anything wider than an element.
         assert kernels["int32-bf16-odd-3585 sm90"].code.stores[8] == 0
 
@@ -123,3 +125,8 @@ class TestDequantizeBias(IndexWidthTests):
         assert torch.equal(dequantize_bias(far, row_scale.repeat(3), column_scale, bias), alone.expand(3, columns))
         near = room[stride : stride + columns].view(1, columns)
         assert torch.equal(dequantize_bias(near, row_scale, column_scale, bias), alone)
+
+
+def present(accesses: Mapping[int, int]) -> dict[int, int]:
+    """Give how many accesses there are of each width in bytes, without widths of which there is none."""
+    return {width: count for width, count in accesses.items() if count}
