@@ -281,6 +281,18 @@ def test_steps_run_in_the_order_of_the_engine() -> None:
     assert [name for name, _ in found] == ["5", "4", "3", "2", "1"]
 
 
+def test_of_several_roots_the_one_made_last_runs_first() -> None:
+    x, _ = inputs()
+
+    def graph(ran: list[Any]) -> None:
+        first, second = Step.apply(x, "1", ran), Step.apply(x, "2", ran)
+        torch.autograd.backward([second, first], [torch.ones_like(x)] * 2)
+
+    found, expected = here_and_in_the_engine(graph)
+    assert found == expected
+    assert [name for name, _ in found] == ["2", "1"]
+
+
 def test_a_checkpoint_is_computed_again_once() -> None:
     x, _ = inputs()
 

@@ -20,6 +20,7 @@ pytest.importorskip("torch")
 pytest.importorskip("triton")
 
 LAUNCHES = """
+import enum
 import os
 import signal
 import time
@@ -27,12 +28,20 @@ import time
 import torch
 import triton
 import triton.language as tl
+from triton.runtime.errors import OutOfResources
 
 
 @triton.jit
 def copy(x_ptr, y_ptr, TILE: tl.constexpr):
     offsets = tl.arange(0, TILE)
     tl.store(y_ptr + offsets, tl.load(x_ptr + offsets))
+
+
+tuned = triton.autotune([triton.Config({"TILE": 64}), triton.Config({"TILE": 32})], key=[])(copy)
+
+
+class DataLayout(enum.Enum):
+    ROWS = 1
 
 
 @triton.jit
@@ -76,6 +85,27 @@ def check(x):
         raise ValueError("rows must be thirds") from error
 
 
+def late():
+    launch(rows())
+    raise ValueError("rows must be few")
+
+
+def valued():
+    torch._check_value(rows().shape[0] == 5, lambda: "rows must be five")
+
+
+def enumerated():
+    DataLayout(5)
+
+
+def normalised():
+    torch.nn.functional.batch_norm(rows()[:1, :8], None, None, training=True)
+
+
+def conflicting():
+    tuned[(1,)](rows(), rows(), TILE=64)
+
+
 def unpacked():
     rows, columns, depth = rows_of(2).shape
 
@@ -101,6 +131,50 @@ def warmed():
     assert kernel.n_spills == 0
     kernel[(kernel.n_regs, 1, 1)](x, x, 1024)
     kernel[(1, 1, 1)](x, x, 1024)
+
+
+def warmed_up(warps):
+    x = rows()
+    return copy.warmup(x, x, 4096, num_warps=warps, grid=(1,))
+
+
+def large():
+    warmed_up(64)[(1, 1, 1)](rows(), rows(), 4096)
+
+
+def smaller():
+    kernels = [warmed_up(64), warmed_up(8)]
+    try:
+        kernels[0]._init_handles()
+    except OutOfResources as error:
+        assert (error.required, error.limit, error.name) == (2048, 1024, "threads")
+        kernels[1][(1, 1, 1)](rows(), rows(), 4096)
+
+
+def run():
+    kernel = warmed_up(8)
+    kernel.run(1, 1, 1, 0, kernel.function, kernel.packed_metadata, None, None, None, rows(), rows(), 4096)
+
+
+@triton.jit
+def centred(x_ptr, y_ptr, TILE: tl.constexpr):
+    offsets = tl.arange(0, TILE)
+    x = tl.load(x_ptr + offsets)
+    tl.store(y_ptr + offsets, x - tl.sum(x))
+
+
+def spilled():
+    x = rows()
+    kernel = centred.warmup(x, x, 32768, num_warps=1, grid=(1,))
+    kernel._init_handles()
+    kernel[(1, 1, 1)](x, x, 32768)
+    # Shows in the form what was told.
+    told[(1,)](x, kernel.n_spills)
+
+
+@triton.jit
+def told(x_ptr, NUMBER: tl.constexpr):
+    tl.store(x_ptr, NUMBER)
 
 
 def loud():
@@ -130,6 +204,9 @@ WRONG = {"b": rows, "a": 1}
 LIST = [rows]
 NUMBERED = {1: rows}
 WARMED = {"warmed": warmed}
+ACCIDENTS = {"late": late, "enumerated": enumerated, "normalised": normalised, "conflicting": conflicting}
+REFUSED = {"refused": refused, "valued": valued}
+HANDLES = {"large": large, "smaller": smaller, "run": run, "spilled": spilled}
 """
 PLACE = "processes_launches"
 
@@ -158,6 +235,12 @@ def answers(project: Path) -> Iterator[dict[str, Answer]]:
     questions |= {
         name: Question(f"{PLACE}:{name}", "", "sm90") for name in ("EMPTY", "WRONG", "LIST", "NUMBERED", "ABSENT")
     }
+    for place in ("ACCIDENTS", "REFUSED", "HANDLES"):
+        questions |= {
+            name: Question(f"{PLACE}:{place}", name, "sm90") for name in pool.launches(f"{PLACE}:{place}").code
+        }
+        questions[f"forms {place}"] = Question(f"{PLACE}:{place}", "", "sm90", FORMS)
+    questions["spilled-gfx942"] = Question(f"{PLACE}:HANDLES", "spilled", "gfx942")
     questions["forms"] = Question(f"{PLACE}:WARMED", "", "sm90", FORMS)
     pool.submit(questions.values())
     yield {name: pool.ask(question) for name, question in questions.items()}
@@ -196,6 +279,32 @@ def test_the_form_of_a_kernel_that_is_warmed_up_is_known(answers: dict[str, Answ
     assert [form.arguments["TILE"] for form in answers["forms"].forms["warmed"]] == ["=1024", "=2048", "=2048"]
 
 
+def test_a_kernel_that_is_too_large_may_be_warmed_up_but_not_launched(answers: dict[str, Answer]) -> None:
+    large, smaller = answers["large"], answers["smaller"]
+    assert (large.status, large.reason) == (
+        "compile_error",
+        "copy: OutOfResources: needs 2048 threads in a block, sm90 has 1024",
+    )
+    assert (smaller.status, smaller.reason, smaller.launches) == ("compiled", "", 2)
+    assert [kernel.warps for kernel in smaller.kernels] == [8, 64]
+
+
+def test_a_compiled_kernel_is_not_launched_with_the_handles_of_a_driver(answers: dict[str, Answer]) -> None:
+    assert answers["run"] == Answer(
+        "failed",
+        "copy is launched by the run(...) of its compiled kernel",
+        "It takes the handles of a driver, and there is no GPU.\n"
+        "hint: write kernel[grid](...), or declare a launch of copy[grid](...)",
+    )
+
+
+@pytest.mark.parametrize("name", ["spilled", "spilled-gfx942"])
+def test_a_compiled_kernel_tells_the_words_of_its_local_memory_as_spills(answers: dict[str, Answer], name: str) -> None:
+    centred, told = answers[name].kernels
+    assert centred.code.stack > 0
+    assert told.form.arguments["NUMBER"] == f"={centred.code.stack // 4}"
+
+
 @pytest.mark.parametrize(("name", "how"), [("killed", "SIGSEGV"), ("exits", "exit code 3")])
 def test_a_compiler_that_ends_its_process_is_told_with_its_launch(
     answers: dict[str, Answer], name: str, how: str
@@ -228,6 +337,32 @@ def test_what_is_wrong_with_a_launch_is_told(answers: dict[str, Answer]) -> None
     assert not re.search(r"Traceback|\.py", detail)
     assert answers["reads"].status == "failed"
     assert answers["reads"].reason.startswith("DataDependentOutputException: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("late", "ValueError: rows must be few (after the launch of copy)"),
+        ("enumerated", "ValueError: 5 is not a valid DataLayout"),
+        ("normalised", "ValueError: Expected more than 1 value per channel when training, got input size "),
+        ("conflicting", "ValueError: Conflicting meta-parameters: TILE. "),
+    ],
+)
+def test_what_a_launcher_does_by_accident_is_no_refusal(answers: dict[str, Answer], name: str, reason: str) -> None:
+    assert (answers[name].status, answers[name].reason[: len(reason)]) == ("failed", reason)
+
+
+def test_what_torch_checks_for_a_launcher_is_a_refusal(answers: dict[str, Answer]) -> None:
+    assert (answers["valued"].status, answers["valued"].reason) == ("unsupported", "rows must be five")
+
+
+def test_forms_are_those_of_launches_that_do_not_refuse(answers: dict[str, Answer]) -> None:
+    refused, accidents = answers["forms REFUSED"], answers["forms ACCIDENTS"]
+    assert (refused.status, refused.reason, refused.forms) == ("compiled", "", {})
+    assert (accidents.status, accidents.reason) == (
+        "failed",
+        "late: ValueError: rows must be few (after the launch of copy)",
+    )
 
 
 @pytest.mark.parametrize(

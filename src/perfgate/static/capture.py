@@ -22,16 +22,13 @@ from triton.runtime.errors import PTXASError
 from triton.runtime.jit import JITFunction
 
 from perfgate.errors import PerfgateError
-from perfgate.static import backward, cache_key, handles, pretend
+from perfgate.static import backward, cache_key, handles, pretend, refusal
 from perfgate.static.figures import Form
 from perfgate.static.launch_form import form_of_launch
 from perfgate.static.targets import Target
 
 #: An address that every allocation of a GPU divides by.
 _BASE = 1 << 20
-
-#: Columns of a multiprocessor's tensor memory, of which Triton's own limit is made, too.
-_TENSOR_MEMORY = 512
 
 
 class Pointer:
@@ -63,8 +60,8 @@ class InputsFailed(Exception):
     """The arguments of a launch cannot be made without memory; the cause says why."""
 
 
-class OutOfResources(Exception):
-    """A kernel needs more than its target has. Triton sees it only when a GPU loads the kernel."""
+class FailedAfterLaunch(Exception):
+    """A launcher raises what could refuse its target after it launched kernels, which are named; the cause is that."""
 
 
 def run(
@@ -78,8 +75,9 @@ def run(
         inputs: gives the arguments of ``launch``. Kernels that it launches are left out.
 
     Raises:
-        CompileFailed: a kernel does not compile.
+        CompileFailed: a kernel does not compile, or needs more than the target has.
         InputsFailed: there are no arguments to launch with.
+        FailedAfterLaunch: the launcher raises after a launch what could refuse the target before.
         Exception: whatever the launcher itself raises.
     """
     compiled: list[Any] = []
@@ -95,7 +93,10 @@ def run(
             del compiled[before:]
         return True
 
-    _run(launch, target, inputs, _compiler(compiled, warmed, target), fits, compiled.append)
+    try:
+        _run(launch, target, inputs, _compiler(compiled, warmed, target), fits, compiled.append)
+    except handles.OutOfResources as error:
+        raise CompileFailed(error.kernel) from error
     launched = {kernel.hash for kernel in compiled}
     return [*compiled, *{kernel.hash: kernel for kernel in warmed if kernel.hash not in launched}.values()]
 
@@ -113,6 +114,7 @@ def keys(launch: Callable[..., object], target: Target, inputs: Callable[[], tup
 
     Raises:
         InputsFailed: there are no arguments to launch with.
+        FailedAfterLaunch: the launcher raises after a launch what could refuse the target before.
         Exception: whatever the compiler or the launcher itself raises.
     """
     found: list[str] = []
@@ -144,6 +146,7 @@ def forms(
 
     Raises:
         InputsFailed: there are no arguments to launch with.
+        FailedAfterLaunch: the launcher raises after a launch what could refuse the target before.
         Exception: whatever the launcher itself raises.
     """
     found: list[Form] = []
@@ -181,16 +184,33 @@ def _run(
         fits: launches an autotuned kernel in one configuration by calling its argument, and says whether that is taken.
         launched: is called with a compiled kernel that is launched by itself, after a warm-up.
     """
+    names: list[str] = []
+
+    def note(self: Any, *args: Any, warmup: bool, **kwargs: Any) -> Any:
+        kernel = instead(self, *args, warmup=warmup, **kwargs)
+        if not warmup:
+            names.append(self.__name__)
+        return kernel
+
+    def note_handle(kernel: Any) -> None:
+        launched(kernel)
+        names.append(kernel.metadata.name)
+
     with contextlib.ExitStack() as stack:
         stack.enter_context(pretend.gpu(target))
         stack.enter_context(_first_configuration(fits))
         stack.enter_context(backward.in_python())
-        stack.enter_context(handles.answered(target, launched))
+        stack.enter_context(handles.answered(target, note_handle))
         stack.enter_context(pretend.NoMemory())
         with _launched_by(lambda kernel, *args, **kwargs: None):
             arguments = _made(inputs) if inputs is not None else ()
-        with _launched_by(instead):
-            launch(*arguments)
+        with _launched_by(note):
+            try:
+                launch(*arguments)
+            except refusal.REFUSALS as error:
+                if names:
+                    raise FailedAfterLaunch(", ".join(dict.fromkeys(names))) from error
+                raise
 
 
 def _made(inputs: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
@@ -217,7 +237,9 @@ def _compiler(compiled: list[Any], warmed: list[Any], target: Target) -> Callabl
         try:
             cache_key.complete(self)
             kernel = _without_launch(original, self, args, grid, kwargs)
-            _check_resources(kernel, target)
+            # A GPU loads what is launched, not what is warmed up.
+            if not warmup:
+                handles.check_resources(kernel, target)
         except Exception as error:
             raise CompileFailed(self.__name__) from error
         (warmed if warmup else compiled).append(kernel)
@@ -240,19 +262,8 @@ def _pointers(value: Any) -> Any:
     return value
 
 
-def _check_resources(kernel: Any, target: Target) -> None:
-    shared, threads = kernel.metadata.shared, kernel.metadata.num_warps * target.lanes
-    columns = getattr(kernel.metadata, "tmem_size", None) or 0
-    if shared > target.limits.shared_block:
-        raise OutOfResources(f"needs {shared} bytes of shared memory, {target.name} has {target.limits.shared_block}")
-    if columns > _TENSOR_MEMORY:
-        raise OutOfResources(f"needs {columns} columns of tensor memory, {target.name} has {_TENSOR_MEMORY}")
-    if threads > 1024:
-        raise OutOfResources(f"needs {threads} threads in a block, {target.name} has 1024")
-
-
 #: With these an autotuner goes on to its next configuration.
-_TRIED = (OutOfResources, CompileTimeAssertionFailure, PTXASError)
+_TRIED = (handles.OutOfResources, CompileTimeAssertionFailure, PTXASError)
 
 
 @contextlib.contextmanager

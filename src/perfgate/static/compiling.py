@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import dis
 import importlib
 import os
 import traceback
@@ -19,7 +17,7 @@ from triton.errors import TritonError
 from triton.runtime.cache import triton_key
 
 from perfgate.errors import PerfgateError, SettingError
-from perfgate.static import candidate, capture, nvidia, pretend, reading, tuned
+from perfgate.static import candidate, capture, nvidia, pretend, reading, refusal, tuned
 from perfgate.static.answers import CACHED, EVERY, FORMS, Answer, Question
 from perfgate.static.figures import Code, Form
 from perfgate.static.find import LAUNCHES
@@ -140,11 +138,14 @@ def _forms(module: str, target: Target) -> Answer:
         found = {name: only for name, only in tuned.names(module).items() if only == target.name}
         for place, launch in [*wanted, *((module, name) for name in found)]:
             call, inputs = _launch(Question(place, launch, target.name))
-            # One that the launcher refuses on this target has none.
-            with contextlib.suppress(ValueError, NotImplementedError):
+            try:
                 forms[launch] = (*forms.get(launch, ()), *capture.forms(call, target, inputs))
+            except refusal.REFUSALS as error:
+                # One that the launcher refuses on this target has none.
+                if not refusal.is_refusal(error):
+                    raise
     except Exception as error:
-        failed = _failed(error)
+        failed = _failed_launch(error)
         return replace(failed, reason=f"{launch}: {failed.reason}") if launch else failed
     return Answer("compiled", tuned=found, forms=forms)
 
@@ -160,7 +161,7 @@ def _cached(question: Question, target: Target) -> Answer:
         assert isinstance(cause, Exception)
         return _failed(cause)
     except Exception as error:
-        return _failed(error)
+        return _failed_launch(error)
     return Answer("compiled", code=dict.fromkeys(keys, ""))
 
 
@@ -198,13 +199,11 @@ def _compile(question: Question, target: Target) -> Answer | _Compiled:
         assert cause is not None
         reason = f"its inputs cannot be made without memory: {type(cause).__name__}: {_first_line(cause)}"
         return Answer("failed", reason, _text(cause), environment=environment)
-    except (ValueError, NotImplementedError) as refusal:
-        if not _is_raised(refusal):
-            return _failed(refusal)
-        # Said before any kernel is launched, by the launcher: it knows that this target cannot do it.
-        return Answer("unsupported", _first_line(refusal), _text(refusal), environment=environment)
     except Exception as error:
-        return _failed(error)
+        if not refusal.is_refusal(error):
+            return _failed_launch(error)
+        # Said before any kernel is launched, by the launcher: it knows that this target cannot do it.
+        return Answer("unsupported", _first_line(error), _text(error), environment=environment)
     if not compiled:
         return Answer("failed", f"the launch {question.launch!r} launched no Triton kernel", environment=environment)
     return _Compiled(list({kernel.hash: kernel for kernel in compiled}.values()), len(compiled), environment)
@@ -279,12 +278,14 @@ def _failed(error: Exception) -> Answer:
     return Answer("failed", f"{type(error).__name__}: {_first_line(error)}", _text(error))
 
 
-def _is_raised(error: BaseException) -> bool:
-    """Tell whether code said ``raise``: a shape that is unpacked to too many names is a ValueError, and no refusal."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
+def _failed_launch(error: Exception) -> Answer:
+    """Say what is wrong with a launch that was begun, and what had been launched by then where that makes it wrong."""
+    if not isinstance(error, capture.FailedAfterLaunch):
+        return _failed(error)
+    cause = error.__cause__
+    assert isinstance(cause, Exception)
+    failed = _failed(cause)
+    return replace(failed, reason=f"{failed.reason} (after the launch of {error})")
 
 
 def _core(error: BaseException) -> str:
@@ -301,7 +302,7 @@ def _first_line(error: BaseException) -> str:
 
 def _refusal(error: BaseException) -> str:
     """Give what the compiler says of the source, without its own frames; all of an error that it did not mean."""
-    if not isinstance(error, TritonError | capture.OutOfResources):
+    if not isinstance(error, TritonError):
         return _text(error)
     said: list[str] = []
     cause: BaseException | None = error

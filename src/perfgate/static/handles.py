@@ -11,14 +11,60 @@ from typing import Any
 from unittest import mock
 
 from triton.compiler.compiler import CompiledKernel
+from triton.runtime import errors
 
+from perfgate.errors import PerfgateError
 from perfgate.static import reading
 from perfgate.static.targets import Target
+
+#: Threads of a block.
+_THREADS = 1024
+#: Columns of a multiprocessor's tensor memory, of which Triton's own limit is made, too.
+_TENSOR_MEMORY = 512
+
+
+class OutOfResources(errors.OutOfResources):  # type: ignore[misc]
+    """A kernel needs more than its target has. Triton sees it only when a GPU loads the kernel.
+
+    Args:
+        required: how much it needs.
+        limit: how much the target has.
+        name: of what, in Triton's words.
+        kernel: its name.
+        text: the same, for a reader.
+    """
+
+    def __init__(self, required: int, limit: int, name: str, kernel: str = "", text: str = "") -> None:
+        super().__init__(required, limit, name)
+        self.kernel, self.text = kernel, text
+
+    def __str__(self) -> str:
+        return self.text or super().__str__()
+
+
+def check_resources(kernel: Any, target: Target) -> None:
+    """Check that a target has room for a kernel, as Triton does where it loads one.
+
+    Raises:
+        OutOfResources: it has not.
+    """
+    needs = {
+        "shared memory": (kernel.metadata.shared, target.limits.shared_block, "bytes of shared memory"),
+        "tensor memory": (getattr(kernel.metadata, "tmem_size", None) or 0, _TENSOR_MEMORY, "columns of tensor memory"),
+        "threads": (kernel.metadata.num_warps * target.lanes, _THREADS, "threads in a block"),
+    }
+    for name, (required, limit, words) in needs.items():
+        if required > limit:
+            text = f"needs {required} {words}, {target.name} has {limit}"
+            raise OutOfResources(required, limit, name, kernel.metadata.name, text)
 
 
 @contextlib.contextmanager
 def answered(target: Target, launched: Callable[[Any], None]) -> Iterator[None]:
-    """Let compiled kernels tell their registers and spills without being loaded, and be launched.
+    """Let compiled kernels tell their registers and spills without being loaded, and be launched by ``kernel[grid]``.
+
+    Inside, loading or launching raises ``OutOfResources`` where the target has no room, and ``kernel.run`` a
+    ``PerfgateError``: it takes what only a driver can give.
 
     Args:
         target: the GPU that they are to run on.
@@ -26,15 +72,28 @@ def answered(target: Target, launched: Callable[[Any], None]) -> Iterator[None]:
     """
 
     def load(self: Any) -> None:
+        check_resources(self, target)
         figures = reading.figures_of(self, target)
-        self.n_regs, self.n_spills = figures.code.registers, figures.code.spills
-        self.n_max_threads = 1024
+        # Triton calls so the words of a thread's local memory, whatever lies in it.
+        self.n_regs, self.n_spills = figures.code.registers, figures.code.stack // 4
+        self.n_max_threads = _THREADS
 
     def launcher(self: Any, grid: Any) -> Callable[..., None]:
+        check_resources(self, target)
         return lambda *args, stream=None: launched(self)
 
     with (
         mock.patch.object(CompiledKernel, "_init_handles", load),
         mock.patch.object(CompiledKernel, "__getitem__", launcher),
+        mock.patch.object(CompiledKernel, "run", property(_no_run)),
     ):
         yield
+
+
+def _no_run(kernel: Any) -> Any:
+    name = kernel.metadata.name
+    raise PerfgateError(
+        f"{name} is launched by the run(...) of its compiled kernel",
+        "It takes the handles of a driver, and there is no GPU.",
+        f"write kernel[grid](...), or declare a launch of {name}[grid](...)",
+    )

@@ -61,7 +61,8 @@ def _watching(original: Callable[..., Any], found: dict[str, Form]) -> Any:
 
     def run(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
         kernel = original(self, *args, grid=grid, warmup=warmup, **kwargs)
-        if warmup or id(kernel) in seen:
+        # Also of what is warmed up: the compiled kernel may be launched by itself.
+        if id(kernel) in seen:
             return kernel
         if kernel is not None:
             # Kept, so that no other one gets its number.
