@@ -205,6 +205,7 @@ LIST = [rows]
 NUMBERED = {1: rows}
 WARMED = {"warmed": warmed}
 ACCIDENTS = {"late": late, "enumerated": enumerated, "normalised": normalised, "conflicting": conflicting}
+CONFLICTING = {"plain": lambda: launch(rows()), "conflicting": conflicting}
 REFUSED = {"refused": refused, "valued": valued}
 HANDLES = {"large": large, "smaller": smaller, "run": run, "spilled": spilled}
 """
@@ -240,6 +241,7 @@ def answers(project: Path) -> Iterator[dict[str, Answer]]:
             name: Question(f"{PLACE}:{place}", name, "sm90") for name in pool.launches(f"{PLACE}:{place}").code
         }
         questions[f"forms {place}"] = Question(f"{PLACE}:{place}", "", "sm90", FORMS)
+    questions["forms CONFLICTING"] = Question(f"{PLACE}:CONFLICTING", "", "sm90", FORMS)
     questions["spilled-gfx942"] = Question(f"{PLACE}:HANDLES", "spilled", "gfx942")
     questions["forms"] = Question(f"{PLACE}:WARMED", "", "sm90", FORMS)
     pool.submit(questions.values())
@@ -362,6 +364,11 @@ def test_forms_are_those_of_launches_that_do_not_refuse(answers: dict[str, Answe
     assert (accidents.status, accidents.reason) == (
         "failed",
         "late: ValueError: rows must be few (after the launch of copy)",
+    )
+    conflicting = answers["forms CONFLICTING"]
+    assert (conflicting.status, conflicting.reason.partition(". ")[0]) == (
+        "failed",
+        "conflicting: ValueError: Conflicting meta-parameters: TILE",
     )
 
 
