@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dis
 import sysconfig
-import traceback
 from pathlib import Path
 from types import CodeType
 
@@ -31,14 +30,20 @@ def is_refusal(error: BaseException) -> bool:
     """Tell whether an error was raised to refuse a target: a shape unpacked to too many names is a ValueError, too."""
     if not isinstance(error, REFUSALS):
         return False
-    frames = [(frame.f_code, frame.f_lasti) for frame, _ in traceback.walk_tb(error.__traceback__)]
-    code, instruction = frames[-1]
+    codes: list[CodeType] = []
+    instruction = 0
+    trace = error.__traceback__
+    while trace is not None:
+        codes.append(trace.tb_frame.f_code)
+        # Where it was raised: the frame itself may have gone on to a ``finally``.
+        instruction = trace.tb_lasti
+        trace = trace.tb_next
+    code = codes.pop()
     if dis.opname[code.co_code[instruction]] != "RAISE_VARARGS":
         return False
     # ``torch._check_value`` and its like raise for the one who calls them.
-    while len(frames) > 1 and _is_check(code):
-        frames.pop()
-        code, _ = frames[-1]
+    while codes and _is_check(code):
+        code = codes.pop()
     return not _is_library(code.co_filename)
 
 
