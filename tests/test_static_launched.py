@@ -308,7 +308,7 @@ def test_declared_forms_are_those_that_are_compiled(kernel: str) -> None:
     compiled = shared().ask(Question(place, launch, "sm90")).kernels
     declared = [form for form in forms[launch] if "naive" not in form.kernel]
     for each, form in zip(compiled, declared, strict=True):
-        record = launched._parts(launched.form_text(each.form))
+        record = launched.form_parts(launched.form_text(each.form))
         assert each.form.kernel == form.kernel
         assert {**form.arguments} == {name: record[name] for name in form.arguments}
         assert launched._differences({**form.arguments, **form.options}, record) == []

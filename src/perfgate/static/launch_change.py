@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from perfgate.static.figures import Figures
-from perfgate.static.launched import FORM, Record, form_text
+from perfgate.static.launched import FORM, Record, form_parts, form_text
 from perfgate.static.tested import words
 
 
@@ -29,8 +29,7 @@ def told(before: Mapping[str, Record], now: Mapping[str, Record]) -> list[str]:
 
 
 def _parts(record: Record) -> dict[str, str]:
-    """Read the form of a kernel: arguments and options by their names."""
-    return dict(part.split(" ", 1) for part in str(record.get(FORM, "")).split("; ") if " " in part)
+    return form_parts(str(record.get(FORM, "")))
 
 
 def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:

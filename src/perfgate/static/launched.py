@@ -154,7 +154,7 @@ def _figures(record: Record, units: Mapping[str, str]) -> dict[str, tuple[str, f
 
 def _form_changes(before: str, now: str) -> list[str]:
     """Tell which arguments or options a kernel was compiled for otherwise."""
-    old, new = _parts(before), _parts(now)
+    old, new = form_parts(before), form_parts(now)
     return [
         f"{name} {old.get(name, 'absent')} -> {new.get(name, 'absent')}"
         for name in {**old, **new}
@@ -176,7 +176,8 @@ def _differences(
     ]
 
 
-def _parts(form: str) -> dict[str, str]:
+def form_parts(form: str) -> dict[str, str]:
+    """Read what :func:`form_text` wrote: arguments and options by their names."""
     return dict(part.split(" ", 1) for part in form.split(_SEPARATOR) if " " in part)
 
 
@@ -211,7 +212,7 @@ def undeclared(records: Iterable[Record], pool: Pool, markers: Sequence[Marker] 
             if not allowed(markers, [name]):
                 lines[f"{name} is launched, and no launch of {place} launches it"] = None
             continue
-        parts = _parts(str(record[FORM]))
+        parts = form_parts(str(record[FORM]))
         permitted = allowed(markers, parts)
         nearest = min((_differences(form, parts, permitted) for form in known), key=len)
         if not nearest:
