@@ -54,7 +54,7 @@ any_parts_of_a_layer = _undeclared(
 
 few_products = _undeclared(
     "few rows and columns, cut up in any way: the interpreter is slow",
-    *("BLOCK_*", "num_warps", "rows", "columns", "column_blocks", "*_row_stride"),
+    *("BLOCK_*", "GROUP", "num_warps", "rows", "columns", "column_blocks", "*_row_stride"),
 )
 any_type_of_products = _undeclared("every type that is taken; the commonest are declared", "*_ptr", "HAS_BIAS")
 any_layout_of_products = _undeclared("accumulators lie in memory in any way", "acc_ptr", "y_ptr", "acc_*_stride")

@@ -31,11 +31,21 @@ def _kernel(
     HAS_BIAS: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLUMNS: tl.constexpr,
+    GROUP: tl.constexpr,
 ):
-    """Make one tile a program; tiles follow each other along the rows."""
+    """Make one tile a program; tiles follow each other along the rows, or down GROUP tiles and then along the rows."""
     tile = tl.program_id(0)
-    row = (tile // column_blocks).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
-    column = (tile % column_blocks).to(tl.int64) * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
+    if GROUP == 1:
+        row_block = tile // column_blocks
+        column_block = tile % column_blocks
+    else:
+        # As Triton's tutorial on matrix multiplication orders its tiles.
+        group = tile // (GROUP * column_blocks)
+        height = tl.minimum(tl.cdiv(rows, BLOCK_ROWS) - group * GROUP, GROUP)
+        row_block = group * GROUP + tile % (GROUP * column_blocks) % height
+        column_block = tile % (GROUP * column_blocks) // height
+    row = row_block.to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+    column = column_block.to(tl.int64) * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
     # A thread takes 16 bytes of accumulators: 4 columns, or 8 of bf16. If it wrote 16 bytes of bf16 for accumulators of
     # 4 bytes, or read them for fp32 results, threads would have to trade.
     NARROW: tl.constexpr = (

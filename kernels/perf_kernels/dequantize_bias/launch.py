@@ -23,11 +23,14 @@ class LaunchConfig:
         block_rows: rows of a tile, a power of two.
         block_columns: columns of a tile, a power of two.
         num_warps: warps of a program, a power of two; a program makes one tile.
+        group: tiles that follow each other down the rows before the next ones beside them. Programs that run at the
+            same time then read longer pieces of the columns of transposed accumulators.
     """
 
     block_rows: int
     block_columns: int
     num_warps: int
+    group: int = 1
 
     def tiles(self, rows: int, columns: int) -> int:
         """Give the number of tiles that cover ``[rows, columns]``."""

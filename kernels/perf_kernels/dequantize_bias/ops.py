@@ -182,5 +182,6 @@ def _launch(
         bias is not None,
         config.block_rows,
         config.block_columns,
+        config.group,
         num_warps=config.num_warps,
     )

@@ -29,6 +29,7 @@ configs = st.one_of(
         block_rows=st.sampled_from([1, 4, 32]),
         block_columns=st.sampled_from([16, 64, 256]),
         num_warps=st.sampled_from([1, 4]),
+        group=st.sampled_from([1, 2, 3, 64]),
     ),
 )
 layouts = st.sampled_from(["contiguous", "padded", "offset", "transposed", "every other column"])
