@@ -141,7 +141,7 @@ def test_record_then_compare(compilers: Compilers) -> None:
     result.stdout.fnmatch_lines(["recorded 2 cases into 2 files in baselines"])
     stored = json.loads((compilers.path / "baselines/static-sm80/test_code.json").read_text())
     case = stored["cases"]["test_k[a-sm80]"]
-    assert case["method"] == {"clock": "compiler", "figures": "3", "version": "1"}
+    assert case["method"] == {"clock": "compiler", "figures": "4", "version": "1"}
     assert case["metrics"]["registers"] == {"unit": "1", "better": "lower", "values": [40]}
     assert case["metrics"]["occupancy"] == {"unit": "%", "better": "higher", "values": [62.5]}
     assert stored["environments"] == {case["recorded"]["environment"]: {"triton": "3.9.0"}}

@@ -13,7 +13,20 @@ from perfgate.static import find, pool
 from perfgate.static.answers import Answer, Question
 from perfgate.static.figures import Code, Figures
 
-CODE = Code(40, 3, 24, 300, {16: 5, 8: 0, 4: 1, 2: 0}, {16: 0, 8: 10, 4: 2, 2: 0}, 8, 6, 1, 4800, scalars=22)
+CODE = Code(
+    40,
+    3,
+    24,
+    300,
+    {16: 5, 8: 0, 4: 1, 2: 0},
+    {16: 0, 8: 10, 4: 2, 2: 0},
+    8,
+    6,
+    1,
+    4800,
+    scalars=22,
+    asynchronous_bytes=40,
+)
 
 
 #: Numbers of rows of launches in another list.
@@ -72,7 +85,7 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split() for line in lines[1:2]] == [
         [
             *("a", "sm90", "40", "62.5", "%", "3", "24", "B", "6", "4.00", "KiB"),
-            *("5/0/1/0", "0/10/2/0", "8", "1", "1", "300", "4.69", "KiB"),
+            *("5/0/1/0", "0/10/2/0", "47.6", "%", "8", "1", "1", "300", "4.69", "KiB"),
         ]
     ]
     columns = ["launch", "target", "registers", "occupancy", "spills", "stack", "local memory", "shared"]

@@ -82,6 +82,8 @@ def test_nvidia() -> None:
     assert (code.registers, code.stack, code.spills, code.local_memory) == (40, 24, 4, 2)
     assert code.loads == {16: 3, 8: 0, 4: 1, 2: 1, 1: 0}
     assert code.stores == {16: 0, 8: 1, 4: 0, 2: 0, 1: 1}
+    # Two of 16 bytes of 3 x 16 + 4 + 2: the thread does not wait for them.
+    assert code.asynchronous_bytes == 32
     assert (code.tensor_core, code.barriers) == (3, 1)
     # Padding does not count.
     assert (code.instructions, code.code_size) == (16, 256)

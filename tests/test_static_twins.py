@@ -27,6 +27,10 @@ import pytest
 def test_damage(compiled):
     assert compiled.kernel.code.instructions > 0
 
+@pytest.mark.static("compiled_kernels:PIPELINE_LAUNCHES", targets=("sm80", "sm90", "sm100"))
+def test_pipeline(compiled):
+    pass
+
 @pytest.mark.static("compiled_kernels:FP8_LAUNCHES", targets=("sm80",))
 def test_fp8(compiled):
     pass
@@ -49,6 +53,8 @@ TOLD = {
     "barriers": r"barriers 0 -> 1",
 }
 TARGETS = ("sm90", "gfx942", "gfx1100")
+#: Those of the other kinds: pipeline, FP8 and refused FP8, warps.
+OTHERS = 3 + 2 + 2
 
 
 class Twins:
@@ -95,7 +101,7 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Twins:
     """Record the sound kernels."""
     made = Twins(tmp_path_factory.mktemp("twins"))
     done = made.run("--perf-update=all")
-    assert f"{3 * len(TOLD) + 3} passed, 1 skipped" in done.stdout, done.stdout + done.stderr
+    assert f"{3 * len(TOLD) + OTHERS - 1} passed, 1 skipped" in done.stdout, done.stdout + done.stderr
     return made
 
 
@@ -106,7 +112,7 @@ def damaged(twins: Twins) -> dict[str, Mapping[str, Any]]:
     cases, done = twins.compare()
     twins.damage(False)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert len(cases) == 3 * len(TOLD) + 4
+    assert len(cases) == 3 * len(TOLD) + OTHERS
     return cases
 
 
@@ -118,7 +124,7 @@ def repaired(twins: Twins, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     reverse.run("--perf-update=all")
     reverse.damage(False)
     cases, done = reverse.compare()
-    assert len(cases) == 3 * len(TOLD) + 4, done.stdout + done.stderr
+    assert len(cases) == 3 * len(TOLD) + OTHERS, done.stdout + done.stderr
     return cases
 
 
@@ -126,7 +132,7 @@ def test_sound_kernels_are_unchanged(twins: Twins) -> None:
     cases, done = twins.compare()
     assert {name: case["reason"] for name, case in cases.items() if case["verdict"] != "unchanged"} == {}
     assert done.returncode == 0
-    assert f"{len(TOLD) + 1} unchanged on static-sm90" in done.stdout
+    assert f"{len(TOLD) + 2} unchanged on static-sm90" in done.stdout
 
 
 @pytest.mark.parametrize("kind", TOLD)
@@ -148,6 +154,15 @@ def test_repair_is_no_regression(repaired: dict[str, Mapping[str, Any]], kind: s
     case = repaired[f"test_damage[{kind}-{target}]"]
     assert case["verdict"] == "improved", case["reason"]
     assert {metric["name"] for metric in case["metrics"] if metric["verdict"] == "regressed"} == set()
+
+
+@pytest.mark.parametrize("target", ["sm80", "sm90", "sm100"])
+def test_a_lost_pipeline_is_caught(damaged: dict[str, Mapping[str, Any]], target: str) -> None:
+    """Everything else about it looks better: fewer registers and instructions, no shared memory."""
+    case = damaged[f"test_pipeline[pipeline-{target}]"]
+    assert case["verdict"] == "regressed"
+    assert case["reason"].startswith("asynchronous loads 100 % -> 0 %, "), case["reason"]
+    assert [metric["name"] for metric in case["metrics"] if metric["verdict"] == "regressed"] == ["asynchronous"]
 
 
 def test_code_that_no_longer_compiles_is_caught(damaged: dict[str, Mapping[str, Any]]) -> None:

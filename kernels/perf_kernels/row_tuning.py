@@ -55,12 +55,18 @@ def row_tunable(
         neighbours=_neighbours,
         inputs=inputs,
         launch=launch,
+        gated=to_int8,
     )
 
 
 def code_kinds() -> tuple[bool, ...]:
     """Give whether codes are INT8, for each type of codes that this GPU has."""
     return (True, False) if current_target().has_fp8 else (True,)
+
+
+def to_int8(shape_class: str) -> bool:
+    """Leave out FP8: it differs in the last conversion, which a declared launch has."""
+    return shape_class.startswith("int8-")
 
 
 def code_type(integer: bool) -> torch.dtype:

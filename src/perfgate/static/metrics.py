@@ -110,6 +110,16 @@ SPECS: tuple[Spec, ...] = (
     *(_mean(side) for side in _SIDES),
     *_COUNTED,
     *(_moved(side) for side in _SIDES),
+    Spec(
+        "asynchronous",
+        _PERCENT,
+        "higher",
+        Limit(0.10),
+        lambda kernel: 100 * kernel.asynchronous,
+        "asynchronous loads",
+        "cuda",
+        version=4,
+    ),
     Spec("tensor_core", "1", "higher", Limit(), lambda kernel: kernel.code.tensor_core, "tensor-core instructions"),
     Spec("barriers", "1", "lower", Limit(0.10), lambda kernel: kernel.code.barriers, "barriers"),
     Spec(

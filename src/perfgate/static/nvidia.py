@@ -25,6 +25,8 @@ _WIDTH = re.compile(r"\.[USF]?(8|16|64|128|256)(?=\.|$)")
 _TENSOR_CORE = re.compile(r"(?:UTC)?[A-Z]G?MMA(?=\.|$)")
 #: Copies of whole tiles by the tensor memory accelerator: as wide as any.
 _BULK_LOADS = ("UTMALDG", "UBLKCP")
+#: Loads to shared memory, which a thread waits for later: a software pipeline is made of them.
+_ASYNCHRONOUS_LOADS = ("LDGSTS", *_BULK_LOADS)
 _BULK_STORES = ("UTMASTG", "UTMAREDG")
 _INSTRUCTION_BYTES = 16
 #: Triton compiles for the variant of an architecture that has all of its instructions, from this one on.
@@ -95,18 +97,20 @@ def parse(usage: str, opcodes: Iterable[str], digest: str = "") -> Code:
     registers, stack, local = map(int, found.groups())
     loads: Counter[int] = Counter()
     stores: Counter[int] = Counter()
-    tensor_core = traffic = spills = barriers = number = 0
+    tensor_core = traffic = spills = barriers = number = asynchronous = 0
     for opcode in opcodes:
         name = opcode.split(".", 1)[0]
         if name == "NOP":
             continue
         number += 1
-        if name in ("LDG", "LD", "LDGSTS"):
+        if name in ("LDG", "LD"):
             loads[_width(opcode)] += 1
+        elif name in _ASYNCHRONOUS_LOADS:
+            width = 16 if name in _BULK_LOADS else _width(opcode)
+            loads[width] += 1
+            asynchronous += width
         elif name in ("STG", "ST"):
             stores[_width(opcode)] += 1
-        elif name in _BULK_LOADS:
-            loads[16] += 1
         elif name in _BULK_STORES:
             stores[16] += 1
         elif name in ("LDL", "STL"):
@@ -129,6 +133,7 @@ def parse(usage: str, opcodes: Iterable[str], digest: str = "") -> Code:
         # Padding to the next multiple of 128 bytes is not the kernel's.
         code_size=number * _INSTRUCTION_BYTES,
         digest=digest,
+        asynchronous_bytes=asynchronous,
     )
 
 
