@@ -33,7 +33,7 @@ KEYS = {
     "bitnet": {"stage", "module", "layer", "index", "outputs", "inputs"},
 }
 #: How many rows of the H200's table baselines give.
-FROM_BASELINES = {"bitnet": 4, "hbv": 216, "linear_attention": 24, "llm_generate": 71}
+FROM_BASELINES = {"bitnet": 4, "hbv": 216, "linear_attention": 36, "llm_generate": 151}
 METHODS = {
     "fp16": ("fp16-torch", "fp16-triton"),
     "int8-torchao": ("int8-weight-only-rebuild", "int8-weight-only-triton"),
