@@ -68,6 +68,47 @@ def add_rows(x_ptr, y_ptr, rows, stride, TILE: tl.constexpr, NARROW: tl.constexp
 
 
 @triton.jit
+def add_packed_rows(x_ptr, y_ptr, rows, TILE: tl.constexpr, NARROW: tl.constexpr):
+    """Add up the exponentials of all rows, each as wide as a tile and right behind the one before."""
+    column = tl.arange(0, TILE)
+    total = tl.zeros([TILE], tl.float32)
+    for row in range(rows):
+        if not NARROW:
+            row = row.to(tl.int64)
+        total += tl.exp(tl.load(x_ptr + row * TILE + column))
+    tl.store(y_ptr + column, total)
+
+
+@triton.jit
+def add_distant_rows(x_ptr, y_ptr, rows, stride, TILE: tl.constexpr, NARROW: tl.constexpr):
+    """Add up the exponentials of the start of all rows, each found from the one before."""
+    offset = tl.arange(0, TILE)
+    if not NARROW:
+        offset = offset.to(tl.int64)
+    total = tl.zeros([TILE], tl.float32)
+    for _ in range(rows):
+        total += tl.exp(tl.load(x_ptr + offset))
+        offset += stride
+    tl.store(y_ptr + tl.arange(0, TILE), total)
+
+
+@triton.jit
+def add_tiles(x_ptr, y_ptr, width, TILE: tl.constexpr, STEP: tl.constexpr):
+    """Add up the exponentials of one row, tile by tile."""
+    column = tl.arange(0, TILE)
+    total = tl.zeros([TILE], tl.float32)
+    ahead = column
+    for tile in range(tl.cdiv(width, TILE)):
+        if STEP:
+            at = ahead
+            ahead += TILE
+        else:
+            at = tile * TILE + column
+        total += tl.exp(tl.load(x_ptr + at, mask=at < width, other=0.0))
+    tl.store(y_ptr + column, total)
+
+
+@triton.jit
 def raise_rows(x_ptr, y_ptr, rows, stride, TILE: tl.constexpr, NARROW: tl.constexpr):
     """Give the exponentials of the start of each row; each program takes some rows."""
     if not NARROW:
@@ -80,7 +121,7 @@ def raise_rows(x_ptr, y_ptr, rows, stride, TILE: tl.constexpr, NARROW: tl.conste
 
 
 @triton.jit
-def add_tiles(x_ptr, y_ptr, tiles, TILE: tl.constexpr, STAGES: tl.constexpr):
+def add_staged(x_ptr, y_ptr, tiles, TILE: tl.constexpr, STAGES: tl.constexpr):
     """Add up the exponentials of tiles; of several stages, the next tiles are copied while one is added."""
     offsets = tl.arange(0, TILE)
     total = tl.zeros([TILE], tl.float32)
@@ -136,6 +177,19 @@ def _loop():
     add_rows[(16,)](x, floats(65536), 65536, x.stride(0), 4096, DAMAGED, num_warps=4)
 
 
+def _packed_rows():
+    add_packed_rows[(1,)](floats(1048576, 4096), floats(4096), 1048576, 4096, DAMAGED, num_warps=4)
+
+
+def _carried():
+    x = floats(65536, 65536)
+    add_distant_rows[(1,)](x, floats(4096), 65536, x.stride(0), 4096, DAMAGED, num_warps=4)
+
+
+def _tiles(step):
+    add_tiles[(1,)](floats(1048576), floats(4096), 1048576, 4096, step, num_warps=4)
+
+
 def _while():
     x, y = floats(65536, 65536), floats(65536, 65536)
     raise_rows[(132,)](x, y, 65536, x.stride(0), 4096, DAMAGED, num_warps=4)
@@ -166,12 +220,16 @@ LAUNCHES = {
     "offsets": _offsets,
     "loop": _loop,
     "while": _while,
+    "packed-rows": _packed_rows,
+    "carried": _carried,
     "barriers": lambda: _raise(floats(_values()), floats(_values()), barrier=DAMAGED),
 }
 #: For a GPU whose software pipelines copy to shared memory.
 PIPELINE_LAUNCHES = {
-    "pipeline": lambda: add_tiles[(1,)](floats(64, 1024), floats(1024), 64, 1024, 1 if DAMAGED else 3, num_warps=4)
+    "pipeline": lambda: add_staged[(1,)](floats(64, 1024), floats(1024), 64, 1024, 1 if DAMAGED else 3, num_warps=4)
 }
+#: Walks along a row, whose offsets stay below its width.
+SOUND_LAUNCHES = {"counted-tiles": lambda: _tiles(False), "carried-tiles": lambda: _tiles(True)}
 #: For a GPU without FP8.
 FP8_LAUNCHES = {"fp8": _fp8, "refused-fp8": _refused_fp8}
 #: For a GPU with 64 threads in a warp: the 32 warps that fit elsewhere.
