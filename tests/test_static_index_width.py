@@ -100,7 +100,7 @@ from perfgate.static.index_width import narrow_offsets
             "%c = arith.constant 64 : i32\n%0 = tt.get_program_id x : i32\n%1 = tt.get_num_programs x : i32\n"
             "scf.for %i = %0 to %n step %1 : i32 {\n  %2 = arith.muli %i, %c : i32\n"
             "  %3 = tt.addptr %p, %2 : !tt.ptr<f32>, i32\n}",
-            ["%3 = tt.addptr %p, %2 : !tt.ptr<f32>, i32"],
+            ["%2 = arith.muli %i, %c : i32", "%3 = tt.addptr %p, %2 : !tt.ptr<f32>, i32"],
         ),
         (
             # As Triton prints it.

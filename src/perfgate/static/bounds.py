@@ -1,72 +1,22 @@
-"""How large can a number of a kernel become, and what does a loop add to it? Reads the steps of its Triton IR.
+"""Between which numbers does a number of a kernel lie? Reads the steps of its Triton IR.
 
-Bounds are rough, and of magnitudes. An argument, and what is loaded, is any number of 32 bits, unless ``tl.assume``
-says how large it is at most. Sizes are not negative, and a sum of them does not wrap.
+An argument, and what is loaded, is any number from 0 to the largest of 32 bits, unless ``tl.assume`` says how large it
+is at most. What is computed from such numbers is taken not to wrap.
 """
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
+from perfgate.static.facts import DOWN, SAME, UP, ahead, assumed, rounded_up, rounds_down, written
+from perfgate.static.intervals import LIMIT, LOWEST, UNKNOWN, ZERO, Interval, computed, hull, knows
 from perfgate.static.steps import ASSUME, CARRY, COUNT, PASS, Step
+from perfgate.static.strides import Strides
+from perfgate.static.sums import ADDITIONS, PASSES, Circle, Sums, addend, summands
 
-#: The largest number of 32 bits.
-LIMIT = 2**31 - 1
-_CONSTANT = re.compile(r"^%.* = arith\.constant (?:dense<)?(-?\d+)>? :")
-_RANGE_END = re.compile(r"\bend = (\d+)")
-_COMPARED = re.compile(r"arith\.cmpi [su]l([et]),")
-#: What gives the number that it reads, in another shape or type.
-_SAME = (
-    "tt.splat", "tt.broadcast", "tt.expand_dims", "tt.reshape", "tt.trans", "arith.extsi", "arith.extui", "arith.trunci"
-)  # fmt: skip
-#: What leads from one round of a loop to the next with something added, or nothing.
-_SUMS = ("arith.addi", "arith.subi")
-_ADDS = (*_SUMS, "arith.select", "scf.yield", CARRY, PASS)
-#: How large a number is that is computed from others, by the largest of those.
-_LARGEST: Mapping[str, Callable[..., int]] = {
-    "arith.addi": lambda a, b: a + b,
-    "arith.subi": max,
-    "arith.muli": lambda a, b: a * b,
-    "arith.shli": lambda a, bits: a << min(bits, 31),
-    "arith.minsi": min,
-    "arith.minui": min,
-    "arith.maxsi": max,
-    "arith.maxui": max,
-    "arith.remsi": lambda a, b: min(a, max(b - 1, 0)),
-    "arith.remui": lambda a, b: min(a, max(b - 1, 0)),
-}
-_COMPUTED = frozenset(
-    ("arith.constant", "tt.make_range", "tt.get_num_programs", "tt.get_program_id", COUNT, *_LARGEST, *_SAME, *_ADDS)
-)
 #: Numbers that are computed from others in more steps than this have no bound.
 _DEEPEST = 64
-
-
-@dataclass(frozen=True)
-class Increment:
-    """What a loop adds to a 32-bit number that it carries.
-
-    Attributes:
-        step: the addition.
-        added: the largest magnitude of what is added.
-        rounds: how often, at most.
-        stride: what is added is computed from constants and arguments, not from what was loaded.
-        beside: the same is added to what the loop counts in, which stays a number of 32 bits.
-    """
-
-    step: Step
-    added: int
-    rounds: int
-    stride: bool
-    beside: bool
-
-    @property
-    def far(self) -> bool:
-        """Tell whether strides alone may add up to more than 32 bits hold."""
-        return self.stride and not self.beside and self.added * self.rounds > LIMIT
 
 
 class Bounds:
@@ -74,165 +24,175 @@ class Bounds:
 
     Args:
         steps: of the kernel.
+        sums: of these.
+
+    Attributes:
+        strides: of these.
     """
 
-    def __init__(self, steps: Sequence[Step]) -> None:
-        self._given: dict[str, list[Step]] = defaultdict(list)
-        self._added: dict[str, list[Step]] = defaultdict(list)
-        self._counts: dict[int, list[Step]] = defaultdict(list)
+    def __init__(self, steps: Sequence[Step], sums: Sums) -> None:
+        self._sums = sums
+        self.strides = Strides(sums)
+        self._loops: dict[int, list[Step]] = defaultdict(list)
+        self._counts: dict[str, list[Step]] = defaultdict(list)
         for step in steps:
-            for result in step.results:
-                self._given[result].append(step)
-            for operand in _summands(step):
-                self._added[operand].append(step)
             if step.operation == COUNT:
-                self._counts[step.loop].append(step)
-        self._largest: dict[str, int] = {}
+                self._loops[step.loop].append(step)
+                for value in step.results:
+                    self._counts[value].append(step)
+        self._found: dict[str, Interval] = {}
+        self._changes: dict[tuple[str, bool], Interval] = {}
+        self._rounds: dict[int, int] = {}
         self._depth = 0
-        self._assumed = dict(self._assumptions(steps))
+        self._most: dict[str, int] = {}
+        for step in steps:
+            if step.operation == ASSUME:
+                for value, most in assumed(self._sums, step):
+                    self._most[value] = min(self._most.get(value, LIMIT), most)
 
-    def largest(self, value: str) -> int:
-        """Give the largest magnitude of a value; ``LIMIT`` of one of 32 bits of which nothing is known."""
-        if value not in self._largest and self._depth < _DEEPEST:
+    def of(self, value: str) -> Interval:
+        """Give where a value lies; ``UNKNOWN`` of one of 32 bits of which nothing is known."""
+        if value not in self._found and self._depth < _DEEPEST:
             # What a loop computes from what it computed before, other than a sum, has no bound.
-            self._largest[value] = LIMIT
+            self._found[value] = UNKNOWN
             self._depth += 1
-            self._largest[value] = min(self._known(value), self._assumed.get(value, LIMIT))
+            low, high = self._known(value).clamped()
+            high = min(high, self._most.get(value, high))
+            self._found[value] = Interval(min(low, high), high)
             self._depth -= 1
-        return self._largest.get(value, LIMIT)
+        return self._found.get(value, UNKNOWN)
 
-    def product(self, step: Step) -> int:
-        """Give the largest magnitude of a product, which may be past ``LIMIT``."""
-        return _LARGEST[step.operation](*map(self.largest, step.operands))
+    def result(self, step: Step) -> Interval:
+        """Give where the result of a step lies, which may be past 32 bits."""
+        operation, operands = step.operation, step.operands
+        if operation == PASS and operands[0] in self._counts:
+            return self._while_on(operands[0])
+        if operation in SAME or operation.startswith(PASSES):
+            read = operands[:1] if operation in SAME else summands(step)
+            return hull([self.of(each) for each in read])
+        if operation in ("arith.divsi", "arith.divui") and (number := rounded_up(self._sums, step)):
+            low, high = computed(operation, [*map(self.of, operands)])
+            return Interval(low, min(high, max(self.of(number).high, 1)))
+        if operation == "arith.subi" and rounds_down(self._sums, step):
+            return self.of(operands[0]).joined(ZERO)
+        if knows(operation):
+            return computed(operation, [*map(self.of, operands)])
+        # So few that a product with a counter is the number of a program.
+        if operation == "tt.get_num_programs":
+            return Interval(1, 1)
+        return written(step)
 
-    def increments(self, carried: Step) -> list[Increment]:
-        """Give what a loop adds to a 32-bit number that it carries, and that is not what it counts in.
+    def _known(self, value: str) -> Interval:
+        """Compute where a value lies."""
+        carried = self._sums.carried(value)
+        counts = self._counts.get(value, ())
+        if counts and counts[0].by:
+            return self._while_on(value)
+        if not carried:
+            return hull([self.result(step) for step in self._sums.given(value)])
+        if counts:
+            # After the last round it is what no longer holds.
+            return self._start(value).joined(self._while_on(value).plus(self.change(value, False).joined(ZERO)))
+        return self._start(value).plus(self._added(carried, False))
+
+    def _start(self, value: str) -> Interval:
+        """Give where a value that a loop carries lies but for what the loop adds: also what an inner one counts to."""
+        circle = self._sums.circle(value)
+        inner = (each for each in circle.values if each in self._counts and each != value)
+        return hull([self.of(each) for each in (*circle.sources, *inner)])
+
+    def _while_on(self, value: str) -> Interval:
+        """Give where a value that a loop counts in lies while the loop goes on."""
+        counts = self._counts[value]
+        if counts[0].by:
+            return self._for_on(counts[0])
+        start = self._start(value)
+        low, high = start.plus(self.change(value, False).repeated(LIMIT))
+        for count in counts:
+            if count.until:
+                until, predicate = self.of(count.until), count.predicate
+                if predicate in UP:
+                    high = min(high, until.high + UP[predicate])
+                if predicate in DOWN:
+                    low = max(low, until.low + DOWN[predicate])
+                if predicate == "ne":
+                    low, high = max(low, min(start.low, until.low)), min(high, max(start.high, until.high))
+        return Interval(min(low, high), high).clamped()
+
+    def _for_on(self, count: Step) -> Interval:
+        """Give where the counter of a ``for`` lies: what is added is positive."""
+        start, until, by = (self.of(each) for each in (*count.operands, count.until, count.by))
+        high = until.high - 1
+        if start.low == start.high and by.low == by.high > 0:
+            high -= max(high - start.low, 0) % by.low
+        return Interval(min(start.low, high), high).clamped()
+
+    def rounds(self, loop: int) -> int:
+        """Give how often a loop goes round, at most."""
+        if loop not in self._rounds:
+            self._rounds[loop] = LIMIT
+            self._rounds[loop] = min((self._until(step) for step in self._loops[loop] if step.until), default=LIMIT)
+        return self._rounds[loop]
+
+    def _until(self, count: Step) -> int:
+        """Give how often a loop goes round until what it counts in has come to its end."""
+        (value,) = count.results
+        until, predicate = self.of(count.until), count.predicate
+        start = self.of(count.operands[0]) if count.by else self._start(value)
+        change = self.of(count.by) if count.by else self.change(value, False)
+        if (predicate in UP or predicate == "ne") and change.high > 0:
+            way, room, step = until.high + UP.get(predicate, -1) + 1 - start.low, LIMIT - start.low, change.low
+        elif (predicate in DOWN or predicate == "ne") and change.low < 0:
+            way, room, step = start.high + 1 - until.low - DOWN.get(predicate, 1), start.high - LOWEST, -change.high
+        else:
+            return LIMIT
+        if count.by and (more := [self.of(each).high for each in ahead(self._sums, count.operands[0], count.until)]):
+            way = min(way, *more)
+        # After the last round, too, what it counts in is a number of 32 bits.
+        step = max(step, 1)
+        return max(min(-(-way // step), room // step), 0)
+
+    def change(self, value: str, strides: bool) -> Interval:
+        """Give where the sum of what one round of a loop adds to a value that it carries lies.
+
+        Of branches only one is added; of a loop inside of the loop all of its rounds.
 
         Args:
-            carried: the step that gives the number its first value.
+            value: that the loop carries.
+            strides: only what is added and not computed from what was loaded.
         """
+        if (value, strides) not in self._changes:
+            circle = self._sums.circle(value)
+            self._changes[value, strides] = ZERO
+            changes: dict[str, Interval] = {value: ZERO}
+            ends: list[Interval] = []
+            for step in circle.steps:
+                change = self._changed(step, circle, changes, strides)
+                for result in step.results & circle.values:
+                    if result == value:
+                        ends.append(change)
+                    elif step.operation == CARRY or not self._sums.carried(result):
+                        changes[result] = change.joined(changes.get(result, change))
+            self._changes[value, strides] = hull(ends) if ends else ZERO
+        return self._changes[value, strides]
+
+    def _changed(self, step: Step, circle: Circle, changes: Mapping[str, Interval], strides: bool) -> Interval:
+        """Give where the change lies that has been made once a step is done, by the changes made before."""
+        before = [changes[each] for each in summands(step) if each in changes]
+        change = hull(before) if before else ZERO
+        if step.operation in ADDITIONS:
+            added = addend(step, circle.values)
+            what = self.of(added) if not strides or self.strides.has(added) else ZERO
+            return change.minus(what) if step.operation == "arith.subi" else change.plus(what)
+        if step.operation == CARRY:
+            (value,) = step.results
+            # What an inner loop counts in goes no further than to its end, however often the loop is run.
+            return change if value in self._counts else change.plus(self._added(step, strides))
+        return change
+
+    def _added(self, carried: Step, strides: bool) -> Interval:
+        """Give where what a loop has added lies: in the body of a ``for`` by all rounds but the last one."""
         (value,) = carried.results
-        sums = [] if self._counter(value) else self._sums(value)
-        rounds = self._rounds(carried.loop) if sums else 0
-        counted = {self._source(each) for each in self._counted_by(carried.loop)} if sums else set()
-        return [
-            Increment(step, self.largest(added), rounds, self._is_stride(added), self._source(added) in counted)
-            for step, added in sums
-        ]
-
-    def _assumptions(self, steps: Sequence[Step]) -> Iterator[tuple[str, int]]:
-        for step in steps:
-            for compared in self._given.get(step.operands[0], ()) if step.operation == ASSUME else ():
-                match = _COMPARED.search(compared.line)
-                most = self._constant(compared.operands[-1])
-                if match and most is not None:
-                    yield compared.operands[0], most - (match[1] == "t")
-
-    def _constant(self, value: str) -> int | None:
-        """Give the value of a constant, or of all elements of one."""
-        given = self._given.get(self._source(value), ())
-        match = _CONSTANT.match(given[0].line) if given else None
-        return int(match[1]) if match else None
-
-    def _source(self, value: str) -> str:
-        """Give what a value is another shape or type of."""
-        given = self._given.get(value, ())
-        return self._source(given[0].operands[0]) if given and given[0].operation in _SAME else value
-
-    def _known(self, value: str) -> int:
-        given = self._given.get(value, ())
-        counter = self._counter(value)
-        if counter is not None:
-            return max(map(self.largest, (*counter.operands, counter.until))) if counter.until else LIMIT
-        for step in given:
-            if step.operation == CARRY and (found := self.increments(step)):
-                return min(self.largest(step.operands[0]) + sum(each.added * each.rounds for each in found), LIMIT)
-        return max(map(self._of, given), default=LIMIT)
-
-    def _of(self, step: Step) -> int:
-        """Give the largest magnitude of what a step gives."""
-        operation, operands = step.operation, step.operands
-        if operation in _LARGEST:
-            return min(_LARGEST[operation](*map(self.largest, operands)), LIMIT)
-        if operation in _SAME or operation.startswith(("scf.yield", "scf.condition", CARRY, PASS)):
-            return self.largest(operands[0])
-        if operation == "arith.select":
-            return max(map(self.largest, operands[1:]))
-        if operation in ("arith.divsi", "arith.divui"):
-            return self.largest(operands[0]) // max(abs(self._constant(operands[1]) or 1), 1)
-        if operation in ("arith.shrsi", "arith.shrui"):
-            return self.largest(operands[0]) >> max(self._constant(operands[1]) or 0, 0)
-        if operation == "arith.andi":
-            masks = [mask for mask in map(self._constant, operands) if mask is not None and mask >= 0]
-            return min(masks, default=LIMIT)
-        if operation == "tt.make_range":
-            end = _RANGE_END.search(step.line)
-            return int(end[1]) if end else LIMIT
-        # So few that a product with a counter is the number of a program.
-        if operation in ("tt.get_num_programs", "arith.cmpi"):
-            return 1
-        constant = _CONSTANT.match(step.line)
-        return abs(int(constant[1])) if constant else LIMIT
-
-    def _is_stride(self, value: str) -> bool:
-        """Tell whether a value is computed from constants, arguments and what loops count in alone."""
-        behind = {value} | _connected(
-            value, lambda at: (operand for step in self._given.get(at, ()) for operand in step.operands)
-        )
-        return all(
-            step.operation in _COMPUTED or step.operation.startswith(("arith.div", "arith.shr"))
-            for at in behind
-            for step in self._given.get(at, ())
-        )
-
-    def _counter(self, value: str) -> Step | None:
-        """Give the step that makes a value what a loop counts in, if any."""
-        return next((step for step in self._given.get(value, ()) if step.operation == COUNT), None)
-
-    def _counted_by(self, loop: int) -> Iterator[str]:
-        """Give what is added to what a loop counts in."""
-        for step in self._counts[loop]:
-            if step.by:
-                yield step.by
-            elif step.until:
-                (value,) = step.results
-                yield from (added for _, added in self._sums(value))
-
-    def _rounds(self, loop: int) -> int:
-        """Give how often a loop goes round, at most."""
-        steps = [self._constant(each) or 1 for each in self._counted_by(loop)]
-        known = [self.largest(step.until) for step in self._counts[loop] if step.until]
-        return min(known, default=LIMIT) // max(min(map(abs, steps), default=1), 1)
-
-    def _sums(self, value: str) -> list[tuple[Step, str]]:
-        """Give the additions in 32 bits between what a loop carries in one round and in the next, and what they add."""
-        after = _connected(value, lambda at: (result for step in self._added[at] for result in step.results))
-        circle = after & _connected(
-            value, lambda at: (operand for step in self._given.get(at, ()) for operand in _summands(step))
-        )
-        return [
-            (step, step.operands[1 - index])
-            for at in sorted(circle)
-            for step in self._added[at]
-            if step.operation in _SUMS and not circle.isdisjoint(step.results)
-            for index in range(2)
-            if step.operands[index] == at
-        ]
-
-
-def _summands(step: Step) -> tuple[str, ...]:
-    """Give what a step may give again with something added."""
-    if not step.operation.startswith((*_ADDS, "scf.condition")) or (step.operation in _SUMS and not step.narrow):
-        return ()
-    return step.operands[:1] if step.operation == "arith.subi" else step.operands
-
-
-def _connected(value: str, following: Callable[[str], Iterator[str]]) -> set[str]:
-    """Collect what can be reached from a value, which is in it only where a way leads back."""
-    found: set[str] = set()
-    ahead = [value]
-    while ahead:
-        more = set(following(ahead.pop())) - found
-        found |= more
-        ahead += more
-    return found
+        rounds = self.rounds(carried.loop)
+        is_for = any(count.by for count in self._loops[carried.loop])
+        return self.change(value, strides).repeated(max(rounds - 1, 0) if is_for else rounds)

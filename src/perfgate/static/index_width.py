@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
 
-from perfgate.static.bounds import LIMIT, Bounds
-from perfgate.static.steps import CARRY, COUNT, Step
+from perfgate.static.bounds import Bounds
+from perfgate.static.facts import SAME
+from perfgate.static.increments import increments
+from perfgate.static.steps import CARRY, COUNT, PASS, Step
 from perfgate.static.steps import steps as read_steps
+from perfgate.static.sums import ADDITIONS, Sums
 
 #: What lies at an address says nothing about where it lies, nor does a comparison of how large a number is.
 _ENDS = ("tt.load", "tt.descriptor_load", "arith.cmpi", "arith.cmpf")
@@ -24,10 +27,12 @@ def narrow_offsets(ttir: str) -> list[str]:
       becomes of the product;
     - multiplies the counter of a loop in i32 with a constant, where the product can pass 2**31 and an address comes
       from it. One that walks along a row, tile by tile, cannot: it counts up to a number of 32 bits over the tile;
-    - adds a stride in i32 to what a loop carries, where what is added in all rounds can pass 2**31 and an address comes
-      from it. What a loop carries and adds strides to is taken for a counter, too, where an address comes from it.
+    - adds a stride in i32 to what a loop carries, where the strides of all rounds together can pass 2**31 and an
+      address comes from it. What a loop carries and adds strides to is taken for a counter, too.
 
-    A shift to the left counts as a product. The counter of a ``while`` is what its condition compares.
+    A shift to the left counts as a product. The counter of a ``while`` is what its condition compares. Of what is
+    computed from the program id only counters that begin at the id, and their sums, are taken for what a loop counts:
+    of the row of a tile, found from the tile's number, nothing is known.
 
     Args:
         ttir: ``compiled.asm["ttir"]``.
@@ -67,17 +72,38 @@ def narrow_offsets(ttir: str) -> list[str]:
 def _in_loops(steps: Sequence[Step], program: frozenset[str]) -> frozenset[Step]:
     """Collect the steps whose 32-bit results pass 2**31 because a loop goes on, and that addresses come from."""
     addresses = _behind(steps)
-    carried = [step for step in steps if step.operation == CARRY and not addresses.isdisjoint(step.results)]
     products = [step for step in steps if step.product and not addresses.isdisjoint(step.results)]
-    if not (carried or products):
+    carried = (step for step in steps if step.operation == CARRY and not addresses.isdisjoint(step.results))
+    if not products and not any(carried):
         return frozenset()
-    bounds = Bounds(steps)
-    increments = {step: bounds.increments(step) for step in carried}
-    sums = {step for step, added in increments.items() if added and all(each.stride for each in added)}
-    looped = _from(steps, lambda step: step in sums or (step.operation == COUNT and step.until != "")) - program
-    found = {each.step for added in increments.values() for each in added if each.far}
-    found |= {step for step in products if _is_product(step, looped) and bounds.product(step) > LIMIT}
+    sums = Sums(steps)
+    bounds = Bounds(steps, sums)
+    added = dict(increments(steps, addresses, sums, bounds))
+    counted = {step for step, each in added.items() if each.strides and each.only}
+    looped = _from(steps, lambda step: step in counted or _is_counter(step)) - program | _counters(steps, program)
+    found = {step for each in added.values() if each.far for step in each.strides}
+    found |= {step for step in products if _is_product(step, looped) and not bounds.result(step).fits}
     return frozenset(found)
+
+
+def _is_counter(step: Step) -> bool:
+    return step.operation == COUNT and step.until != ""
+
+
+def _counters(steps: Sequence[Step], program: frozenset[str]) -> frozenset[str]:
+    """Collect what loops count in, also from the program's id on, and its sums with what does not come from the id."""
+    return _reached(
+        steps,
+        lambda step, found: (
+            _is_counter(step)
+            or (step.operation in (*SAME, PASS) and not found.isdisjoint(step.operands))
+            or (
+                step.operation in ADDITIONS
+                and not found.isdisjoint(step.operands)
+                and program.isdisjoint(frozenset(step.operands) - found)
+            )
+        ),
+    )
 
 
 def _behind(steps: Sequence[Step]) -> frozenset[str]:

@@ -18,6 +18,9 @@ _LOOPS = ("scf.for", "scf.while")
 #: What gives a value that a loop carries its first value; one that the loop counts in; values that a block is given.
 CARRY, COUNT, PASS = "scf: carries", "scf: counts in", "scf: passes on"
 _NARROW = re.compile(r"\bi32$|xi32>$")
+_PREDICATE = re.compile(r"^arith\.cmpi (\w+),")
+#: What a comparison says of its second operand, by what it says of its first; ``eq`` and ``ne`` say the same.
+MIRRORED = {f"{sign}{one}{end}": f"{sign}{other}{end}" for sign in "su" for one, other in ("lg", "gl") for end in "te"}
 #: What says of a value that it holds (``tl.assume``).
 ASSUME = "llvm.intr.assume"
 #: A shift to the left is a product with a power of two.
@@ -37,6 +40,7 @@ class Step:
         results: what it gives.
         loop: of ``CARRY`` and ``COUNT`` the number of the loop.
         until: of ``COUNT`` what the counter is compared with, where that is known.
+        predicate: of a comparison, or of ``COUNT`` that of the counter with ``until`` while the loop goes on: ``slt``.
         by: of the ``COUNT`` of a ``for`` what is added to the counter.
     """
 
@@ -47,6 +51,7 @@ class Step:
     loop: int = 0
     until: str = ""
     by: str = ""
+    predicate: str = ""
 
     @property
     def narrow(self) -> bool:
@@ -79,7 +84,8 @@ class _Region:
         carried: what a ``while`` carries, by the names here.
         passed: what the condition of a ``while`` passes on to the loop's body.
         names: of the values defined in it, by the name in the IR.
-        compared: what each comparison in it read, by its result; of several that must all hold, each.
+        widened: what it makes wider, by the result.
+        compared: each comparison in it by its result; several that must all hold by what is true where they do.
         loop: number of the loop.
     """
 
@@ -88,7 +94,8 @@ class _Region:
     carried: list[str] = field(default_factory=list)
     passed: tuple[str, ...] = ()
     names: dict[str, str] = field(default_factory=dict)
-    compared: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    widened: dict[str, str] = field(default_factory=dict)
+    compared: dict[str, tuple[Step, ...]] = field(default_factory=dict)
     loop: int = 0
 
 
@@ -132,12 +139,15 @@ def steps(ttir: str) -> Iterator[Step]:
             yield from _flow(line, operation, operands[1:], region.gives)
             yield from _counted(line, region, region.compared.get(operands[0], ()))
         elif (match and operation not in _LOOPS) or operation == ASSUME:
-            compared = regions[-1].compared
-            if operation == "arith.cmpi":
-                compared[results[0]] = (operands,)
+            compared, predicate = regions[-1].compared, _PREDICATE.match(text)
+            step = Step(line, operation, operands, frozenset(results), predicate=predicate[1] if predicate else "")
+            if operation == "arith.extsi" and operands:
+                regions[-1].widened[results[0]] = operands[0]
+            elif predicate and len(operands) == 2:
+                compared[results[0]] = (step,)
             elif operation == "arith.andi" and set(operands) <= compared.keys():
-                compared[results[0]] = tuple(itertools.chain.from_iterable(compared[each] for each in operands))
-            yield Step(line, operation, operands, frozenset(results))
+                compared[results[0]] = tuple(dict.fromkeys(both for each in operands for both in compared[each]))
+            yield step
         if line.endswith("{"):
             starts = [(name, resolve(start)) for name, start in _CARRIED.findall(text)] if operation in _LOOPS else []
             given = [frozenset({result}) for result in results]
@@ -153,7 +163,7 @@ def steps(ttir: str) -> Iterator[Step]:
             for number, (value, (_, start)) in enumerate(zip(carried, starts, strict=True)):
                 if operation == "scf.for" and number == 0:
                     _, _, until, by = operands[:4]
-                    yield Step(line, COUNT, (start,), frozenset({value}), loop, until, by)
+                    yield Step(line, COUNT, (start,), frozenset({value}), loop, until, by, "slt")
                 else:
                     yield Step(line, CARRY, (start,), frozenset({value}), loop)
 
@@ -171,15 +181,18 @@ def _flow(line: str, operation: str, operands: Sequence[str], into: Sequence[fro
         yield Step(line, operation, (operand,), results)
 
 
-def _counted(line: str, region: _Region, comparisons: Sequence[tuple[str, ...]]) -> Iterator[Step]:
+def _counted(line: str, region: _Region, comparisons: Sequence[Step]) -> Iterator[Step]:
     """Give a step for each value that a ``while`` counts in: those that its condition compares."""
     known = False
-    for left, right in comparisons:
-        for value, until in ((left, right), (right, left)):
+    for step in comparisons:
+        left, right = (region.widened.get(each, each) for each in step.operands)
+        mirrored = MIRRORED.get(step.predicate, step.predicate)
+        for value, until, predicate in ((left, right, step.predicate), (right, left, mirrored)):
             if value in region.carried:
                 known = True
                 # Of two that are both carried, neither tells how far the other goes.
-                yield Step(line, COUNT, (), frozenset({value}), region.loop, "" if until in region.carried else until)
+                end = "" if until in region.carried else until
+                yield Step(line, COUNT, (), frozenset({value}), region.loop, end, predicate=predicate)
     if not known:
         # A condition that is not a comparison of what is carried may be about any of it.
         yield Step(line, COUNT, (), frozenset(region.carried), region.loop)
