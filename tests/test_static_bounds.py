@@ -14,6 +14,10 @@ NUMBERS = (
     "%same_tile = arith.constant 1024 : i32\n%up = arith.addi %n, %less : i32\n"
     "%tiles = arith.divsi %up, %tile : i32\n"
 )
+LENGTH = (
+    "%begin = tt.load %p : !tt.ptr<i32>\n%end = tt.load %q : !tt.ptr<i32>\n%length = arith.subi %end, %begin : i32\n"
+    "%sum = arith.addi %length, %less : i32\n%count = arith.divsi %sum, %tile : i32\n"
+)
 ADDRESS = "%address = tt.addptr %p, %at : !tt.ptr<f32>, i32\n"
 AT = "%at = arith.muli %i, %tile : i32"
 TILE = f"{AT}\n{ADDRESS}"
@@ -49,6 +53,7 @@ def while_loop(condition: str, body: str, added: str = "%c", start: str = "%zero
 WHILE_TILE = f"{TILE}%next = arith.addi %off, %zero : i32\n"
 WHILE_SUM = "%next = arith.addi %off, %stride : i32\n%there = tt.addptr %p, %off : !tt.ptr<f32>, i32\n"
 FAR_SUM = "%next = arith.addi %off, %stride : i32"
+UNTIL_SMALL = "%large = arith.cmpf ogt, %error, %tolerance : f32\n%both = arith.andi %go, %large : i1\n"
 
 
 def compared(*comparisons: str) -> str:
@@ -77,6 +82,8 @@ def compared(*comparisons: str) -> str:
             [AT],
         ),
         (while_loop(compared("sgt, %i, %zero"), WHILE_TILE), [AT]),
+        (while_loop(f"{compared('slt, %i, %n')}{UNTIL_SMALL}", WHILE_TILE).replace("(%go)", "(%both)"), [AT]),
+        (while_loop(f"{compared('slt, %i, %n')}{UNTIL_SMALL}", WHILE_SUM).replace("(%go)", "(%both)"), [FAR_SUM]),
     ],
     ids=[
         "down",
@@ -92,6 +99,8 @@ def compared(*comparisons: str) -> str:
         "unequal to tiles",
         "up to a wide number",
         "up without an end",
+        "up, or until small enough",
+        "stride, or until small enough",
     ],
 )
 def test_a_while_ends_where_its_comparisons_say(ttir: str, narrow: list[str]) -> None:
@@ -107,6 +116,15 @@ def test_a_while_ends_where_its_comparisons_say(ttir: str, narrow: list[str]) ->
             f"%at = arith.muli %last, %tile : i32\n{ADDRESS}",
             "%tiles",
         ),
+        # Of a length, the difference of two numbers, of which more is known only where the loop runs.
+        counting(
+            "%left = arith.subi %count, %i : i32\n%last = arith.addi %left, %back : i32\n"
+            f"%at = arith.muli %last, %tile : i32\n{ADDRESS}",
+            "%count",
+        ).replace("scf.for", f"{LENGTH}scf.for"),
+        counting(
+            f"%last = arith.subi %most, %i : i32\n%at = arith.muli %last, %tile : i32\n{ADDRESS}", "%count"
+        ).replace("scf.for", f"{LENGTH}%most = arith.subi %count, %c : i32\nscf.for"),
         counting(f"%after = arith.addi %i, %c : i32\n%at = arith.muli %after, %tile : i32\n{ADDRESS}", "%tiles"),
         while_loop(
             compared("slt, %i, %tiles"),
@@ -161,6 +179,8 @@ def test_a_while_ends_where_its_comparisons_say(ttir: str, narrow: list[str]) ->
     ],
     ids=[
         "tiles backwards",
+        "tiles of a length backwards",
+        "tiles of a length from the last one on",
         "next tile",
         "next tile of a while",
         "unrolled",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from perfgate.static.facts import DOWN, SAME, UP, ahead, assumed, rounded_up, rounds_down, written
+from perfgate.static.facts import DOWN, SAME, UP, ahead, assumed, is_less_one, rounded_up, rounds_down, written
 from perfgate.static.intervals import LIMIT, LOWEST, UNKNOWN, ZERO, Interval, computed, hull, knows
 from perfgate.static.steps import ASSUME, CARRY, COUNT, PASS, Step
 from perfgate.static.strides import Strides
@@ -17,6 +17,7 @@ from perfgate.static.sums import ADDITIONS, PASSES, Circle, Sums, addend, summan
 
 #: Numbers that are computed from others in more steps than this have no bound.
 _DEEPEST = 64
+_TWO = 2
 
 
 class Bounds:
@@ -75,12 +76,24 @@ class Bounds:
             return Interval(low, min(high, max(self.of(number).high, 1)))
         if operation == "arith.subi" and rounds_down(self._sums, step):
             return self.of(operands[0]).joined(ZERO)
+        if operation == "arith.subi" and (left := self._left(step)) is not None:
+            return Interval(left, max(self.of(operands[0]).minus(self.of(operands[1])).high, left))
         if knows(operation):
             return computed(operation, [*map(self.of, operands)])
         # So few that a product with a counter is the number of a program.
         if operation == "tt.get_num_programs":
             return Interval(1, 1)
         return written(step)
+
+    def _left(self, step: Step) -> int | None:
+        """Give what is left at least where a step subtracts the counter of a ``for`` from its end, or from one less."""
+        number, by = step.operands if len(step.operands) == _TWO else ("", "")
+        for count in self._counts.get(by, ()):
+            if count.by and number == count.until:
+                return 1
+            if count.by and any(is_less_one(self._sums, each, count.until) for each in self._sums.given(number)):
+                return 0
+        return None
 
     def _known(self, value: str) -> Interval:
         """Compute where a value lies."""

@@ -58,7 +58,7 @@ def rounded_up(sums: Sums, step: Step) -> str:
     for total in sums.given(number):
         if total.operation == "arith.addi" and len(total.operands) == _TWO:
             for one, other in (total.operands, total.operands[::-1]):
-                if any(_is_less_one(sums, less, by) for less in sums.given(other)):
+                if any(is_less_one(sums, less, by) for less in sums.given(other)):
                     return one
     return ""
 
@@ -77,7 +77,7 @@ def rounds_down(sums: Sums, step: Step) -> bool:
     return any(each.operation.startswith("arith.rem") and each.operands[:1] == (number,) for each in sums.given(by))
 
 
-def _is_less_one(sums: Sums, step: Step, value: str) -> bool:
+def is_less_one(sums: Sums, step: Step, value: str) -> bool:
     """Tell whether a step subtracts one from a value."""
     one = {"arith.subi": 1, "arith.addi": -1}.get(step.operation)
     known = one is not None and len(step.operands) == _TWO

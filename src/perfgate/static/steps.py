@@ -145,6 +145,9 @@ def steps(ttir: str) -> Iterator[Step]:
                 regions[-1].widened[results[0]] = operands[0]
             elif predicate and len(operands) == 2:
                 compared[results[0]] = (step,)
+            elif operation == "arith.cmpf":
+                # What it says is not about a counter; what must hold beside it may be.
+                compared[results[0]] = ()
             elif operation == "arith.andi" and set(operands) <= compared.keys():
                 compared[results[0]] = tuple(dict.fromkeys(both for each in operands for both in compared[each]))
             yield step
