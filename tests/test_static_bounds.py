@@ -198,6 +198,13 @@ def test_a_walk_along_a_row_ends_below_its_end(ttir: str) -> None:
     assert narrow_offsets(ttir) == []
 
 
+@pytest.mark.parametrize("number", ["%n", "%most"], ids=["rows left", "from the last one on"])
+def test_rows_backwards_go_as_far_as_rows(number: str) -> None:
+    body = f"%row = arith.subi {number}, %i : i32\n%at = arith.muli %row, %tile : i32\n{ADDRESS}"
+    ttir = counting(body).replace("scf.for", "%most = arith.subi %n, %c : i32\nscf.for")
+    assert narrow_offsets(ttir) == ["%at = arith.muli %row, %tile : i32"]
+
+
 @pytest.mark.parametrize(
     ("said", "narrow"),
     [
