@@ -123,7 +123,7 @@ SPECS: tuple[Spec, ...] = (
     Spec("tensor_core", "1", "higher", Limit(), lambda kernel: kernel.code.tensor_core, "tensor-core instructions"),
     Spec("barriers", "1", "lower", Limit(0.10), lambda kernel: kernel.code.barriers, "barriers"),
     Spec(
-        "narrow_offsets", "1", "lower", Limit(), lambda kernel: len(kernel.narrow_offsets), "32-bit offsets", version=3
+        "narrow_offsets", "1", "lower", Limit(), lambda kernel: len(kernel.narrow_offsets), "32-bit offsets", version=4
     ),
     Spec("instructions", "1", "lower", Limit(0.05), lambda kernel: kernel.code.instructions, "instructions"),
     Spec("code_size", "B", "lower", Limit(0.05), lambda kernel: kernel.code.code_size, "code size"),
