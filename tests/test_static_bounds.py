@@ -354,6 +354,16 @@ def test_sums_of_all_that_a_loop_adds(ttir: str, narrow: list[str]) -> None:
     assert narrow_offsets(ttir) == narrow
 
 
+@pytest.mark.parametrize("added", ["%c", "%length"])
+def test_rows_that_a_loop_adds_up_are_counted_and_lengths_that_it_loads_are_not(added: str) -> None:
+    row = "%row = arith.muli %at, %tile : i32"
+    body = (
+        f"{LENGTH}{row}\n%there = tt.addptr %p, %row : !tt.ptr<f32>, i32\n"
+        f"%some = arith.addi %at, {added} : i32\n%next = arith.addi %some, %c : i32\n"
+    )
+    assert (row in narrow_offsets(adding(body))) is (added == "%c")
+
+
 def test_what_an_inner_loop_counts_in_goes_to_its_end_once() -> None:
     """As of a grouped product, whose programs take tiles in turns, from one group to the next."""
     inner = (

@@ -17,7 +17,7 @@ class Increments:
 
     Attributes:
         strides: the additions of strides.
-        only: there are no others.
+        only: there are no other additions.
         far: the strides alone may add up to more than 32 bits hold.
     """
 

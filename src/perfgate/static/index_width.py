@@ -79,7 +79,7 @@ def _in_loops(steps: Sequence[Step], program: frozenset[str]) -> frozenset[Step]
     sums = Sums(steps)
     bounds = Bounds(steps, sums)
     added = dict(increments(steps, addresses, sums, bounds))
-    counted = {step for step, each in added.items() if each.strides and each.only}
+    counted = {step for step, each in added.items() if each.only}
     looped = _from(steps, lambda step: step in counted or _is_counter(step)) - program | _counters(steps, program)
     found = {step for each in added.values() if each.far for step in each.strides}
     found |= {step for step in products if _is_product(step, looped) and not bounds.result(step).fits}
