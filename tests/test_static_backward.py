@@ -308,6 +308,30 @@ def test_a_checkpoint_is_computed_again_once() -> None:
     assert found == expected == [x.shape] * 2
 
 
+@pytest.mark.parametrize(
+    "ask", [lambda loss, x: loss.backward(inputs=[x]), lambda loss, x: torch.autograd.grad(loss, x)]
+)
+def test_a_reentrant_checkpoint_takes_no_inputs(ask: Callable[[Any, Any], object]) -> None:
+    x, _ = inputs()
+    text = r"^When use_reentrant=True, torch\.utils\.checkpoint is incompatible with \.grad\(\) or passing an `inputs`"
+    with pytest.raises(RuntimeError, match=text):
+        ask(checkpoint(torch.sin, x, use_reentrant=True).sum(), x)
+    with backward.in_python():
+        checkpoint(torch.sin, x, use_reentrant=True).sum().backward()
+        torch.testing.assert_close(x.grad, x.cos())
+        with pytest.raises(RuntimeError, match=text):
+            ask(checkpoint(torch.sin, x, use_reentrant=True).sum(), x)
+
+
+def test_what_needs_no_gradient_has_no_backward_pass() -> None:
+    x, _ = inputs()
+    text = r"^element 1 of tensors does not require grad and does not have a grad_fn$"
+    with pytest.raises(RuntimeError, match=text):
+        torch.autograd.backward([x.sum(), x.detach().sum()])
+    with backward.in_python(), pytest.raises(RuntimeError, match=text):
+        torch.autograd.backward([x.sum(), x.detach().sum()])
+
+
 class Given(torch.autograd.Function):
     """Gives as gradients what it is told to."""
 
@@ -345,6 +369,10 @@ class Given(torch.autograd.Function):
             lambda dy: (dy[:3], None),
             "Function GivenBackward returned an invalid gradient at index 0 - got [3, 5] but expected shape compatible "
             "with [4, 5]",
+        ),
+        (
+            lambda dy: (dy.to("meta"), None),
+            "Function GivenBackward returned an invalid gradient at index 0 - expected device cpu but got meta",
         ),
         (lambda dy: (3, None), "expected Variable or None (got int)"),
     ],
@@ -385,6 +413,7 @@ def test_a_graph_that_saves_nothing_runs_again() -> None:
 
 
 KERNEL = "declare the launch of the kernel of the backward pass by itself, without .backward()"
+MODULE_HOOK = "a hook on the backward pass of a module"
 GRADIENT = f"torch.autograd.grad(loss, y) gives the gradient of y, or {KERNEL}"
 
 
@@ -399,7 +428,8 @@ GRADIENT = f"torch.autograd.grad(loss, y) gives the gradient of y, or {KERNEL}"
             KERNEL,
         ),
         (lambda y: y.sum().backward(inputs=[y]), "backward(inputs=...) of what is no leaf", GRADIENT),
-        (lambda y: hooked_module()(y), "a hook on the backward pass of a module", KERNEL),
+        (lambda y: hooked_module("register_full_backward_hook")(y), MODULE_HOOK, KERNEL),
+        (lambda y: hooked_module("register_backward_hook")(y * 2), MODULE_HOOK, KERNEL),
     ],
 )
 def test_what_only_the_engine_calls_is_refused(ask: Callable[[Any], object], what: str, hint: str) -> None:
@@ -417,9 +447,9 @@ def test_what_only_the_engine_calls_is_refused(ask: Callable[[Any], object], wha
     torch.testing.assert_close(y.grad, torch.ones_like(y))
 
 
-def hooked_module() -> Any:
+def hooked_module(register: str) -> Any:
     module = torch.nn.Identity()
-    module.register_full_backward_hook(lambda module, dxs, dys: None)
+    getattr(module, register)(lambda module, dxs, dys: None)
     return module
 
 
@@ -450,6 +480,8 @@ def test_torch_is_as_it_was_after_a_step_that_failed() -> None:
             torch.Tensor.register_hook,
             torch.autograd.graph.register_multi_grad_hook,
             torch.utils.hooks.BackwardHook.setup_input_hook,
+            torch.nn.Module._maybe_warn_non_full_backward_hook,
+            torch.autograd._is_checkpoint_valid,
             torch._C._current_graph_task_id,
             torch.is_grad_enabled(),
         ]

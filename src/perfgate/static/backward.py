@@ -41,6 +41,8 @@ _TWICE = (
     "after calling backward."
 )
 
+_MODULE_HOOK = "a hook on the backward pass of a module"
+
 #: Each pass has its own, by which checkpoints know what they recomputed.
 _passes = itertools.count()
 
@@ -86,7 +88,8 @@ def in_python() -> Iterator[None]:
             (torch.Tensor, "retain_grad", retain),
             (torch.Tensor, "register_hook", hook),
             (graph, "register_multi_grad_hook", _refusing("a hook on tensors (register_multi_grad_hook)")),
-            (hooks.BackwardHook, "setup_input_hook", _refusing("a hook on the backward pass of a module")),
+            (hooks.BackwardHook, "setup_input_hook", _refusing(_MODULE_HOOK)),
+            (torch.nn.Module, "_maybe_warn_non_full_backward_hook", _refusing(_MODULE_HOOK)),
         ):
             stack.enter_context(mock.patch.object(place, name, instead))
         yield
@@ -133,11 +136,11 @@ def _run(
 
     Raises:
         PerfgateError: only torch's engine can do this.
-        RuntimeError: an input was not used, and ``allow_unreachable`` is False; a step gives what is no gradient of its
-            arguments, or was run before without ``retain_graph``.
+        RuntimeError: an output has no gradient; an input was not used, and ``allow_unreachable`` is False; a step gives
+            what is no gradient of its arguments, or was run before without ``retain_graph``.
         Exception: whatever a step raises.
     """
-    ends = [_edge(each) for each in outputs]
+    ends = [_edge(each) for each in _requiring(outputs)]
     wanted = [_edge(each) for each in inputs]
     if accumulate_grad and not all(_is_leaf(node) for node, _ in wanted):
         raise _refused(
@@ -154,6 +157,7 @@ def _run(
     number = next(_passes)
     with (
         torch.set_grad_enabled(create_graph),
+        mock.patch.object(torch.autograd, "_is_checkpoint_valid", return_value=not wanted),
         mock.patch.object(torch._C, "_current_graph_task_id", return_value=number),
     ):
         for node in steps:
@@ -170,6 +174,13 @@ def _run(
     if not allow_unreachable and any(edge not in found for edge in wanted):
         raise RuntimeError("One of the differentiated Tensors appears to not have been used in the graph")
     return tuple(found.get(edge) for edge in wanted)
+
+
+def _requiring(outputs: Sequence[Any]) -> Iterator[Any]:
+    for place, each in enumerate(outputs):
+        if isinstance(each, torch.Tensor) and not each.requires_grad:
+            raise RuntimeError(f"element {place} of tensors does not require grad and does not have a grad_fn")
+        yield each
 
 
 def _edge(tensor: Any) -> tuple[Any, int]:
@@ -217,14 +228,14 @@ def _leading(steps: Sequence[Any], wanted: Sequence[tuple[Any, int]]) -> set[Any
 
 
 def _add(arrived: dict[Any, dict[int, torch.Tensor]], edge: tuple[Any, int], gradient: torch.Tensor | None) -> None:
-    """Add a gradient to those that arrived at a step, in the shape and type of what it is the gradient of."""
+    """Add a gradient to those that arrived at a step, in shape, type and device of what it is the gradient of."""
     if gradient is None:
         return
     node, place = edge
     like = node._input_metadata[place]
     if gradient.shape != torch.Size(like.shape):
         gradient = gradient.sum_to_size(like.shape)
-    gradient = gradient.to(like.dtype)
+    gradient = gradient.to(like.device, like.dtype)
     given = arrived.setdefault(node, {})
     given[place] = given[place] + gradient if place in given else gradient
 
@@ -251,15 +262,20 @@ def _step(node: Any, given: dict[int, torch.Tensor]) -> list[tuple[tuple[Any, in
 
 
 def _check(node: Any, place: int, edge: tuple[Any, int], gradient: torch.Tensor | None) -> None:
-    """Refuse a gradient that cannot be summed to the shape of what it is the gradient of, in the engine's words."""
-    shape = torch.Size(edge[0]._input_metadata[edge[1]].shape)
-    if gradient is not None and gradient.shape != shape:
-        summed = [1] * (gradient.dim() - len(shape)) + list(shape)
-        if len(summed) != gradient.dim() or any(w not in (1, g) for w, g in zip(summed, gradient.shape, strict=True)):
-            raise RuntimeError(
-                f"Function {node.name()} returned an invalid gradient at index {place} - got {list(gradient.shape)} "
-                f"but expected shape compatible with {list(shape)}"
-            )
+    """Refuse what cannot become a gradient of the shape and on the device that it is for, in the engine's words."""
+    if gradient is None:
+        return
+    like = edge[0]._input_metadata[edge[1]]
+    shape = torch.Size(like.shape)
+    wrong = ""
+    summed = [1] * (gradient.dim() - len(shape)) + list(shape)
+    if len(summed) != gradient.dim() or any(w not in (1, g) for w, g in zip(summed, gradient.shape, strict=True)):
+        wrong = f"got {list(gradient.shape)} but expected shape compatible with {list(shape)}"
+    # The engine moves numbers.
+    elif gradient.device != like.device and shape:
+        wrong = f"expected device {like.device} but got {gradient.device}"
+    if wrong:
+        raise RuntimeError(f"Function {node.name()} returned an invalid gradient at index {place} - {wrong}")
 
 
 def _saves(node: Any) -> bool:
