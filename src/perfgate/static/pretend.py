@@ -68,6 +68,9 @@ class NoMemory(fake_tensor.FakeTensorMode):  # type: ignore[misc]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operator that was defined in Python; leave all others to fake tensors."""
+        # ``x.to("cuda")`` asks for the current GPU what stands in for its guard, which is of "meta".
+        if func is torch.ops.aten._to_copy.default and torch.device("meta") == (kwargs or {}).get("device"):
+            kwargs = {**kwargs, "device": torch.device("cuda", 0)}
         definition = OPDEFS.get(func._schema.name) if isinstance(func, torch._ops.OpOverload) else None
         # torch's own primitives are such operators too.
         if definition is None or func.namespace == "prims":
