@@ -68,7 +68,9 @@ def copied():
     x.copy_(x * 2)
     launch(x[:, ::2].contiguous())
     launch(x[torch.arange(2, device="cuda"), 1:])
-    launch(torch.ones(4096).to("cuda"))
+    for x in (torch.ones(4096).to("cuda"), torch.ones(4096).cuda(), rows().to("cuda", torch.float32)):
+        assert x.device == torch.device("cuda", 0)
+        launch(x)
     launch(torch.rand(4096, device="cuda", generator=torch.Generator("cuda").manual_seed(1)))
     launch(torch.empty(4096, device="cuda", requires_grad=True) * 2)
 
@@ -96,6 +98,17 @@ def late():
 
 def valued():
     torch._check_value(rows().shape[0] == 5, lambda: "rows must be five")
+
+
+def unsaid():
+    raise NotImplementedError
+
+
+def hidden():
+    try:
+        mistaken[(1,)](rows())
+    except Exception:
+        raise ValueError("this GPU cannot do it") from None
 
 
 def enumerated():
@@ -155,6 +168,23 @@ def smaller():
         kernels[1][(1, 1, 1)](rows(), rows(), 4096)
 
 
+def halved():
+    x = rows()
+    try:
+        copy[(1,)](x, x, 4096, num_warps=64)
+    except OutOfResources as error:
+        assert (error.required, error.limit, error.name) == (2048, 1024, "threads")
+        copy[(1,)](x, x, 4096, num_warps=32)
+
+
+def on_host():
+    copy[(1,)](rows(), y_ptr=torch.empty(1024), TILE=1024)
+
+
+def on_host_by_handle():
+    warmed_up(8)[(1, 1, 1)](torch.empty(4096), rows(), 4096)
+
+
 def run():
     kernel = warmed_up(8)
     kernel.run(1, 1, 1, 0, kernel.function, kernel.packed_metadata, None, None, None, rows(), rows(), 4096)
@@ -208,10 +238,25 @@ WRONG = {"b": rows, "a": 1}
 LIST = [rows]
 NUMBERED = {1: rows}
 WARMED = {"warmed": warmed}
-ACCIDENTS = {"late": late, "enumerated": enumerated, "normalised": normalised, "conflicting": conflicting}
+ACCIDENTS = {
+    "late": late,
+    "unsaid": unsaid,
+    "hidden": hidden,
+    "enumerated": enumerated,
+    "normalised": normalised,
+    "conflicting": conflicting,
+}
 CONFLICTING = {"plain": lambda: launch(rows()), "conflicting": conflicting}
 REFUSED = {"refused": refused, "valued": valued}
-HANDLES = {"large": large, "smaller": smaller, "run": run, "spilled": spilled}
+HANDLES = {
+    "large": large,
+    "smaller": smaller,
+    "halved": halved,
+    "on_host": on_host,
+    "on_host_by_handle": on_host_by_handle,
+    "run": run,
+    "spilled": spilled,
+}
 """
 PLACE = "processes_launches"
 
@@ -264,7 +309,7 @@ def test_launches_are_compiled_whatever_others_do(answers: dict[str, Answer]) ->
 
 def test_launchers_may_copy_slice_and_index(answers: dict[str, Answer]) -> None:
     answer = answers["copied"]
-    assert answer.launches == 5
+    assert answer.launches == 7
     hints = [kernel.form.arguments["x_ptr"] for kernel in answer.kernels]
     # Columns from the second one on are copied by the index, so that they are aligned again.
     assert hints == ["*fp32:16"]
@@ -293,6 +338,21 @@ def test_a_kernel_that_is_too_large_may_be_warmed_up_but_not_launched(answers: d
     )
     assert (smaller.status, smaller.reason, smaller.launches) == ("compiled", "", 2)
     assert [kernel.warps for kernel in smaller.kernels] == [8, 64]
+
+
+def test_a_launcher_may_launch_another_form_of_what_is_too_large(answers: dict[str, Answer]) -> None:
+    halved = answers["halved"]
+    assert (halved.status, halved.reason, halved.launches) == ("compiled", "", 1)
+    assert [kernel.warps for kernel in halved.kernels] == [32]
+
+
+@pytest.mark.parametrize(("name", "argument"), [("on_host", "y_ptr"), ("on_host_by_handle", "x_ptr")])
+def test_a_kernel_is_not_launched_on_memory_of_the_host(answers: dict[str, Answer], name: str, argument: str) -> None:
+    assert answers[name] == Answer(
+        "failed",
+        f"copy is launched with {argument} on the CPU",
+        f'A GPU cannot read it: there Triton refuses the launch.\nhint: make {argument} with device="cuda"',
+    )
 
 
 def test_a_compiled_kernel_is_not_launched_with_the_handles_of_a_driver(answers: dict[str, Answer]) -> None:
@@ -349,6 +409,8 @@ def test_what_is_wrong_with_a_launch_is_told(answers: dict[str, Answer]) -> None
     ("name", "reason"),
     [
         ("late", "ValueError: rows must be few (after the launch of copy)"),
+        ("unsaid", "NotImplementedError: "),
+        ("hidden", "ValueError: this GPU cannot do it (after the launch of mistaken)"),
         ("enumerated", "ValueError: 5 is not a valid DataLayout"),
         ("normalised", "ValueError: Expected more than 1 value per channel when training, got input size "),
         ("conflicting", "ValueError: Conflicting meta-parameters: TILE. "),

@@ -61,7 +61,10 @@ class InputsFailed(Exception):
 
 
 class FailedAfterLaunch(Exception):
-    """A launcher raises what could refuse its target after it launched kernels, which are named; the cause is that."""
+    """A launcher raises what could refuse its target after it launched kernels, or tried to; the cause is that.
+
+    The kernels are named.
+    """
 
 
 def run(
@@ -83,15 +86,15 @@ def run(
     compiled: list[Any] = []
     warmed: list[Any] = []
 
-    def fits(attempt: Callable[[], object]) -> bool:
+    def fits(attempt: Callable[[], list[float]]) -> bool:
         before = len(compiled)
         try:
-            attempt()
+            # Triton's time of one that its GPU has no room for.
+            return math.inf not in attempt()
         except CompileFailed as failure:
             return not isinstance(failure.__cause__, _TRIED)
         finally:
             del compiled[before:]
-        return True
 
     try:
         _run(launch, target, inputs, _compiler(compiled, warmed, target), fits, compiled.append)
@@ -158,7 +161,7 @@ def forms(
         # A launcher warms up to ask something of the kernel.
         return _without_launch(original, self, args, grid, kwargs) if warmup else None
 
-    def fits(attempt: Callable[[], object]) -> bool:
+    def fits(attempt: Callable[[], list[float]]) -> bool:
         attempt()
         return False
 
@@ -171,7 +174,7 @@ def _run(
     target: Target,
     inputs: Callable[[], tuple[Any, ...]] | None,
     instead: Callable[..., Any],
-    fits: Callable[[Callable[[], object]], bool] = lambda attempt: True,
+    fits: Callable[[Callable[[], list[float]]], bool] = lambda attempt: True,
     launched: Callable[[Any], None] = lambda kernel: None,
 ) -> None:
     """Run a launcher, and do something else where it launches a kernel.
@@ -187,9 +190,13 @@ def _run(
     names: list[str] = []
 
     def note(self: Any, *args: Any, warmup: bool, **kwargs: Any) -> Any:
-        kernel = instead(self, *args, warmup=warmup, **kwargs)
         if not warmup:
-            names.append(self.__name__)
+            handles.check_memory(self.__name__, [*zip(self.arg_names, args, strict=False), *kwargs.items()])
+        # Before it is compiled: what a launcher makes of a kernel that does not compile refuses no target.
+        names.append(self.__name__)
+        kernel = instead(self, *args, warmup=warmup, **kwargs)
+        if warmup:
+            names.pop()
         return kernel
 
     def note_handle(kernel: Any) -> None:
@@ -237,11 +244,11 @@ def _compiler(compiled: list[Any], warmed: list[Any], target: Target) -> Callabl
         try:
             cache_key.complete(self)
             kernel = _without_launch(original, self, args, grid, kwargs)
-            # A GPU loads what is launched, not what is warmed up.
-            if not warmup:
-                handles.check_resources(kernel, target)
         except Exception as error:
             raise CompileFailed(self.__name__) from error
+        # A GPU loads what is launched, not what is warmed up. Launchers catch what it raises, and launch another form.
+        if not warmup:
+            handles.check_resources(kernel, target)
         (warmed if warmup else compiled).append(kernel)
         return kernel
 
@@ -262,12 +269,12 @@ def _pointers(value: Any) -> Any:
     return value
 
 
-#: With these an autotuner goes on to its next configuration.
-_TRIED = (handles.OutOfResources, CompileTimeAssertionFailure, PTXASError)
+#: With these of the compiler an autotuner goes on to its next configuration.
+_TRIED = (CompileTimeAssertionFailure, PTXASError)
 
 
 @contextlib.contextmanager
-def _first_configuration(fits: Callable[[Callable[[], object]], bool]) -> Iterator[None]:
+def _first_configuration(fits: Callable[[Callable[[], list[float]]], bool]) -> Iterator[None]:
     """Let autotuners take their first configuration that fits, without timing, and store nothing."""
     original_run, original_bench = Autotuner.run, Autotuner._bench
     taken: list[Any] = []

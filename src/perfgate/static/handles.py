@@ -6,10 +6,11 @@ Triton's own softmax warms its kernel up, reads the registers that it takes, and
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from unittest import mock
 
+import torch
 from triton.compiler.compiler import CompiledKernel
 from triton.runtime import errors
 
@@ -59,6 +60,25 @@ def check_resources(kernel: Any, target: Target) -> None:
             raise OutOfResources(required, limit, name, kernel.metadata.name, text)
 
 
+def check_memory(kernel: str, arguments: Iterable[tuple[str, Any]]) -> None:
+    """Check that a GPU can read the tensors that a kernel is launched on, as Triton does. It takes any for a warm-up.
+
+    Args:
+        kernel: its name.
+        arguments: their names and values.
+
+    Raises:
+        PerfgateError: it cannot.
+    """
+    for name, value in arguments:
+        if isinstance(value, torch.Tensor) and value.device.type != "cuda":
+            raise PerfgateError(
+                f"{kernel} is launched with {name} on the {value.device.type.upper()}",
+                "A GPU cannot read it: there Triton refuses the launch.",
+                f'make {name} with device="cuda"',
+            )
+
+
 @contextlib.contextmanager
 def answered(target: Target, launched: Callable[[Any], None]) -> Iterator[None]:
     """Let compiled kernels tell their registers and spills without being loaded, and be launched by ``kernel[grid]``.
@@ -80,7 +100,12 @@ def answered(target: Target, launched: Callable[[Any], None]) -> Iterator[None]:
 
     def launcher(self: Any, grid: Any) -> Callable[..., None]:
         check_resources(self, target)
-        return lambda *args, stream=None: launched(self)
+
+        def launch(*args: Any, stream: object = None) -> None:
+            check_memory(self.metadata.name, zip(self.src.fn.arg_names, args, strict=False))
+            launched(self)
+
+        return launch
 
     with (
         mock.patch.object(CompiledKernel, "_init_handles", load),

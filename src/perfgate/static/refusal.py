@@ -2,7 +2,7 @@
 
 Both are a ``ValueError`` or ``NotImplementedError``. A refusal is raised by the launcher's own code or by a library of
 kernels: not by Python, its standard library, torch, Triton or perfgate, which a mistaken launcher gives what they
-cannot take.
+cannot take. And it says why: a method that a class left to others raises ``NotImplementedError`` alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _INSTALLED = ("site-packages", "dist-packages")
 
 def is_refusal(error: BaseException) -> bool:
     """Tell whether an error was raised to refuse a target: a shape unpacked to too many names is a ValueError, too."""
-    if not isinstance(error, REFUSALS):
+    if not isinstance(error, REFUSALS) or not str(error).strip():
         return False
     codes: list[CodeType] = []
     instruction = 0
