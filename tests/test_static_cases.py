@@ -397,8 +397,36 @@ def test_code_that_does_not_compile_fails_and_is_not_recorded(compilers: Compile
     }
     result = compilers.run("--perf-update=all")
     result.assert_outcomes(failed=2)
-    result.stdout.fnmatch_lines(["a on sm80 does not compile: k: CompilationError: no", "at 3:1"])
+    result.stdout.fnmatch_lines(["a on sm80, gfx942 does not compile: k: CompilationError: no", "at 3:1"])
     assert not (compilers.path / "baselines").exists()
+
+
+def test_an_error_is_told_once_with_all_its_targets(compilers: Compilers) -> None:
+    broken = {"status": "failed", "reason": "IndexError: no", "detail": "at 3:1"}
+    compilers.script["launches"] = {"a": broken, "b": {"sm80": broken, "gfx942": {**broken, "detail": "at 4:1"}}}
+    result = compilers.run()
+    result.assert_outcomes(failed=4)
+    lines = result.outlines[result.outlines.index("a on sm80, gfx942: IndexError: no") :]
+    assert [line for line in lines[: lines.index("at 4:1") + 1] if not line.startswith("_")] == [
+        *("a on sm80, gfx942: IndexError: no", "at 3:1"),
+        *("a on gfx942: IndexError: no", "The whole error is told of test_code.py::test_k[a-sm80]."),
+        *("b on sm80: IndexError: no", "at 3:1"),
+        *("b on gfx942: IndexError: no", "at 4:1"),
+    ]
+
+
+def test_a_launch_that_refuses_all_targets_is_told(compilers: Compilers) -> None:
+    refuses = {"status": "unsupported", "reason": "f: no"}
+    compilers.script["launches"] = {"a": refuses, "b": {"sm80": refuses, "kernels": [{}]}}
+    told = [
+        "*NothingCompiled: a refuses all targets that its test asks for, so nothing of it is compiled: f: no",
+        "*hint: give the test a target that it is for, or remove it from the launches of the test",
+    ]
+    result = compilers.run()
+    result.assert_outcomes(passed=1, skipped=3, warnings=1)
+    result.stdout.fnmatch_lines(told, consecutive=True)
+    # What the others say is not known.
+    compilers.run("-k", "sm80").assert_outcomes(skipped=2, deselected=2, warnings=0)
 
 
 def test_a_target_that_the_compiler_does_not_know_is_skipped(compilers: Compilers) -> None:

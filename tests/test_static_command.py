@@ -96,6 +96,30 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("launches", "told"),
+    [
+        (["a"], ["a on sm80, sm89: failed: IndexError: no", "at 3:1", "ValueError: no"]),
+        (
+            ["a", "b"],
+            [
+                "a on sm80, sm89: failed: IndexError: no",
+                "b on sm80, sm89: failed: IndexError: no",
+                "hint: --launch a shows the whole error",
+            ],
+        ),
+    ],
+)
+def test_a_failure_is_told_once_with_its_targets(
+    launches: list[str], told: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = Answer("failed", "IndexError: no", "at 3:1\nValueError: no\n")
+    monkeypatch.setattr(Pool, "ask", lambda self, question: failed)
+    chosen = [argument for launch in launches for argument in ("--launch", launch)]
+    assert cli.main(["static", "rows", "--target", "sm80", "--target", "sm89", *chosen]) == 0
+    assert capsys.readouterr().out.splitlines() == told
+
+
 @pytest.mark.parametrize("kernel", ["rows", "mine.rows", "mine.rows.specialisations"])
 def test_of_one_launch_and_target_the_lines_with_32_bit_offsets_are_shown(
     kernel: str, capsys: pytest.CaptureFixture[str]

@@ -28,7 +28,17 @@ _BROKEN = {
     "compile_error": Outcome.COMPILE_ERROR,
     "crashed": Outcome.CRASHED,
 }
+_NOTHING = (
+    "{launch} refuses all targets that its test asks for, so nothing of it is compiled: {reason}\n"
+    "hint: give the test a target that it is for, or remove it from the launches of the test"
+)
 _ANSWER = pytest.StashKey[Answer]()
+#: The case that told an error: place and name of the launch, reason and detail.
+_TOLD = pytest.StashKey[dict[tuple[str, str, str, str], str]]()
+
+
+class NothingCompiled(UserWarning):
+    """A declared launch is compiled for no target."""
 
 
 @dataclass
@@ -139,7 +149,6 @@ def before_call(item: pytest.Function) -> None:
     pool = shared()
     pool.submit(_upcoming(item))
     answer = item.stash[_ANSWER] = pool.ask(_question(wanted))
-    where = f"{wanted.launch} on {wanted.target}"
     match answer.status:
         case "compiled":
             argument = item.funcargs["compiled"]
@@ -150,11 +159,45 @@ def before_call(item: pytest.Function) -> None:
         case "no_target":
             pytest.skip(answer.reason)
         case "unsupported":
+            if _refuses_all(item, wanted):
+                item.warn(NothingCompiled(_NOTHING.format(launch=wanted.launch, reason=answer.reason)))
             pytest.skip(f"unsupported on {wanted.target}: {answer.reason}")
-        case "compile_error":
-            pytest.fail(f"{where} does not compile: {answer.reason}\n{answer.detail}".rstrip(), pytrace=False)
         case _:
-            pytest.fail(f"{where}: {answer.reason}\n{answer.detail}".rstrip(), pytrace=False)
+            pytest.fail(_failure(item, wanted, answer), pytrace=False)
+
+
+def _refuses_all(item: pytest.Function, wanted: Wanted) -> bool:
+    """Tell, with its first case, whether a launch refuses all targets that its test asks for, where all are run."""
+    wish = marker.of(item)
+    alike = [
+        each
+        for other in item.session.items
+        if (each := marker.wanted_of(other)) and (each.place, each.launch) == (wanted.place, wanted.launch)
+    ]
+    if wish is None or alike[0] != wanted or not {each.target for each in alike} >= set(wish.targets):
+        return False
+    return all(shared().ask(_question(each)).status == "unsupported" for each in alike)
+
+
+def _failure(item: pytest.Function, wanted: Wanted, answer: Answer) -> str:
+    """Say what is wrong with a launch: once the whole error, with all targets of which it is known to be the same."""
+    told = item.session.stash.setdefault(_TOLD, {})
+    says = " does not compile" if answer.status == "compile_error" else ""
+    error = (wanted.place, wanted.launch, answer.reason, answer.detail)
+    if (first := told.setdefault(error, item.nodeid)) != item.nodeid and answer.detail:
+        return f"{wanted.launch} on {wanted.target}{says}: {answer.reason}\nThe whole error is told of {first}."
+    others = [
+        each.target
+        for each in _upcoming(item)
+        if (each.place, each.launch) == (wanted.place, wanted.launch) and _error(each) == (answer.reason, answer.detail)
+    ]
+    targets = ", ".join(dict.fromkeys([wanted.target, *others]))
+    return f"{wanted.launch} on {targets}{says}: {answer.reason}\n{answer.detail}".rstrip()
+
+
+def _error(question: Question) -> tuple[str, str]:
+    answer = shared().ask(question)
+    return answer.reason, answer.detail
 
 
 def _upcoming(item: pytest.Item) -> list[Question]:

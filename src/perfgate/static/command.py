@@ -123,12 +123,26 @@ def _table(answers: Mapping[Question, Answer]) -> Iterator[str]:
             yield from table.row(row)
     if len(answers) == 1:
         yield from (f"32-bit offset: {line}" for answer in answers.values() for line in _narrow(answer))
-    for question, answer in answers.items():
-        if answer.status != "compiled":
-            yield f"{question.launch} on {question.target}: {_word(answer)}: {answer.reason}"
+    yield from _failures(answers)
     versions = {" ".join((name, version)) for a in answers.values() for name, version in a.environment.items()}
     if versions:
         yield f"compiled with {', '.join(sorted(versions, reverse=True))}"
+
+
+def _failures(answers: Mapping[Question, Answer]) -> Iterator[str]:
+    """Tell what was not compiled, with all targets that say the same; of one launch the whole error."""
+    told: dict[tuple[str, str, str, str], list[str]] = {}
+    for question, answer in answers.items():
+        if answer.status != "compiled":
+            detail = answer.detail if answer.status != "unsupported" else ""
+            told.setdefault((question.launch, _word(answer), answer.reason, detail), []).append(question.target)
+    one = len({question.launch for question in answers}) == 1
+    for (launch, word, reason, detail), names in told.items():
+        yield f"{launch} on {', '.join(names)}: {word}: {reason}"
+        if one:
+            yield from detail.splitlines()
+    if not one and (longer := [launch for launch, _, _, detail in told if detail]):
+        yield f"hint: --launch {longer[0]} shows the whole error"
 
 
 def _narrow(answer: Answer) -> Iterator[str]:
