@@ -25,9 +25,11 @@ import os
 import signal
 import time
 
+import library_of_kernels
 import torch
 import triton
 import triton.language as tl
+from packaging.version import Version
 from triton.runtime.errors import OutOfResources
 
 
@@ -98,6 +100,10 @@ def late():
 
 def valued():
     torch._check_value(rows().shape[0] == 5, lambda: "rows must be five")
+
+
+def versioned():
+    Version("of a library without kernels")
 
 
 def unsaid():
@@ -241,13 +247,14 @@ WARMED = {"warmed": warmed}
 ACCIDENTS = {
     "late": late,
     "unsaid": unsaid,
+    "versioned": versioned,
     "hidden": hidden,
     "enumerated": enumerated,
     "normalised": normalised,
     "conflicting": conflicting,
 }
 CONFLICTING = {"plain": lambda: launch(rows()), "conflicting": conflicting}
-REFUSED = {"refused": refused, "valued": valued}
+REFUSED = {"refused": refused, "valued": valued, "installed": library_of_kernels.check}
 HANDLES = {
     "large": large,
     "smaller": smaller,
@@ -259,6 +266,13 @@ HANDLES = {
 }
 """
 PLACE = "processes_launches"
+LIBRARY = """
+import triton
+
+
+def check():
+    raise NotImplementedError("this GPU has no FP8")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -266,8 +280,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder on the path with launches, and a compile cache of its own."""
     folder = tmp_path_factory.mktemp("project")
     (folder / f"{PLACE}.py").write_text(LAUNCHES)
+    installed = folder / "site-packages"
+    installed.mkdir()
+    (installed / "library_of_kernels.py").write_text(LIBRARY)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
+        patch.syspath_prepend(installed)
         patch.setenv("TRITON_CACHE_DIR", str(folder / "cache"))
         # As in a test run of kernels that are interpreted.
         patch.setenv("TRITON_INTERPRET", "1")
@@ -409,6 +427,7 @@ def test_what_is_wrong_with_a_launch_is_told(answers: dict[str, Answer]) -> None
     ("name", "reason"),
     [
         ("late", "ValueError: rows must be few (after the launch of copy)"),
+        ("versioned", "InvalidVersion: Invalid version: 'of a library without kernels'"),
         ("unsaid", "NotImplementedError: "),
         ("hidden", "ValueError: this GPU cannot do it (after the launch of mistaken)"),
         ("enumerated", "ValueError: 5 is not a valid DataLayout"),
@@ -422,6 +441,10 @@ def test_what_a_launcher_does_by_accident_is_no_refusal(answers: dict[str, Answe
 
 def test_what_torch_checks_for_a_launcher_is_a_refusal(answers: dict[str, Answer]) -> None:
     assert (answers["valued"].status, answers["valued"].reason) == ("unsupported", "rows must be five")
+
+
+def test_what_a_library_of_kernels_raises_is_a_refusal(answers: dict[str, Answer]) -> None:
+    assert (answers["installed"].status, answers["installed"].reason) == ("unsupported", "this GPU has no FP8")
 
 
 def test_forms_are_those_of_launches_that_do_not_refuse(answers: dict[str, Answer]) -> None:
