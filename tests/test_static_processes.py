@@ -77,6 +77,16 @@ def copied():
     launch(torch.empty(4096, device="cuda", requires_grad=True) * 2)
 
 
+def module():
+    block = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.BatchNorm1d(64)).cuda().to(torch.bfloat16)
+    block[0].bias.requires_grad_(False)
+    block.to("cuda")
+    (linear, norm), device = block, torch.device("cuda", 0)
+    assert (linear.weight.device, linear.weight.requires_grad, linear.bias.requires_grad) == (device, True, False)
+    assert (norm.running_mean.device, norm.running_mean.dtype) == (device, torch.bfloat16)
+    copy[(1,)](linear.weight, block(linear.weight), 4096, num_warps=4)
+
+
 def refused():
     with torch.no_grad():
         try:
@@ -226,6 +236,7 @@ def loud():
 LAUNCHES = {
     "plain": lambda: launch(rows()),
     "copied": copied,
+    "module": module,
     "refused": refused,
     "checked": lambda: check(rows()),
     "unpacked": unpacked,
@@ -333,6 +344,12 @@ def test_launchers_may_copy_slice_and_index(answers: dict[str, Answer]) -> None:
     assert hints == ["*fp32:16"]
 
 
+def test_launchers_may_move_modules_and_convert_them(answers: dict[str, Answer]) -> None:
+    answer = answers["module"]
+    assert (answer.status, answer.reason, answer.launches) == ("compiled", "", 1)
+    assert answer.kernels[0].form.arguments["y_ptr"] == "*bf16:16"
+
+
 @pytest.mark.parametrize("name", ["warmed", "warmed-gfx942"])
 def test_a_kernel_that_is_warmed_up_tells_its_registers_and_can_be_launched(
     answers: dict[str, Answer], name: str
@@ -408,8 +425,8 @@ def test_what_is_wrong_with_a_launch_is_told(answers: dict[str, Answer]) -> None
         "nothing": ("failed", "the launch 'nothing' launched no Triton kernel"),
         "gone": (
             "failed",
-            "processes_launches has no launch 'gone'; it has plain, copied, refused, checked, unpacked, nothing, "
-            "reads, killed, exits, loud, warmed, mistaken, last",
+            "processes_launches has no launch 'gone'; it has plain, copied, module, refused, checked, unpacked, "
+            "nothing, reads, killed, exits, loud, warmed, mistaken, last",
         ),
     }
     # Of a mistake in a function that a kernel calls, not where it is called.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -89,6 +89,24 @@ class Generator(torch.Generator):  # type: ignore[misc]
         return super().__new__(cls, "cpu")
 
 
+def convert_module(self: torch.nn.Module, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
+    """Move or convert a module, as ``Module._apply``, which cannot where tensors have no memory: with new parameters.
+
+    Those that modules share are theirs alone afterwards, and an optimizer has the ones from before.
+    """
+    if recurse:
+        for module in self.children():
+            module._apply(fn)
+    with torch.no_grad():
+        for name, parameter in self._parameters.items():
+            if parameter is not None:
+                self._parameters[name] = torch.nn.Parameter(fn(parameter), parameter.requires_grad)
+        for name, buffer in self._buffers.items():
+            if buffer is not None:
+                self._buffers[name] = fn(buffer)
+    return self
+
+
 def allow_gpu_tensors() -> None:
     """Let a build of torch for CPUs handle tensors on a GPU as one for GPUs does that finds none.
 
@@ -133,6 +151,7 @@ def gpu(target: Target) -> Iterator[None]:
         for name, version in zip(("cuda", "hip"), versions, strict=True):
             stack.enter_context(mock.patch.object(torch.version, name, version))
         stack.enter_context(mock.patch.object(torch, "Generator", Generator))
+        stack.enter_context(mock.patch.object(torch.nn.Module, "_apply", convert_module))
         driver.set_active(PretendedDriver(target))
         try:
             yield
