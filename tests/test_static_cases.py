@@ -216,6 +216,18 @@ def test_of_several_kernels_the_one_that_is_launched_otherwise_is_named(compiler
     assert case["reason"] == "k: registers 40 -> 64 on sm80\nlaunched otherwise: m: num_stages 3 -> 2"
 
 
+def test_a_kernel_that_took_the_place_of_another_is_named(compilers: Compilers) -> None:
+    # A launcher may catch what a kernel raises that does not compile, and launch another.
+    compilers.script["launches"]["a"] = {"kernels": [{"name": "fast", "form": _form("fast")}]}
+    compilers.run("--perf-update=all")
+    compilers.script["launches"]["a"] = {"kernels": [{"name": "plain", "form": _form("plain"), "registers": 64}]}
+    assert compilers.compare()["test_k[a-sm80]"]["reason"].splitlines() == [
+        "registers 40 -> 64 on sm80",
+        "no longer launched: fast",
+        "not launched before: plain",
+    ]
+
+
 def test_baselines_that_do_not_know_the_launch_tell_nothing_of_it(compilers: Compilers) -> None:
     compilers.run("--perf-update=all")
     compilers.script["launches"]["a"] = {"kernels": [{"registers": 64, "form": _form(num_stages="3")}]}

@@ -19,8 +19,15 @@ def records_of(kernels: Sequence[Figures]) -> dict[str, Record]:
 
 
 def told(before: Mapping[str, Record], now: Mapping[str, Record]) -> list[str]:
-    """Tell what kernels are launched with otherwise, a line each; nothing of one that only one side knows."""
-    lines = []
+    """Tell what kernels are launched with otherwise, and which others are launched, a line each.
+
+    Nothing where one side does not know its kernels.
+    """
+    if not before or not now:
+        return []
+    gone, new = ([name for name in one if name not in other] for one, other in ((before, now), (now, before)))
+    lines = [f"no longer launched: {', '.join(gone)}"] if gone else []
+    lines += [f"not launched before: {', '.join(new)}"] if new else []
     for name, record in now.items():
         changes = ", ".join(_changes(_parts(before.get(name, {})), _parts(record)))
         if changes:
