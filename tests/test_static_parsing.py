@@ -89,6 +89,25 @@ def test_nvidia() -> None:
     assert (code.instructions, code.code_size) == (16, 256)
 
 
+@pytest.mark.parametrize(
+    ("opcode", "loads", "stores"),
+    [
+        ("UTMALDG.2D.MULTICAST", 1, 0),
+        ("UBLKCP.S.G", 1, 0),
+        ("UBLKCP.G.S", 0, 1),
+        ("UBLKRED.G.S.ADD", 0, 1),
+        ("UTMASTG.2D", 0, 1),
+        ("UTMAREDG.2D.ADD", 0, 1),
+        ("UBLKCP.S.S", 0, 0),
+        ("UBLKPF.L2", 0, 0),
+        ("UTMAPF.L2.2D", 0, 0),
+    ],
+)
+def test_bulk_copies_count_by_their_direction(opcode: str, loads: int, stores: int) -> None:
+    code = nvidia.parse(USAGE, [opcode])
+    assert (code.loads[16], code.stores[16], code.asynchronous_bytes) == (loads, stores, 16 * loads)
+
+
 def test_amd() -> None:
     code = amd.parse(ASSEMBLY)
     assert (code.registers, code.scalars, code.stack, code.spills, code.local_memory) == (74, 22, 24, 3, 2)

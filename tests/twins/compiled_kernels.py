@@ -121,10 +121,13 @@ def raise_rows(x_ptr, y_ptr, rows, stride, TILE: tl.constexpr, NARROW: tl.conste
 
 
 @triton.jit
-def add_staged(x_ptr, y_ptr, tiles, TILE: tl.constexpr, STAGES: tl.constexpr):
-    """Add up the exponentials of tiles; of several stages, the next tiles are copied while one is added."""
+def add_staged(x_ptr, y_ptr, tiles, TILE: tl.constexpr, STAGES: tl.constexpr, ADD: tl.constexpr):
+    """Add up the exponentials of tiles; of several stages, the next tiles are copied while one is added.
+
+    Where ADD, they are added to what is there, which is loaded once, without a pipeline.
+    """
     offsets = tl.arange(0, TILE)
-    total = tl.zeros([TILE], tl.float32)
+    total = tl.load(y_ptr + offsets) if ADD else tl.zeros([TILE], tl.float32)
     for tile in tl.range(tiles, num_stages=STAGES):
         total += tl.exp(tl.load(x_ptr + tile.to(tl.int64) * TILE + offsets))
     tl.store(y_ptr + offsets, total)
@@ -186,6 +189,10 @@ def _carried():
     add_distant_rows[(1,)](x, floats(4096), 65536, x.stride(0), 4096, DAMAGED, num_warps=4)
 
 
+def _staged(stages, add=False):
+    add_staged[(1,)](floats(64, 1024), floats(1024), 64, 1024, stages, add, num_warps=4)
+
+
 def _tiles(step):
     add_tiles[(1,)](floats(1048576), floats(4096), 1048576, 4096, step, num_warps=4)
 
@@ -226,7 +233,8 @@ LAUNCHES = {
 }
 #: For a GPU whose software pipelines copy to shared memory.
 PIPELINE_LAUNCHES = {
-    "pipeline": lambda: add_staged[(1,)](floats(64, 1024), floats(1024), 64, 1024, 1 if DAMAGED else 3, num_warps=4)
+    "pipeline": lambda: _staged(1 if DAMAGED else 3),
+    "shorter-pipeline": lambda: _staged(2 if DAMAGED else 4, add=True),
 }
 #: Walks along a row, whose offsets stay below its width.
 SOUND_LAUNCHES = {"counted-tiles": lambda: _tiles(False), "carried-tiles": lambda: _tiles(True)}

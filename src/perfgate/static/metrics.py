@@ -46,6 +46,10 @@ class Spec:
 #: How far counts of accesses may grow, by two; and the bytes that they move, by one of the widest.
 _ACCESSES = Limit(0.10, 2.0)
 _BYTES = Limit(0.10, 1.0 * WIDTHS[0])
+#: How far the share of asynchronous loads may drop. The copies before a loop are counted, too, as many as there are
+#: stages, and what is loaded once beside them, a bias say: fewer stages or other tiles change the share, and leave the
+#: pipeline. One that is lost drops it to 0.
+_ASYNCHRONOUS = Limit(0.50)
 #: Scalar registers are given to a wave in such steps (CDNA), or all of them (RDNA): fewer cost nothing.
 _SCALARS = Limit(0.10, 16.0)
 _SIDES = ("load", "store")
@@ -114,7 +118,7 @@ SPECS: tuple[Spec, ...] = (
         "asynchronous",
         _PERCENT,
         "higher",
-        Limit(0.10),
+        _ASYNCHRONOUS,
         lambda kernel: 100 * kernel.asynchronous,
         "asynchronous loads",
         "cuda",

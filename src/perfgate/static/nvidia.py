@@ -23,11 +23,10 @@ _BITS = {"8": 1, "16": 2, "32": 4, "64": 8, "128": 16, "256": 32}
 _WIDTH = re.compile(r"\.[USF]?(8|16|64|128|256)(?=\.|$)")
 #: HMMA, IMMA, DMMA, QMMA, OMMA; HGMMA and its like of Hopper; UTCHMMA and its like of Blackwell.
 _TENSOR_CORE = re.compile(r"(?:UTC)?[A-Z]G?MMA(?=\.|$)")
-#: Copies of whole tiles by the tensor memory accelerator: as wide as any.
-_BULK_LOADS = ("UTMALDG", "UBLKCP")
-#: Loads to shared memory, which a thread waits for later: a software pipeline is made of them.
-_ASYNCHRONOUS_LOADS = ("LDGSTS", *_BULK_LOADS)
-_BULK_STORES = ("UTMASTG", "UTMAREDG")
+#: Copies of whole tiles by the tensor memory accelerator: as wide as any. UBLKCP says to and from what it copies,
+#: S shared and G global memory.
+_BULK_LOADS = re.compile(r"UTMALDG\b|UBLKCP\.S\.G\b")
+_BULK_STORES = re.compile(r"UTMA(?:STG|REDG)\b|UBLK(?:CP|RED)\.G\.S\b")
 _INSTRUCTION_BYTES = 16
 #: Triton compiles for the variant of an architecture that has all of its instructions, from this one on.
 _FIRST_WITH_VARIANTS = 90
@@ -105,13 +104,14 @@ def parse(usage: str, opcodes: Iterable[str], digest: str = "") -> Code:
         number += 1
         if name in ("LDG", "LD"):
             loads[_width(opcode)] += 1
-        elif name in _ASYNCHRONOUS_LOADS:
-            width = 16 if name in _BULK_LOADS else _width(opcode)
+        elif name == "LDGSTS" or _BULK_LOADS.match(opcode):
+            # Loads to shared memory, which a thread waits for later: a software pipeline is made of them.
+            width = _width(opcode) if name == "LDGSTS" else 16
             loads[width] += 1
             asynchronous += width
         elif name in ("STG", "ST"):
             stores[_width(opcode)] += 1
-        elif name in _BULK_STORES:
+        elif _BULK_STORES.match(opcode):
             stores[16] += 1
         elif name in ("LDL", "STL"):
             traffic += 1
