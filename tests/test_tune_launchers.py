@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -230,6 +231,21 @@ def test_a_damaged_file_is_told_once_and_not_used(place: SimpleNamespace, tmp_pa
 def test_without_the_variable_the_repository_s_baselines_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PERFGATE_BASELINES", raising=False)
     assert tuned._folder() == ROOT / "baselines"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "baselines").glob("*/tuning/*.json")), ids=lambda path: path.stem)
+def test_stored_notes_name_what_a_launcher_chooses_now(path: Path) -> None:
+    """Else a field that is new in a configuration reads as the possible cause of every change of time."""
+    fields = {frozenset(entry["default"]) for entry in json.loads(path.read_text())["classes"].values()}
+    noted = [
+        value
+        for file in (path.parents[1] / "perf_tests").rglob("*.json")
+        for case in json.loads(file.read_text())["cases"].values()
+        for value in notes.values(case.get("notes", {}).get(path.stem, ""))
+    ]
+    # A model notes the implementation that it took under the same name, without fields.
+    named = {value: frozenset(re.findall(r"(\w+)=", value)) for value in noted}
+    assert {value: names for value, names in named.items() if names and names not in fields} == {}
 
 
 PROGRAM = """
