@@ -134,7 +134,7 @@ def recorded(kernel: Kernel, version: int | None, **figures: float) -> dict[str,
     return {"k": written if version is None else {**written, launched.FIGURES: version}}
 
 
-#: Before version 3 bytes and 32-bit offsets were counted otherwise.
+#: Before version 3 bytes were counted otherwise, before version 4 32-bit offsets.
 OTHER = 2
 
 
@@ -172,6 +172,14 @@ def test_figures_that_another_version_counts_otherwise_are_not_compared(version:
     now = recorded(Kernel(registers=128), VERSION, registers=40, occupancy=100)
     told = "kernel k: other instructions, the same figures as far as their versions count alike"
     assert launched.compared(before, now) == [told]
+
+
+def test_figures_that_both_versions_count_alike_are_compared() -> None:
+    before = recorded(Kernel(), 3, store_bytes=1, narrow_offsets=3)
+    told = launched.compared(before, launched.describe([Kernel(registers=128)]))
+    assert len(told) == 1
+    assert "bytes of global stores 1 B -> " in told[0]
+    assert "32-bit offsets" not in told[0]
 
 
 def test_no_figure_is_compared_with_those_of_a_later_version() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from perf_kernels.dequantize_bias import bytes_moved, launch_config
 from perf_kernels.dequantize_bias.launch import shape_class
+from perf_kernels.dequantize_bias.tuning import TUNABLE
 
 
 @pytest.mark.parametrize("column_major", [False, True])
@@ -27,3 +30,15 @@ def test_classes_of_launches() -> None:
     """Accumulators of 2 bytes have classes of their own, and those of 4 the names that they always had."""
     assert shape_class(100, 3584, False, 2) == shape_class(100, 3584, False, 2, 4) == "row-major-16bit-3584-128"
     assert shape_class(100, 3584, True, 2, 2) == "column-major-16bit-from-16bit-3584-128"
+
+
+@pytest.mark.parametrize("column_major", [False, True])
+@pytest.mark.parametrize("rows", [128, 512, 16384])
+def test_no_two_candidates_are_the_same_launch(rows: int, column_major: bool) -> None:
+    """A group of more tiles than there are down the rows is one of all of them."""
+    tried = [
+        replace(config, group=min(config.group, config.tiles(rows, 1)))
+        for config in TUNABLE.candidates(rows, 3584, column_major, 2)
+    ]
+    assert len(tried) == len(set(tried))
+    assert any(config.group > 1 for config in tried) == (column_major and rows > 128)

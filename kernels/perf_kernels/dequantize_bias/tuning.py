@@ -47,7 +47,9 @@ def _candidates(
                 yield config
     if column_major and _fits(config := LaunchConfig(128, 128, 8)):
         yield config
-        yield replace(config, group=64)
+        # Of one tile down the rows a group changes nothing.
+        if config.tiles(rows, 1) > 1:
+            yield replace(config, group=64)
 
 
 def _neighbours(
