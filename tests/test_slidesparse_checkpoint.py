@@ -51,6 +51,45 @@ def test_a_damaged_header(source: Path, content: bytes) -> None:
     )
 
 
+def change_header(source: Path, change: dict[str, object], name: str = DOWN) -> Path:
+    """Change what the header of the second file tells of a tensor; the tensors' bytes stay."""
+    path = source / "model-00002-of-00002.safetensors"
+    content = path.read_bytes()
+    end = 8 + struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8:end])
+    header[name].update(change)
+    written = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(written)) + written + content[end:])
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": ["16", "24"]},
+        {"shape": [16.5, 24]},
+        {"shape": [-16, -24]},
+        {"shape": [True, 384]},
+        {"shape": None},
+        {"dtype": 7},
+        {"data_offsets": ["0", "768"]},
+    ],
+)
+def test_a_damaged_entry_of_a_header(source: Path, change: dict[str, object]) -> None:
+    """A header that is JSON, and tells of a tensor what no tensor has."""
+    path = change_header(source, change)
+    assert refused(source) == (
+        f"{path}: not a safetensors file, or its header is damaged\nhint: copy the checkpoint again"
+    )
+
+
+def test_a_header_that_the_library_refuses(source: Path) -> None:
+    path = change_header(source, {"dtype": "X9"}, "model.layers.1.input_layernorm.weight")
+    first, hint = refused(source).splitlines()
+    assert first.startswith(f"{path}: cannot be read: Error while deserializing header: ")
+    assert hint == AGAIN
+
+
 def test_a_missing_file(source: Path) -> None:
     path = source / "model-00002-of-00002.safetensors"
     path.unlink()

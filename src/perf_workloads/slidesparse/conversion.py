@@ -264,7 +264,7 @@ def _convert_file(
                     said_s = time.monotonic()
                     say(f"{number} of {len(tensors)} tensors")
     except SafetensorError as error:
-        raise CheckpointError(f"{checkpoint.folder / file}: cannot be read: {error}") from None
+        raise CheckpointError(f"{checkpoint.folder / file}: cannot be read: {error}", hint=AGAIN) from None
     unfinished = partial / (file + _UNFINISHED)
     try:
         save_file(converted, unfinished, metadata={"format": "pt"})

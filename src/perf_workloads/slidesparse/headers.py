@@ -98,7 +98,7 @@ def read_header(path: Path) -> tuple[Tensor, ...]:
         if not isinstance(header, dict):
             raise ValueError
         header.pop("__metadata__", None)
-        tensors = tuple(Tensor(name, each["dtype"], tuple(each["shape"])) for name, each in sorted(header.items()))
+        tensors = tuple(_tensor(name, each) for name, each in sorted(header.items()))
         end = 8 + length + max((each["data_offsets"][1] for each in header.values()), default=0)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: the index names this file, and it is not there", hint=AGAIN) from None
@@ -108,6 +108,18 @@ def read_header(path: Path) -> tuple[Tensor, ...]:
         how = "is truncated" if size < end else "has more behind its end"
         raise CheckpointError(f"{path}: {how}: {size} bytes, its header tells of {end}", hint=AGAIN)
     return tensors
+
+
+def _tensor(name: str, told: Mapping[str, Any]) -> Tensor:
+    """Give what a header tells of a tensor.
+
+    Raises:
+        ValueError: its type is no name, or its shape no list of sizes.
+    """
+    dtype, shape = told["dtype"], tuple(told["shape"])
+    if not isinstance(dtype, str) or not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError
+    return Tensor(name, dtype, shape)
 
 
 def read_json(path: Path) -> dict[str, Any]:
