@@ -44,6 +44,7 @@ def created(
 ) -> tuple[Any, Any]:
     method = SlideSparseLinearMethod(SlideSparseConfig(schemes.find(name), stored, prune), LAYER)
     layer = torch.nn.Module()
+    layer.weight_loader = load  # type: ignore[assignment]
     method.create_weights(layer, INPUTS, [OUTPUTS // 2] * 2, INPUTS, OUTPUTS, dtype, weight_loader=load)
     return method, layer
 
@@ -138,6 +139,29 @@ def test_a_checkpoint_that_lacks_a_part() -> None:
     assert str(caught.value) == (
         f"{LAYER}.weight: the checkpoint holds 8 of 16 rows; it does not belong to this model, or is not complete"
     )
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_checkpoint_that_lacks_biases(stored: bool) -> None:
+    """As one of Llama lacks those of Qwen2: vLLM creates them as whatever memory held."""
+    codes, scale = quantize_weight(drawn(), schemes.find("int8-2_8"))
+    for parts in range(3):
+        method, layer = created(stored=stored)
+        layer.bias = torch.nn.Parameter(torch.empty(OUTPUTS), requires_grad=False)
+        read(layer.weight, codes if stored else drawn())
+        if stored:
+            read(layer.weight_scale, scale)
+        for shard, part in enumerate(halves(torch.ones(OUTPUTS))[:parts]):
+            layer.weight_loader(layer.bias, part, shard)
+        if parts == 2:
+            method.process_weights_after_loading(layer)
+            continue
+        with pytest.raises(ValueError) as caught:
+            method.process_weights_after_loading(layer)
+        assert str(caught.value) == (
+            f"{LAYER}.bias: the checkpoint holds {8 * parts} of 16 rows; it does not belong to this model, or is not "
+            "complete"
+        )
 
 
 def test_a_denser_weight_names_layer_and_row() -> None:

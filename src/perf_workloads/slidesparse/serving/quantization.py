@@ -144,6 +144,9 @@ class SlideSparseLinearMethod(LinearMethodBase):  # type: ignore[misc]
         self._create(layer, "weight", weight, loader, {"input_dim": 1, **attributes})
         if self.stored:
             self._create(layer, "weight_scale", torch.empty(outputs, dtype=torch.float32), loader, attributes)
+        # vLLM creates the bias, as whatever memory held, after this, and reads it by this.
+        layer.weight_loader = self._counting(layer, layer.weight_loader)
+        self.loaded["bias"] = 0
 
     def process_weights_after_loading(self, layer: Any) -> None:
         """Convert the weights, and give them the form in which this device multiplies them.
@@ -200,11 +203,22 @@ class SlideSparseLinearMethod(LinearMethodBase):  # type: ignore[misc]
 
         return load
 
+    def _counting(self, layer: Any, loader: Callable[..., None]) -> Callable[..., None]:
+        """Wrap what reads a part of the bias, so that missing ones are noticed."""
+
+        def load(parameter: Any, part: Tensor, *arguments: Any, **named: Any) -> None:
+            loader(parameter, part, *arguments, **named)
+            if parameter is getattr(layer, "bias", None):
+                self.loaded["bias"] += len(part)
+
+        return load
+
     def _check_complete(self, layer: Any) -> None:
         if self.drawn:
             return
         for name, rows in self.loaded.items():
-            wanted = len(getattr(layer, name))
+            parameter = getattr(layer, name, None)
+            wanted = 0 if parameter is None else len(parameter)
             if rows < wanted:
                 raise ValueError(
                     f"{self.prefix}.{name}: the checkpoint holds {rows} of {wanted} rows; it does not belong to this "
