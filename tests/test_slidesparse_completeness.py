@@ -177,6 +177,44 @@ def test_a_projection_that_all_layers_lack(source: Path, part: str, beside: str)
         assert refused(source) == said
 
 
+QUERY_BIAS = "model.layers.0.self_attn.q_proj.bias"
+
+
+def add_biases(source: Path) -> None:
+    for number in range(2):
+        widths = {"q": HIDDEN, "k": KEYS, "v": KEYS}
+        biases = {f"model.layers.{number}.self_attn.{name}_proj.bias": torch.ones(n) for name, n in widths.items()}
+        rewrite(source, lambda tensors, biases=biases: tensors.update(biases), number + 1)  # type: ignore[misc]
+
+
+def test_biases_of_another_model(source: Path) -> None:
+    """Weights of Llama, configuration of Qwen2, and the other way round: all widths agree."""
+    configure(source, attention_bias=False)
+    checkpoint.inspect(source)
+    for changed, told in (
+        ({"attention_bias": True}, "attention_bias true"),
+        ({"model_type": "qwen2"}, "model_type qwen2, which has biases"),
+        ({"model_type": "qwen2", "attention_bias": False}, "model_type qwen2, which has biases"),
+    ):
+        configure(source, **changed)
+        assert refused(source) == f"{source}: {QUERY_BIAS} is missing, and config.json says {told}\n{OTHER_MODEL}"
+    add_biases(source)
+    checkpoint.inspect(source)
+    configure(source)
+    checkpoint.inspect(source)
+    configure(source, attention_bias=True)
+    checkpoint.inspect(source)
+    configure(source, attention_bias=False)
+    said = f"{source}: {QUERY_BIAS} is there, and config.json says attention_bias false\n{OTHER_MODEL}"
+    assert refused(source) == said
+
+
+def test_biases_of_attention_of_another_kind() -> None:
+    """There ``attention_bias`` is about other projections."""
+    latent = {"q_proj": (24, 16), "kv_a_proj": (6, 16), "kv_b_proj": (32, 4), "o_proj": (16, 12)}
+    completeness.check(Path("latent"), {**CONFIG, "attention_bias": True}, tensors_of(CONFIG, **latent))
+
+
 def test_projections_without_partners() -> None:
     """A feed-forward without a gate, attention with one, and queries that take keys and values from another layer."""
     widths = {"up_proj": (24, 16), "down_proj": (16, 24)}

@@ -9,10 +9,11 @@ Imports nothing heavy.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,9 @@ _PARTNERS = (
     ({"k_proj"}, "v_proj"),
     ({"v_proj"}, "k_proj"),
 )
+#: Models whose queries, keys and values have biases, though their configuration does not say so; of others
+#: ``attention_bias`` tells.
+_BIASED = ("qwen2", "qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text")
 #: Says that keys are values, which then have no projection of their own.
 _KEYS_ARE_VALUES = "attention_k_eq_v"
 #: How many layers that predict further tokens stand behind the others (multi-token prediction).
@@ -77,7 +81,8 @@ def check(folder: Path, config: Mapping[str, Any], tensors: Sequence[Tensor], *,
 
     Raises:
         CheckpointError: a layer, a tensor of a layer, what a projection is fused with, the embedding or the last norm
-            is missing, or a linear layer has another type or shape than the configuration says.
+            is missing, a linear layer has another type or shape than the configuration says, or attention has biases
+            and should not, or the other way round.
     """
     layers = [tensor for tensor in tensors if tensor.is_layer]
     if not layers:
@@ -104,6 +109,7 @@ def check(folder: Path, config: Mapping[str, Any], tensors: Sequence[Tensor], *,
         _check_names(folder, text, stacks)
     _check_partners(folder, text, layers)
     _check_heads(folder, text, decoder, stacks)
+    _check_biases(folder, text, decoder, {tensor.name for tensor in tensors})
     _check_norm(folder, tensors, stacks)
     _check_tables(folder, config, tensors)
 
@@ -252,6 +258,26 @@ def _check_heads(folder: Path, config: Mapping[str, Any], layers: Sequence[Tenso
                 f"{name} {count} x {told}",
                 hint=_OTHER_MODEL,
             )
+
+
+def _check_biases(folder: Path, config: Mapping[str, Any], layers: Sequence[Tensor], names: Set[str]) -> None:
+    """Check that attention of q, k and v has biases if its model has: an engine drops those that it does not expect."""
+    said, model = config.get("attention_bias"), config.get("model_type")
+    if model in _BIASED:
+        biased, told = True, f"model_type {model}, which has biases"
+    elif isinstance(said, bool):
+        biased, told = said, f"attention_bias {json.dumps(said)}"
+    else:
+        return
+    for layer in layers:
+        beside = layer.name.removesuffix(f"{_kind(layer)}.weight")
+        projections = [f"{beside}{kind}" for kind in ("q_proj", "k_proj", "v_proj")]
+        if any(f"{each}.weight" not in names for each in projections):
+            continue
+        for each in projections:
+            if (f"{each}.bias" in names) is not biased:
+                how = "is missing" if biased else "is there"
+                raise CheckpointError(f"{folder}: {each}.bias {how}, and {CONFIG} says {told}", hint=_OTHER_MODEL)
 
 
 def _check_norm(folder: Path, tensors: Sequence[Tensor], stacks: Stacks) -> None:
