@@ -69,6 +69,14 @@ def test_no_embedding(source: Path) -> None:
     assert refused(source) == said
 
 
+def test_an_embedding_of_another_vocabulary(source: Path) -> None:
+    configure(source, vocab_size=3)
+    said = f"{source}: {EMBEDDING} has 4 rows, and config.json says vocab_size 3\n{OTHER_MODEL}"
+    assert refused(source) == said
+    rewrite(source, lambda tensors: tensors.update({"lm_head.weight": torch.zeros(3, HIDDEN)}))
+    assert refused(source) == said
+
+
 def test_no_head(source: Path) -> None:
     configure(source, architectures=["TinyForCausalLM"], tie_word_embeddings=False)
     assert refused(source) == (

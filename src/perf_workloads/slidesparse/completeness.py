@@ -64,6 +64,8 @@ _BIASED = ("qwen2", "qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"
 _KEYS_ARE_VALUES = "attention_k_eq_v"
 #: How many layers that predict further tokens stand behind the others (multi-token prediction).
 _FURTHER = "num_nextn_predict_layers"
+#: Has a row for each word of the vocabulary, where the model is a text decoder alone.
+_EMBEDDING = "model.embed_tokens.weight"
 _SIDES = ("outputs", "inputs")
 _OTHER_MODEL = "weights and configuration are of different models: copy both from the same one"
 
@@ -290,7 +292,7 @@ def _check_norm(folder: Path, tensors: Sequence[Tensor], stacks: Stacks) -> None
 
 
 def _check_tables(folder: Path, config: Mapping[str, Any], tensors: Sequence[Tensor]) -> None:
-    """Check that there is an embedding before the layers, and a head where it is another tensor."""
+    """Check that there is an embedding before the layers, of the right size, and a head where it is another tensor."""
     outside = [tensor for tensor in tensors if not _IN_LAYER.match(tensor.name)]
     rows = _figure(folder, _text(config), "vocab_size")
     if rows is None:
@@ -298,10 +300,16 @@ def _check_tables(folder: Path, config: Mapping[str, Any], tensors: Sequence[Ten
     tables = [tensor.name for tensor in outside if len(tensor.shape) == 2 and tensor.shape[0] >= rows]
     if all(name.startswith("lm_head.") for name in tables):
         raise CheckpointError(
-            f"{folder}: no embedding (model.embed_tokens.weight): {CONFIG} says vocab_size {rows}, and no tensor but "
+            f"{folder}: no embedding ({_EMBEDDING}): {CONFIG} says vocab_size {rows}, and no tensor but "
             "the head has so many rows",
             hint=AGAIN,
         )
+    for tensor in outside:
+        if tensor.name == _EMBEDDING and tensor.shape[0] != rows:
+            raise CheckpointError(
+                f"{folder}: {_EMBEDDING} has {tensor.shape[0]} rows, and {CONFIG} says vocab_size {rows}",
+                hint=_OTHER_MODEL,
+            )
     generates = any(str(each).endswith("ForCausalLM") for each in config.get("architectures") or ())
     if generates and config.get("tie_word_embeddings") is False and len(tables) < 2:
         raise CheckpointError(
