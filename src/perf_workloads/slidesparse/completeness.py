@@ -9,14 +9,21 @@ Imports nothing heavy.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from perf_workloads.slidesparse.agreement import (
+    OTHER_MODEL,
+    check_biases,
+    check_heads,
+    check_widths,
+    figure_of,
+    kind_of,
+)
 from perf_workloads.slidesparse.headers import AGAIN, CONFIG, CheckpointError, Tensor
 
 FLOATS = {"BF16", "F16", "F32"}
@@ -26,28 +33,6 @@ _IN_LAYER = re.compile(r"^(?P<stack>(?:.*?\.)?layers)\.(?P<number>\d+)\.(?P<rest
 _DECODERS = ("model.layers", "model.language_model.layers", "language_model.model.layers")
 #: Where a model with encoders keeps the figures of its decoder.
 _TEXT = ("text_config", "llm_config", "language_config")
-#: Which figure of the configuration the inputs and outputs of a layer must equal.
-_INPUTS = {
-    "q_proj": "hidden_size",
-    "k_proj": "hidden_size",
-    "v_proj": "hidden_size",
-    "gate_proj": "hidden_size",
-    "up_proj": "hidden_size",
-    "down_proj": "intermediate_size",
-}
-_OUTPUTS = {
-    "o_proj": "hidden_size",
-    "down_proj": "hidden_size",
-    "gate_proj": "intermediate_size",
-    "up_proj": "intermediate_size",
-}
-#: Widths that heads make up, by layer: the axis, and the figure that counts the heads.
-_HEADS = {
-    "q_proj": (0, "num_attention_heads"),
-    "k_proj": (0, "num_key_value_heads"),
-    "v_proj": (0, "num_key_value_heads"),
-    "o_proj": (1, "num_attention_heads"),
-}
 #: What must stand beside projections of these names, since engines make one product of them: ``up_proj`` beside a
 #: gate of a feed-forward, which attention may have too. A feed-forward need not have a gate, and layers may take keys
 #: and values from others.
@@ -57,17 +42,12 @@ _PARTNERS = (
     ({"k_proj"}, "v_proj"),
     ({"v_proj"}, "k_proj"),
 )
-#: Models whose queries, keys and values have biases, though their configuration does not say so; of others
-#: ``attention_bias`` tells.
-_BIASED = ("qwen2", "qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text")
 #: Says that keys are values, which then have no projection of their own.
 _KEYS_ARE_VALUES = "attention_k_eq_v"
 #: How many layers that predict further tokens stand behind the others (multi-token prediction).
 _FURTHER = "num_nextn_predict_layers"
 #: Has a row for each word of the vocabulary, where the model is a text decoder alone.
 _EMBEDDING = "model.embed_tokens.weight"
-_SIDES = ("outputs", "inputs")
-_OTHER_MODEL = "weights and configuration are of different models: copy both from the same one"
 
 Stacks = Mapping[str, Mapping[int, frozenset[str]]]
 
@@ -106,12 +86,13 @@ def check(folder: Path, config: Mapping[str, Any], tensors: Sequence[Tensor], *,
         _check_layer(folder, layer)
     decoder = [layer for layer in layers if _is_decoder(_stack(layer), stacks)]
     for layer in decoder:
-        _check_widths(folder, text, layer)
+        check_widths(folder, text, layer)
     if not layers_differ:
         _check_names(folder, text, stacks)
     _check_partners(folder, text, layers)
-    _check_heads(folder, text, decoder, stacks)
-    _check_biases(folder, text, decoder, {tensor.name for tensor in tensors})
+    names = {tensor.name for tensor in tensors}
+    check_heads(folder, text, decoder, names)
+    check_biases(folder, text, decoder, names)
     _check_norm(folder, tensors, stacks)
     _check_tables(folder, config, tensors)
 
@@ -150,8 +131,8 @@ def _check_numbers(folder: Path, config: Mapping[str, Any], stacks: Stacks) -> N
 
     Layers that predict further tokens may stand behind those that it counts, and an engine need not have them.
     """
-    said = _figure(folder, config, "num_hidden_layers")
-    further = (_figure(folder, config, _FURTHER) or 0) if config.get(_FURTHER) else 0
+    said = figure_of(folder, config, "num_hidden_layers")
+    further = (figure_of(folder, config, _FURTHER) or 0) if config.get(_FURTHER) else 0
     for stack, found in stacks.items():
         counted = said is not None and _is_decoder(stack, stacks)
         wanted = max(found) + 1
@@ -175,26 +156,12 @@ def _check_layer(folder: Path, layer: Tensor) -> None:
         raise CheckpointError(f"{folder}: {layer.name} is empty: {list(layer.shape)}", hint=AGAIN)
 
 
-def _check_widths(folder: Path, config: Mapping[str, Any], layer: Tensor) -> None:
-    """Check the widths of a linear layer of the decoder; those of shared experts have figures of their own."""
-    for axis, names in enumerate((_OUTPUTS, _INPUTS)):
-        name = names.get(_kind(layer))
-        figure = None if name is None else _figure(folder, config, name)
-        if name == "intermediate_size" and ".shared_" in layer.name:
-            continue
-        if figure is not None and layer.shape[axis] not in {figure, config.get(f"{name}_mlp")}:
-            raise CheckpointError(
-                f"{folder}: {layer.name} has {layer.shape[axis]} {_SIDES[axis]}, and {CONFIG} says {name} {figure}",
-                hint=_OTHER_MODEL,
-            )
-
-
 def _check_names(folder: Path, config: Mapping[str, Any], stacks: Stacks) -> None:
     """Check that layers of a kind have the same tensors; ``layer_types`` says where there are several kinds."""
     for stack, layers in stacks.items():
         said, types = None, None
         if _is_decoder(stack, stacks):
-            said, types = _figure(folder, config, "num_hidden_layers"), config.get("layer_types")
+            said, types = figure_of(folder, config, "num_hidden_layers"), config.get("layer_types")
         if not isinstance(types, list) or len(types) not in {said, len(layers)}:
             types = []
         kinds: dict[str, list[int]] = defaultdict(list)
@@ -218,7 +185,7 @@ def _check_partners(folder: Path, config: Mapping[str, Any], layers: Sequence[Te
     """Check that projections that an engine makes one product of are all there, be it that all layers lack the same."""
     blocks: dict[str, set[str]] = defaultdict(set)
     for layer in layers:
-        blocks[layer.name.removesuffix(f"{_kind(layer)}.weight")].add(_kind(layer))
+        blocks[layer.name.removesuffix(f"{kind_of(layer)}.weight")].add(kind_of(layer))
     for block, kinds in blocks.items():
         for named, partner in _PARTNERS:
             if partner == "v_proj" and config.get(_KEYS_ARE_VALUES):
@@ -229,57 +196,6 @@ def _check_partners(folder: Path, config: Mapping[str, Any], layers: Sequence[Te
                     "makes one product of them",
                     hint=AGAIN,
                 )
-
-
-def _check_heads(folder: Path, config: Mapping[str, Any], layers: Sequence[Tensor], stacks: Stacks) -> None:
-    """Check the widths of attention, where a layer has q, k, v and o and the configuration counts heads."""
-    heads, hidden = _figure(folder, config, "num_attention_heads"), _figure(folder, config, "hidden_size")
-    head = _figure(folder, config, "head_dim")
-    told = f"head_dim {head}"
-    if head is None:
-        if heads is None or hidden is None:
-            return
-        head = hidden // heads
-        told = f"hidden_size {hidden} / num_attention_heads {heads}"
-    for layer in layers:
-        axis, name = _HEADS.get(_kind(layer), (0, ""))
-        count = _figure(folder, config, name) if name else None
-        match = _IN_LAYER.match(layer.name)
-        if count is None or match is None:
-            continue
-        beside = layer.name.removesuffix(f"{_kind(layer)}.weight")
-        names = {f"{match['stack']}.{match['number']}.{each}" for each in stacks[match["stack"]][int(match["number"])]}
-        if any(f"{beside}{each}.weight" not in names for each in _HEADS):
-            # Attention of another kind: its keys and values are compressed, shared or fused.
-            continue
-        # A gate for each query may stand beside it.
-        allowed = {count * head, 2 * count * head} if _kind(layer) == "q_proj" else {count * head}
-        if layer.shape[axis] not in allowed:
-            raise CheckpointError(
-                f"{folder}: {layer.name} has {layer.shape[axis]} {_SIDES[axis]}, and {CONFIG} says {count * head}: "
-                f"{name} {count} x {told}",
-                hint=_OTHER_MODEL,
-            )
-
-
-def _check_biases(folder: Path, config: Mapping[str, Any], layers: Sequence[Tensor], names: Set[str]) -> None:
-    """Check that attention of q, k and v has biases if its model has: an engine drops those that it does not expect."""
-    said, model = config.get("attention_bias"), config.get("model_type")
-    if model in _BIASED:
-        biased, told = True, f"model_type {model}, which has biases"
-    elif isinstance(said, bool):
-        biased, told = said, f"attention_bias {json.dumps(said)}"
-    else:
-        return
-    for layer in layers:
-        beside = layer.name.removesuffix(f"{_kind(layer)}.weight")
-        projections = [f"{beside}{kind}" for kind in ("q_proj", "k_proj", "v_proj")]
-        if any(f"{each}.weight" not in names for each in projections):
-            continue
-        for each in projections:
-            if (f"{each}.bias" in names) is not biased:
-                how = "is missing" if biased else "is there"
-                raise CheckpointError(f"{folder}: {each}.bias {how}, and {CONFIG} says {told}", hint=_OTHER_MODEL)
 
 
 def _check_norm(folder: Path, tensors: Sequence[Tensor], stacks: Stacks) -> None:
@@ -294,7 +210,7 @@ def _check_norm(folder: Path, tensors: Sequence[Tensor], stacks: Stacks) -> None
 def _check_tables(folder: Path, config: Mapping[str, Any], tensors: Sequence[Tensor]) -> None:
     """Check that there is an embedding before the layers, of the right size, and a head where it is another tensor."""
     outside = [tensor for tensor in tensors if not _IN_LAYER.match(tensor.name)]
-    rows = _figure(folder, _text(config), "vocab_size")
+    rows = figure_of(folder, _text(config), "vocab_size")
     if rows is None:
         return
     tables = [tensor.name for tensor in outside if len(tensor.shape) == 2 and tensor.shape[0] >= rows]
@@ -308,7 +224,7 @@ def _check_tables(folder: Path, config: Mapping[str, Any], tensors: Sequence[Ten
         if tensor.name == _EMBEDDING and tensor.shape[0] != rows:
             raise CheckpointError(
                 f"{folder}: {_EMBEDDING} has {tensor.shape[0]} rows, and {CONFIG} says vocab_size {rows}",
-                hint=_OTHER_MODEL,
+                hint=OTHER_MODEL,
             )
     generates = any(str(each).endswith("ForCausalLM") for each in config.get("architectures") or ())
     if generates and config.get("tie_word_embeddings") is False and len(tables) < 2:
@@ -316,24 +232,3 @@ def _check_tables(folder: Path, config: Mapping[str, Any], tensors: Sequence[Ten
             f"{folder}: no head (lm_head.weight): {CONFIG} says that it is not {tables[0]}, by tie_word_embeddings",
             hint=AGAIN,
         )
-
-
-def _figure(folder: Path, config: Mapping[str, Any], name: str) -> int | None:
-    """Give a figure of the configuration; None where it is not given, or given for each layer as a list.
-
-    Raises:
-        CheckpointError: it is no whole number above 0.
-    """
-    value = config.get(name)
-    if value is None or isinstance(value, list):
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CheckpointError(
-            f"{folder / CONFIG}: {name} is {value!r}; it must be a whole number above 0", hint=_OTHER_MODEL
-        )
-    return value
-
-
-def _kind(layer: Tensor) -> str:
-    """Name a linear layer as within its block, e.g. ``q_proj``."""
-    return layer.name.split(".")[-2]
