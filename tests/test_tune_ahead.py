@@ -37,6 +37,8 @@ import triton.language as tl
 from perfgate.tune.tunable import Tunable
 
 TIMES = os.getpid() == int(os.environ.get("TIMES", "0"))
+# The process that times stands for one with a GPU; the others launch on tensors of a GPU that is pretended.
+DEVICE = "cpu" if TIMES else "cuda"
 SCALE = tl.constexpr(2.0)
 
 @dataclasses.dataclass(frozen=True)
@@ -62,14 +64,14 @@ def launch(config, x, bias):
     if not TIMES and config.tile == 32 and os.environ.get("SLOW"):
         pathlib.Path(os.environ["SLOW"]).touch()
         time.sleep(float(os.environ["SLOW_S"]))
-    y = torch.empty(len(x), dtype=torch.float32)
+    y = torch.empty(len(x), dtype=torch.float32, device=DEVICE)
     odd = len(x) % 2 == 1
     scale[(1,)](x, y, bias, len(x), 0.5, TILE=config.tile, ODD=odd, num_warps=config.warps)
     return y
 
 def inputs(rows):
-    memory = torch.ones(rows + 1, dtype=torch.bfloat16)
-    return (memory[1:], None) if rows % 16 else (memory[:rows], torch.ones(1))
+    memory = torch.ones(rows + 1, dtype=torch.bfloat16, device=DEVICE)
+    return (memory[1:], None) if rows % 16 else (memory[:rows], torch.ones(1, device=DEVICE))
 
 TUNABLE = Tunable(
     kernel="scale",
