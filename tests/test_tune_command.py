@@ -6,12 +6,15 @@ import argparse
 import itertools
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import perfgate
 from perfgate import cli
 from perfgate.errors import PerfgateError, SettingError
 from perfgate.model import Device, Hardware
@@ -171,6 +174,86 @@ def test_what_was_found_before_is_tried_again(kernel: str) -> None:
         "rows-256": {"warps": 3},
         "rows-512": None,
     }
+
+
+class GoesOn(Exception):
+    """Stands for the fresh process: its command line."""
+
+
+@pytest.fixture
+def goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def take_place(command_line: list[str]) -> None:
+        raise GoesOn(command_line)
+
+    monkeypatch.setattr("perfgate.tune.lost.go_on", take_place)
+
+
+def losing(warps: int, rows: int) -> Callable[..., float]:
+    """Give a clock whose device is lost by one configuration of one class."""
+
+    def timer(call: Callable[..., Any], arguments: Sequence[Any], seconds: float) -> float:
+        if len(arguments[0]) == rows and call.args[0].warps == warps:  # type: ignore[attr-defined]
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return clock(call, arguments, seconds)
+
+    return timer
+
+
+@pytest.mark.usefixtures("goes_on")
+def test_a_fresh_process_goes_on_without_what_lost_the_device(kernel: str) -> None:
+    timer = losing(8, 256)
+    lines: list[str] = []
+    with pytest.raises(GoesOn) as caught:
+        lines.extend(started(kernel, "--jobs", "1", "--baselines", "b", timer=timer))
+    (command_line,) = caught.value.args
+    assert command_line == [
+        "tune",
+        kernel,
+        "--jobs=1",
+        "--baselines=b",
+        "--shapes=rows-256",
+        "--shapes=rows-512",
+        "--leave-out=rows-256:warps=8",
+    ]
+    assert lines[-2:] == [
+        f"stored in b/nvidia-h200/tuning/{kernel}.json",
+        f"{kernel}: rows-256: warps=8: illegal access: CUDA error: an illegal memory access was encountered\n"
+        "going on without it in a fresh process",
+    ]
+    assert tune(*command_line[1:], timer=timer)[1:5] == [
+        "[1/2] rows-256: the default stays, 10.0 us",
+        "  skipped warps=8: left out",
+        "[2/2] rows-512: warps=16 saves 75 % of 10.0 us",
+        "  skipped warps=32: ValueError: too many warps",
+    ]
+    assert [path.name for path in Path("b/nvidia-h200/tuning").iterdir()] == [f"{kernel}.json"]
+
+
+@pytest.mark.usefixtures("goes_on")
+def test_a_class_whose_default_loses_the_device_is_an_error_at_the_end(kernel: str) -> None:
+    timer = losing(4, 256)
+    with pytest.raises(GoesOn) as caught:
+        tune(kernel, "--budget-s", "60", timer=timer)
+    (command_line,) = caught.value.args
+    assert 0 < float(command_line[2].removeprefix("--budget-s=")) < 60
+    with pytest.raises(PerfgateError) as ended:
+        tune(*command_line[1:], timer=timer)
+    assert str(ended.value) == "left out: rows-256\nNothing is stored for what was left out."
+    assert sorted(classes(kernel)) == ["rows-128", "rows-512"]
+
+
+def test_what_is_left_out_must_be_a_class(kernel: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        tune(kernel, "--leave-out", "rows-1:warps=8")
+    assert str(caught.value) == (
+        "--leave-out 'rows-1:warps=8': there is no class 'rows-1'\nhint: CLASS or CLASS:CONFIGURATION"
+    )
+
+
+def test_the_fresh_process_takes_the_place_of_the_one_that_lost_the_device() -> None:
+    program = "from perfgate.tune import lost; print('told before'); lost.go_on(['--version'])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == ["told before", f"perfgate {perfgate.__version__}"]
 
 
 def test_the_folder_can_be_named(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:

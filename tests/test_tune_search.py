@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perfgate.errors import PerfgateError
-from perfgate.tune.search import CONTENDERS, MARGIN, TURNS, Timer, search
+from perfgate.tune.lost import DeviceLost
+from perfgate.tune.search import CONFIRM_S, CONTENDERS, MARGIN, TURNS, Timer, Trial, search
 from perfgate.tune.tunable import Tunable
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[suite]'")
@@ -168,19 +169,61 @@ def test_a_fast_wrong_result_is_never_chosen() -> None:
     assert clock.asked == [Config(4)]
 
 
+LOST = "CUDA error: an illegal memory access was encountered"
+
+
 def test_a_lost_device_ends_the_search() -> None:
     def launch(config: Config, x: Any) -> Any:
         if config.warps == 2:
-            raise RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with ...")
+            raise RuntimeError(f"{LOST}\nCompile with ...")
         return 2 * x
 
-    with pytest.raises(PerfgateError) as caught:
+    with pytest.raises(DeviceLost) as caught:
         search(tunable(map(Config, (2, 8)), launch=launch), (8,), timer=by_warps({4: 10e-6, 8: 5e-6}))
     assert str(caught.value) == (
-        "rows: size-8: warps=2 tile=0: illegal access: CUDA error: an illegal memory access was encountered\n"
+        f"rows: size-8: warps=2 tile=0: illegal access: {LOST}\n"
         "The device cannot be used by this process any more.\n"
-        "hint: leave warps=2 tile=0 out of the kernel's candidates, or mend the kernel"
+        "hint: mend the kernel, or leave the configuration out of its candidates"
     )
+    assert caught.value.left_out == "size-8:warps=2 tile=0"
+
+
+def test_what_is_left_out_is_not_launched() -> None:
+    launched = []
+
+    def launch(config: Config, x: Any) -> Any:
+        launched.append(config.warps)
+        return 2 * x
+
+    wanted = tunable(map(Config, (2, 8)), launch=launch, neighbours=lambda config: [Config(2)])
+    choice = search(wanted, (8,), timer=by_warps({4: 10e-6, 8: 5e-6}), left_out={"warps=2 tile=0"})
+    assert (choice.best, choice.skipped) == (Config(8), [Trial(Config(2), None, "left out")])
+    assert 2 not in launched
+
+
+@pytest.mark.parametrize("where", ["launch", "timer", "candidates"])
+def test_a_default_that_loses_the_device_leaves_its_class_out(where: str) -> None:
+    def fail(*arguments: Any) -> Any:
+        raise RuntimeError(LOST)
+
+    wanted = tunable([], launch=fail if where == "launch" else double)
+    if where == "candidates":
+        wanted = dataclasses.replace(wanted, candidates=fail)
+    with pytest.raises(DeviceLost) as caught:
+        search(wanted, (8,), timer=fail if where == "timer" else by_warps({4: 10e-6}))
+    assert caught.value.left_out == "size-8"
+    assert caught.value.what == f"rows: size-8: the default configuration: illegal access: {LOST}"
+
+
+def test_a_device_that_is_lost_in_turns_with_the_default_is_told() -> None:
+    def timer(call: Any, arguments: Sequence[Any], seconds: float) -> float:
+        if call.args[0].warps == 8 and seconds == CONFIRM_S:
+            raise RuntimeError(LOST)
+        return 40e-6 / call.args[0].warps
+
+    with pytest.raises(DeviceLost) as caught:
+        search(tunable([Config(8)]), (8,), timer=timer)
+    assert caught.value.left_out == "size-8:warps=8 tile=0"
 
 
 def test_a_default_that_does_not_run_is_an_error() -> None:

@@ -18,8 +18,9 @@ from perfgate.baseline.layout import display_path
 from perfgate.errors import PerfgateError, SettingError
 from perfgate.hardware.sources import affinity
 from perfgate.report.table import Column, layout
-from perfgate.tune import store
+from perfgate.tune import lost, store
 from perfgate.tune.ahead import MOST_JOBS, Ahead
+from perfgate.tune.lost import DeviceLost
 from perfgate.tune.search import MARGIN, Choice, Timer, search, time_on_device
 from perfgate.tune.store import Tuned
 from perfgate.tune.tunable import Shape, Tunable, fields_of, like, resolve, text_of
@@ -58,6 +59,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--budget-s", metavar="SECONDS", type=float, help=about)
     about = f"processes that compile before anything is timed (default: one a processor, up to {MOST_JOBS}; 1: none)"
     parser.add_argument("--jobs", metavar="N", type=int, default=min(affinity(), MOST_JOBS), help=about)
+    about = "a class, or CLASS:CONFIGURATION as this command prints it, that is not tried; may be repeated"
+    parser.add_argument("--leave-out", metavar="WHAT", action="append", default=[], help=about)
     about = "list classes and candidates; needs no GPU, stores nothing"
     parser.add_argument("--dry-run", action="store_true", help=about)
     about = f"folder of the baselines (default: ${VARIABLE}, else baselines)"
@@ -98,10 +101,13 @@ def run(options: argparse.Namespace, *, timer: Timer = time_on_device) -> Iterat
             for name, shape in classes.items()
             if name not in stored or stored[name].environment != environment
         }
+    skipped, left_out = lost.parse(options.leave_out, tunable.classes())
+    classes = {name: shape for name, shape in classes.items() if name not in skipped}
     deadline = time.monotonic() + (options.budget_s if options.budget_s is not None else float("inf"))
     yield f"tuning {tunable.kernel} on {key}: {count(len(classes), 'class', 'classes')} of shapes"
     done: list[Choice] = []
     stopped = ""
+    device_lost: DeviceLost | None = None
     try:
         with Ahead(options.kernel, options.jobs, len(classes)) as ahead:
             for number, (name, shape) in enumerate(classes.items(), 1):
@@ -111,7 +117,15 @@ def run(options: argparse.Namespace, *, timer: Timer = time_on_device) -> Iterat
                 at = f"[{number}/{len(classes)}] "
                 also = _found_before(tunable, shape, stored.get(name))
                 prepare = functools.partial(ahead.prepare, name)
-                choice = search(tunable, shape, timer=timer, also=also, tell=_progress(at), prepare=prepare)
+                choice = search(
+                    tunable,
+                    shape,
+                    timer=timer,
+                    also=also,
+                    left_out=left_out.get(name, ()),
+                    tell=_progress(at),
+                    prepare=prepare,
+                )
                 path = store.merge(root, key, tunable.kernel, {name: _tuned(choice, environment)})
                 done.append(choice)
                 yield from _told(at, choice)
@@ -120,14 +134,25 @@ def run(options: argparse.Namespace, *, timer: Timer = time_on_device) -> Iterat
                 sys.stdout.flush()
     except KeyboardInterrupt:
         stopped = "interrupted"
+    except DeviceLost as error:
+        device_lost = error
     if done:
         yield ""
         yield from _table(done)
         yield f"stored in {display_path(path)}"
+    if device_lost is not None:
+        _clear()
+        yield f"{device_lost.what}\ngoing on without it in a fresh process"
+        spent = None if options.budget_s is None else max(0.0, deadline - time.monotonic())
+        others = {"budget-s": spent, "jobs": options.jobs, "baselines": options.baselines}
+        remaining = list(classes)[len(done) :]
+        lost.go_on(lost.arguments(options.kernel, remaining, [*options.leave_out, device_lost.left_out], others))
     if stopped:
         what = f"{stopped}: {len(done)} of {count(len(classes), 'class was', 'classes were')} tuned"
         why = "What was found is stored." if done else "Nothing was found yet."
         raise PerfgateError(what, why, f"go on with: perfgate tune {options.kernel} --missing")
+    if skipped:
+        raise PerfgateError(f"left out: {', '.join(sorted(skipped))}", "Nothing is stored for what was left out.")
 
 
 def _device() -> tuple[str, Mapping[str, str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from perfgate.model import Outcome
 from perfgate.outcomes import classify, words
 from perfgate.static.launched import recording
 from perfgate.tune.check import spoil
+from perfgate.tune.lost import DeviceLost
 from perfgate.tune.tunable import Shape, Tunable, text_of
 from perfgate.units import count
 
@@ -99,6 +100,7 @@ def search(
     *,
     timer: Timer,
     also: Iterable[Any] = (),
+    left_out: Collection[str] = (),
     tell: Callable[[str], None] = lambda line: None,
     prepare: Prepare = lambda default, keys, configs: None,
 ) -> Choice:
@@ -109,25 +111,38 @@ def search(
         shape: the shape.
         timer: times a call.
         also: configurations to try besides the candidates: what was found before.
+        left_out: texts of configurations that are not tried.
         tell: told what is being tried.
         prepare: asked before configurations are timed, if the default launches kernels of Triton.
 
     Raises:
-        PerfgateError: the default configuration does not run, or the device is lost.
+        DeviceLost: this process cannot use the device any more.
+        PerfgateError: the default configuration does not run.
     """
     name = tunable.shape_class(*shape)
     default = tunable.default(*shape)
     inputs = tunable.inputs(*shape)
 
     def timed(config: Any, seconds: float) -> float:
-        return timer(functools.partial(tunable.launch, config), inputs, seconds)
+        try:
+            return timer(functools.partial(tunable.launch, config), inputs, seconds)
+        except Exception as error:
+            check_device(config, error)
+            raise
+
+    def check_device(config: Any, error: Exception) -> None:
+        if classify(error) in _FATAL:
+            raise DeviceLost(tunable.kernel, name, None if config == default else config, _problem(error)) from error
 
     tell(f"{name}: {text_of(default)}")
     try:
         with recording() as launched:
             expected = tunable.launch(default, *inputs)
         trials = {default: Trial(default, timed(default, SEARCH_S))}
+    except DeviceLost:
+        raise
     except Exception as error:
+        check_device(default, error)
         raise PerfgateError(
             f"{tunable.kernel}: {name}: the default configuration {text_of(default)} does not run: {_problem(error)}",
             "Without it there is nothing to compare with.",
@@ -136,7 +151,12 @@ def search(
     keys = frozenset(kernel.hash for kernel in launched)
 
     def attempt_all(configs: Iterable[Any]) -> None:
-        wanted = [config for config in dict.fromkeys(configs) if config not in trials]
+        wanted = []
+        for config in dict.fromkeys(configs):
+            if text_of(config) in left_out:
+                trials.setdefault(config, Trial(config, None, "left out"))
+            elif config not in trials:
+                wanted.append(config)
         if keys and wanted:
             tell(f"{name}: compiling {count(len(wanted), 'configuration')}")
             prepare(default, keys, wanted)
@@ -149,19 +169,21 @@ def search(
             spoil(expected)
             wrong = tunable.check(expected, tunable.launch(config, *inputs))
             trials[config] = Trial(config, None, f"wrong result: {wrong}") if wrong else _timed_trial(config)
+        except DeviceLost:
+            raise
         except Exception as error:
-            if classify(error) in _FATAL:
-                raise PerfgateError(
-                    f"{tunable.kernel}: {name}: {text_of(config)}: {_problem(error)}",
-                    "The device cannot be used by this process any more.",
-                    f"leave {text_of(config)} out of the kernel's candidates, or mend the kernel",
-                ) from error
+            check_device(config, error)
             trials[config] = Trial(config, None, _problem(error))
 
     def _timed_trial(config: Any) -> Trial:
         return Trial(config, timed(config, SEARCH_S))
 
-    attempt_all((*tunable.candidates(*shape), *also))
+    try:
+        candidates = [*tunable.candidates(*shape), *also]
+    except Exception as error:
+        check_device(default, error)
+        raise
+    attempt_all(candidates)
     best = _ranked(trials.values())[0]
     for _ in range(STEPS):
         attempt_all(tunable.neighbours(best.config, *shape))

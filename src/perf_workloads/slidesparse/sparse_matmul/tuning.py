@@ -22,6 +22,8 @@ from perf_workloads.slidesparse.linear import TYPES, slid_width
 from perf_workloads.slidesparse.products import Algorithm, multiply_sparse
 from perf_workloads.slidesparse.schemes import SCHEMES, TO_BF16
 from perf_workloads.slidesparse.shapes import MODELS
+from perfgate.model import Outcome
+from perfgate.outcomes import classify
 from perfgate.tune.check import bit_equal, close
 from perfgate.tune.tunable import Tunable
 
@@ -74,7 +76,9 @@ def _searched(q: Tensor, compressed: Tensor, scale: Tensor | None, transposed: b
         alg_id, split_k, split_k_mode, _ = torch._C._cusparselt.mm_search(
             compressed, q.t(), None, scale, results, transposed
         )
-    except RuntimeError:
+    except RuntimeError as error:
+        if classify(error) is Outcome.ILLEGAL_ACCESS:
+            raise
         return None
     return Algorithm(int(alg_id), int(split_k), int(split_k_mode), transposed)
 
