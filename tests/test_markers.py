@@ -197,14 +197,23 @@ def test_the_documentation_names_every_marker_once() -> None:
     assert [line.split(":")[0] for line in lines] == [
         "cuda", "rocm", "cpu", "sm80", "sm89", "sm90", "sm100", "fp8", "multi_gpu", "vram(gib)",
         "static(launches, targets=None, limits=None)",
-        "isolate(timeout=seconds)",
+        "isolate(timeout=seconds, group=name)",
     ]  # fmt: skip
     assert lines[3] == "sm80: needs an NVIDIA GPU of compute capability 8.0 or more (A100 and later); implies cuda."
     assert all("\n" not in line for line in lines)
 
 
 @pytest.mark.parametrize(
-    "good", [mark("vram", 24), mark("vram", 0.5), mark("vram", gib=24), mark("isolate"), mark("isolate", timeout=60)]
+    "good",
+    [
+        mark("vram", 24),
+        mark("vram", 0.5),
+        mark("vram", gib=24),
+        mark("isolate"),
+        mark("isolate", timeout=60),
+        mark("isolate", group="profiles"),
+        mark("isolate", timeout=60, group="a"),
+    ],
 )
 def test_arguments_that_can_be_used(good: Mark) -> None:
     validate([good])
@@ -245,7 +254,7 @@ def test_arguments_that_can_be_used(good: Mark) -> None:
             (
                 ("isolate", args, kwargs),
                 f"marker isolate cannot be used as isolate({written})\n"
-                "It takes timeout=, a positive number of seconds, or nothing.\n"
+                "It takes timeout=, a positive number of seconds, and group=, a name; both may be left out.\n"
                 "hint: write @pytest.mark.isolate(timeout=60)",
             )
             for args, kwargs, written in [
@@ -255,6 +264,10 @@ def test_arguments_that_can_be_used(good: Mark) -> None:
                 ((), {"timeout": "60"}, "timeout='60'"),
                 ((), {"seconds": 60}, "seconds=60"),
                 ((), {"timeout": 60, "retries": 1}, "timeout=60, retries=1"),
+                (("profiles",), {}, "'profiles'"),
+                ((), {"group": ""}, "group=''"),
+                ((), {"group": 1}, "group=1"),
+                ((), {"timeout": "60", "group": "a"}, "timeout='60', group='a'"),
             ]
         ),
     ],

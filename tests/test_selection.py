@@ -65,7 +65,7 @@ def test_a_benchmark_with_a_marker_that_cannot_be_used_is_an_error_and_others_ru
             "E * test_speed.py::test_bad: perf marker: takes no positional arguments",
             'E * hint: write @pytest.mark.perf(time="2%")',
             "E * marker isolate cannot be used as isolate(timeout='long')",
-            "E * It takes timeout=, a positive number of seconds, or nothing.",
+            "E * It takes timeout=, a positive number of seconds, and group=, a name; both may be left out.",
             "E * hint: write @pytest.mark.isolate(timeout=60)",
         ]
     )

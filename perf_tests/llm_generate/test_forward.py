@@ -79,7 +79,7 @@ def test_qwen3_4b_forward(benchmark: Any, models: Models, reference_logits: Any,
 
 
 @untimed
-@pytest.mark.isolate(timeout=PROFILE_TIMEOUT_S)
+@pytest.mark.isolate(timeout=PROFILE_TIMEOUT_S, group="profiles of text generation")
 @pytest.mark.cuda
 @pytest.mark.sm80
 @pytest.mark.vram(24)
@@ -192,7 +192,7 @@ def test_qwen3_4b_fused_step(
 
 
 @untimed
-@pytest.mark.isolate(timeout=PROFILE_TIMEOUT_S)
+@pytest.mark.isolate(timeout=PROFILE_TIMEOUT_S, group="profiles of text generation")
 @pytest.mark.cuda
 @pytest.mark.sm80
 @pytest.mark.vram(24)

@@ -17,8 +17,9 @@ from pytest_benchmark.utils import NameWrapper
 
 from perfgate import markers
 from perfgate.errors import SettingError
+from perfgate.measure import profilers
 from perfgate.model import METHOD_VERSION, Device, Hardware, Metric
-from perfgate.naming import case_of
+from perfgate.naming import case_of, group_of
 from perfgate.plan import Plan
 from perfgate.plan import of as plan_of
 from perfgate.progress import Progress
@@ -66,6 +67,8 @@ class PerfBenchmark(Statements, BenchmarkFixture):  # type: ignore[misc]  # pyte
         self._hardware = hardware
         self._gated = gated
         self._marks = {mark.name for mark in node.iter_markers()}
+        #: Whether tests of its group have run torch's profiler in this process.
+        self._slowed_down = bool(group_of(node)) and profilers.starts() > 0
         self._device: Device | None = None
 
     @property
@@ -199,6 +202,12 @@ class PerfBenchmark(Statements, BenchmarkFixture):  # type: ignore[misc]  # pyte
         unmarked = self.device.kind == "cpu" and "cpu" not in self._marks
         if unmarked and accelerator is not None and case.uses_accelerator(arguments):
             self._device = accelerator
+        if self._slowed_down and self.device.kind != "cpu" and self.plan.clock != "device":
+            raise SettingError(
+                f"{self._case}: a test of its isolate group has run torch's profiler before",
+                "On a GPU launches take longer from then on, in the same process.",
+                "leave group= out of the isolate marker of what is timed",
+            )
 
 
 def _finished(target: Callable[..., Any]) -> Callable[..., Any]:

@@ -83,7 +83,8 @@ class Gate:
         self._held: list[Held] = []
         self._recordable: dict[str, pytest.Item] = {}
         self._durations_s: dict[str, float] = {}
-        self._alone: set[str] = set()
+        #: Cases that do not share a process with all others: with which ones they do.
+        self._apart: dict[str, str] = {}
         #: Cases that a fresh process was started for and did not come to: no other one will.
         self._unreachable: set[str] = set()
         #: Recordings that no other process could tell otherwise.
@@ -96,7 +97,7 @@ class Gate:
         item: pytest.Item,
         run_phases: Callable[[], tuple[list[pytest.TestReport], Measurement]],
         *,
-        isolated: bool,
+        apart: str | None,
         profiled: Callable[[], bool] = lambda: False,
     ) -> None:
         """Run one case, and report it unless it is suspicious.
@@ -104,20 +105,22 @@ class Gate:
         Args:
             item: the case.
             run_phases: runs setup, call and teardown without reporting them.
-            isolated: whether the case always gets a process of its own.
+            apart: names the cases that share a process with this one; None for all that need none of their own.
             profiled: tells, once the case has run, whether it started torch's profiler.
         """
         case = case_of(item)
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         begin = time.perf_counter()
         reports, measurement = run_phases()
-        self._durations_s[case] = time.perf_counter() - begin
+        # Of a group the first test waits for the process of all.
+        took_s = sum(report.duration for report in reports) if apart is not None else 0.0
+        self._durations_s[case] = took_s or time.perf_counter() - begin
         if not measurement.key:
             # Its process died before it could say where it ran.
             device = markers.device_for({mark.name for mark in item.iter_markers()}, self.hardware)
             measurement = replace(measurement, key=device.key)
-        if isolated or (profiled() and measurement.key != self.hardware.cpu.key):
-            self._alone.add(case)
+        if apart is not None or (profiled() and measurement.key != self.hardware.cpu.key):
+            self._apart[case] = apart or case
         measurement = self._with_bandwidth(measurement)
         self._look_for_undeclared(item, measurement)
         last = self.settings.processes == 1 or not self.settings.compare or measurement.repeats
@@ -248,12 +251,13 @@ class Gate:
                 held.measurements.append(measurement)
 
     def _fresh(self, cases: Sequence[str], what: str) -> dict[str, Measurement]:
-        """Measure cases once more: some in a process each, the others together in one."""
-        reachable = [case for case in cases if case not in self._unreachable]
-        shared = [case for case in reachable if case not in self._alone]
-        groups = ([shared] if shared else []) + [[case] for case in reachable if case in self._alone]
+        """Measure cases once more: some in processes of their own, the others together in one."""
+        groups: dict[str, list[str]] = {"": []}
+        for case in cases:
+            if case not in self._unreachable:
+                groups.setdefault(self._apart.get(case, ""), []).append(case)
         found: dict[str, Measurement] = {}
-        for group in groups:
+        for group in filter(None, groups.values()):
             try:
                 findings = self._run(
                     group,

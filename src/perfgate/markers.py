@@ -42,6 +42,8 @@ class Marker:
     #: The one argument it takes, and whether it must be there.
     argument: str = ""
     required: bool = False
+    #: Another argument that it may take: a name.
+    label: str = ""
     #: Whether its arguments are many, and read where they are used.
     free: bool = False
 
@@ -159,8 +161,10 @@ MARKERS: Mapping[str, Marker] = {
         free=True,
     ),
     "isolate": Marker(
-        "runs in a child process, which is stopped after the timeout in seconds; a crash there ends this case only",
+        "runs in a child process, which is stopped after the timeout in seconds; a crash there ends this case only. "
+        "Tests of one group share a process, which saves starting it: for those that profile, and time nothing",
         argument="timeout",
+        label="group",
     ),
 }
 
@@ -264,7 +268,10 @@ def _argument(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> fl
         if given:
             raise SettingError(what, "It takes no arguments.", f"write @pytest.mark.{name}")
         return 0.0
-    if not given and not marker.required:
+    label = kwargs.get(marker.label)
+    if isinstance(label, str) and label:
+        kwargs = {key: value for key, value in kwargs.items() if key != marker.label}
+    if not args and not kwargs and not marker.required:
         return 0.0
     # An optional argument is given by its name, so that the line in the test says what it is.
     values = [*(args if marker.required else ()), *(kwargs[name] for name in kwargs if name == marker.argument)]
@@ -272,7 +279,7 @@ def _argument(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> fl
         return number
     if marker.required:
         raise SettingError(what, "It takes one positive number of GiB.", f"write @pytest.mark.{name}(24)")
-    why = "It takes timeout=, a positive number of seconds, or nothing."
+    why = "It takes timeout=, a positive number of seconds, and group=, a name; both may be left out."
     raise SettingError(what, why, f"write @pytest.mark.{name}(timeout=60)")
 
 
@@ -286,4 +293,6 @@ def _positive(value: object) -> float | None:
 def _signature(name: str, marker: Marker) -> str:
     if not marker.argument:
         return name
-    return f"{name}({marker.argument})" if marker.required or marker.free else f"{name}({marker.argument}=seconds)"
+    if marker.required or marker.free:
+        return f"{name}({marker.argument})"
+    return f"{name}({marker.argument}=seconds, {marker.label}=name)"

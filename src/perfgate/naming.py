@@ -22,3 +22,10 @@ def remember(items: Iterable[pytest.Item]) -> None:
 def case_of(item: pytest.Item) -> str:
     """Give the id of a test in baselines and verdicts; pytest's own reports go by ``item.nodeid``."""
     return item.stash.get(_CASE, item.nodeid)
+
+
+def group_of(item: pytest.Item) -> str:
+    """Give the name of the ``isolate`` group whose tests share a process with this one; "" when it is in none."""
+    marker = item.get_closest_marker("isolate")
+    group = marker.kwargs.get("group") if marker is not None else None
+    return group if isinstance(group, str) else ""

@@ -18,7 +18,7 @@ from perfgate import closing, gate, hardware, markers, plan, selection
 from perfgate.finish import finish
 from perfgate.measure import profilers
 from perfgate.model import Hardware, Measurement
-from perfgate.naming import remember
+from perfgate.naming import case_of, group_of, remember
 from perfgate.options import Settings
 from perfgate.replicate import command, isolate
 from perfgate.replicate.command import Launch
@@ -137,18 +137,21 @@ class State:
         skipped = item.get_closest_marker("skip") is not None
         timeout_s = None if self.settings.replica or skipped else isolate.timeout_of(item)
         gated = self.gate is not None and selection.is_case(item)
-        profilers.watch(load=gated and self._on_gpu(item))
+        fresh = self.settings.replica and selection.is_case(item)
+        profilers.watch(load=(gated or fresh) and self._on_gpu(item))
         if timeout_s is None and not gated:
             return None
+        timeouts_s = {} if timeout_s is None else self._timeouts(item)
         if timeout_s is None and self._slowed_down(item):
             self.tell(f"{item.nodeid}: in a process of its own, torch's profiler ran in this one")
             timeout_s = math.inf
+            timeouts_s = {case_of(item): math.inf}
         before = profilers.starts()
 
         def run_phases() -> tuple[list[pytest.TestReport], Measurement]:
             if timeout_s is not None:
                 _release_device_memory()
-                return isolate.run(item, nextitem, self.launch, timeout_s, active=self.measures)
+                return isolate.run(item, nextitem, self.launch, timeouts_s, active=self.measures)
             reports = runtestprotocol(item, log=False, nextitem=nextitem)
             return reports, finish(item, reports, self.hardware)
 
@@ -159,7 +162,7 @@ class State:
             self.gate.protocol(
                 item,
                 run_phases,
-                isolated=timeout_s is not None,
+                apart=(group_of(item) or case_of(item)) if timeout_s is not None else None,
                 profiled=lambda: profilers.starts() > before,
             )
             return True
@@ -168,6 +171,12 @@ class State:
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
+
+    def _timeouts(self, item: pytest.Item) -> dict[str, float]:
+        """Give the seconds that an isolated test, and each one that shares its process, may take, by case."""
+        # A worker of xdist does not know which of the tests behind this one are its own.
+        sharing = [item] if self.is_worker else isolate.together(item, item.session.items)
+        return {case_of(each): isolate.timeout_of(each) or 0.0 for each in sharing}
 
     def _slowed_down(self, item: pytest.Item) -> bool:
         """Whether launches count in a case that is marked for a GPU, and a profiler has run in this process."""

@@ -24,7 +24,11 @@ _MARKS = {
 
 
 def grid(
-    device: str, *columns: Iterable[object], rows: Iterable[str] = (), slow: bool = False, isolate_s: float = 0.0
+    device: str,
+    *columns: Iterable[object],
+    rows: Iterable[str] = (),
+    slow: bool = False,
+    marks: Iterable[pytest.MarkDecorator] = (),
 ) -> Iterator[Any]:
     """Give ``pytest.param(device, row, value, ...)`` for every row and every combination of values.
 
@@ -35,9 +39,9 @@ def grid(
         columns: values, a sequence for each further argument of the test.
         rows: of the tables; all that there are on this kind of device by default.
         slow: whether these are long experiments, which run with ``--slow-budget`` only.
-        isolate_s: seconds that each may take in a process of its own; 0 for that of the run.
+        marks: what else each is marked with.
     """
-    more = [*([pytest.mark.slow] if slow else []), *([pytest.mark.isolate(timeout=isolate_s)] if isolate_s else [])]
+    more = [*([pytest.mark.slow] if slow else []), *marks]
     combinations: list[tuple[object, ...]] = [(row,) for row in rows or ROWS[device]]
     for column in columns:
         values = tuple(column)

@@ -1,8 +1,13 @@
-"""How does a case run in a child process from the start, so that what it does to itself does not end the run?"""
+"""How does a case run in a child process from the start, so that what it does to itself does not end the run?
+
+Tests of one group take their turns in one child: the first of them has it started for all that come later in this run,
+and each of those is told when its own turn comes. One that takes the child down ends for itself alone: another child
+goes on with the rest.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +15,7 @@ from _pytest.skipping import evaluate_xfail_marks
 
 from perfgate.errors import ReplicaError
 from perfgate.model import Measurement, Outcome
-from perfgate.naming import case_of
+from perfgate.naming import case_of, group_of
 from perfgate.outcomes import words
 from perfgate.progress import show
 from perfgate.replicate import process, rounds
@@ -19,6 +24,8 @@ from perfgate.selection import MISUSED
 
 #: Seconds that an isolated case may take unless its marker says otherwise.
 TIMEOUT_S = 600.0
+#: What the process of a group has found out about tests whose turn is still to come.
+_AHEAD: pytest.StashKey[dict[str, process.Findings]] = pytest.StashKey()
 
 
 def timeout_of(item: pytest.Item) -> float | None:
@@ -29,11 +36,29 @@ def timeout_of(item: pytest.Item) -> float | None:
     return float(marker.kwargs.get("timeout", TIMEOUT_S))
 
 
+def together(item: pytest.Item, items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Give a test and those behind it that share its process.
+
+    Args:
+        item: an isolated test.
+        items: the tests of this run, in their order.
+    """
+    wanted = group_of(item)
+    if not wanted:
+        return [item]
+    later = items[items.index(item) + 1 :]
+    return [item] + [
+        each
+        for each in later
+        if timeout_of(each) is not None and group_of(each) == wanted and each.get_closest_marker("skip") is None
+    ]
+
+
 def run(
     item: pytest.Item,
     nextitem: pytest.Item | None,
     launch: Launch,
-    timeout_s: float,
+    timeouts_s: Mapping[str, float],
     *,
     active: bool,
     start: Callable[..., process.Findings] = process.run,
@@ -44,22 +69,29 @@ def run(
         item: the test.
         nextitem: the test after it.
         launch: how to start a process.
-        timeout_s: seconds the test may take.
+        timeouts_s: seconds that the test, and those that share its process, may take.
         active: whether the gate is on in this run.
         start: runs cases in a fresh process.
     """
     case = case_of(item)
-    try:
-        findings = start(
-            [case],
-            launch,
-            reports=True,
-            active=active,
-            patience_s=lambda _: timeout_s,
-            show=lambda line: show(item.config, line),
-        )
-    except ReplicaError as error:
-        findings = process.Findings(deaths={case: (Outcome.CRASHED, error.what, error.why)})
+    ahead = item.session.stash.setdefault(_AHEAD, {})
+    findings = ahead.pop(case, None)
+    if findings is None:
+        try:
+            findings = start(
+                list(timeouts_s),
+                launch,
+                reports=True,
+                active=active,
+                patience_s=timeouts_s.__getitem__,
+                show=lambda line: show(item.config, line),
+            )
+        except ReplicaError as error:
+            findings = error.findings if isinstance(error, process.Unfinished) else process.Findings()
+            if case not in findings.measurements and case not in findings.deaths:
+                findings.deaths[case] = (Outcome.CRASHED, error.what, error.why)
+        known = (findings.measurements.keys() | findings.deaths.keys()) - {case}
+        ahead.update(dict.fromkeys(known, findings))
     # Fixtures of earlier tests that the next one does not share end here, as they would have in this test's teardown.
     item.session._setupstate.teardown_exact(nextitem)
     return brought_back(item, findings)
