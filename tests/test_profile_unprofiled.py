@@ -7,6 +7,7 @@ import pytest
 from perfgate.errors import SettingError
 from perfgate.measure import case
 from perfgate.measure.unprofiled import unprofiled
+from perfgate.measure.wall import time_wall
 from perfgate.model import Device
 from perfgate.plan import Plan
 from perfgate.profile import capture
@@ -48,6 +49,18 @@ def test_measuring_under_a_profiler_is_refused(profiler):
     calls = []
     with profiler(), pytest.raises(SettingError) as refused:
         measure(lambda: calls.append(1))
+    assert str(refused.value) == RUNS
+    assert not calls
+
+
+@pytest.mark.parametrize("clock", ["wall", "device"])
+def test_a_clock_that_is_read_without_a_case_is_refused_too(clock):
+    """Goals and exponents compare figures of these clocks."""
+    from perfgate.measure.device import time_device
+
+    calls = []
+    with torch.profiler.profile(), pytest.raises(SettingError) as refused:
+        {"wall": time_wall, "device": time_device}[clock](lambda: calls.append(1), budget_s=0.01)
     assert str(refused.value) == RUNS
     assert not calls
 

@@ -113,7 +113,6 @@ def called(name: str, device: str, tokens: int) -> Callable[[], Any]:
 def weigh(name: str, device: str, tokens: int) -> tuple[float, int]:
     """Give seconds and bytes of one call for so many tokens."""
     from perf_workloads.attention.operations import operation
-    from perfgate.measure.unprofiled import unprofiled
 
     batch, heads, width = SIZES[device]
     call, inputs = operation(name, (batch, tokens, heads, width), device)
@@ -121,12 +120,10 @@ def weigh(name: str, device: str, tokens: int) -> tuple[float, int]:
         from perfgate.measure.device import time_device
         from perfgate.measure.device_memory import peak_memory
 
-        with unprofiled():
-            seconds = time_device(call, inputs, budget_s=0.05).median_s
+        seconds = time_device(call, inputs, budget_s=0.05).median_s
         return seconds, peak_memory(lambda: call(*inputs)).peak_bytes
     from perf_workloads.attention.allocations import count
     from perfgate.measure.wall import time_wall
 
-    with unprofiled():
-        seconds = time_wall(lambda: call(*inputs), budget_s=0.05).median_s
+    seconds = time_wall(lambda: call(*inputs), budget_s=0.05).median_s
     return seconds, count(lambda: call(*inputs)).peak

@@ -21,6 +21,7 @@ import torch
 
 from perfgate.measure import sampling
 from perfgate.measure.graph import Graph, add_extra, capture, elapsed_s, release_generator, warm_up
+from perfgate.measure.unprofiled import unprofiled
 
 MIN_SAMPLES = 10
 #: Work done before the first sample, so that the clocks have left their idle state.
@@ -50,6 +51,7 @@ class DeviceTiming:
     result: Any = field(repr=False, compare=False)
 
 
+@unprofiled()
 def time_device(
     fn: Callable[..., Any],
     args: Sequence[Any] = (),
@@ -70,6 +72,9 @@ def time_device(
         target: stop when the 95 % interval of the median is this narrow, relative to it.
         cache: "cold" or "warm" L2.
         watch: called while the device is busy with samples (reads clocks, say).
+
+    Raises:
+        SettingError: torch's profiler runs meanwhile.
     """
     kwargs = dict(kwargs or {})
     warm = warm_up(fn, args, kwargs)

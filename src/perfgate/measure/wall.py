@@ -30,6 +30,7 @@ from typing import Any
 from perfgate.measure import sampling
 from perfgate.measure.cpu_conditions import QueueWait
 from perfgate.measure.reference_speed import ReferenceSpeeds
+from perfgate.measure.unprofiled import unprofiled
 from perfgate.model import Limit, Noise
 
 #: Between processes, in reference loops: 3 to 6 % on two cores with one busy, more with both overbooked.
@@ -72,6 +73,7 @@ class WallTiming:
     result: Any = field(repr=False, compare=False)
 
 
+@unprofiled()
 def time_wall(
     fn: Callable[[], Any],
     *,
@@ -102,6 +104,9 @@ def time_wall(
         references: looks at the machine's speed between samples. None for work on a device.
         synchronize: waits for a device; called before the start and before the end of a sample.
         disable_gc: keep the garbage collector out of the samples.
+
+    Raises:
+        SettingError: torch's profiler runs meanwhile.
     """
     with _steady(disable_gc), QueueWait() as queue:
         if waited is None:
