@@ -20,6 +20,7 @@ from perf_workloads.text_generation.grid import TINY, Case, Point  # noqa: E402
 from perf_workloads.text_generation.observe import OtherImplementation  # noqa: E402
 from perf_workloads.text_generation.setups import SHAPES  # noqa: E402
 from perf_workloads.text_generation.watch import watch  # noqa: E402
+from perfgate.errors import SettingError  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 FP32 = Configuration(TINY["fp32-torch"])
@@ -183,6 +184,42 @@ def test_compiling_for_the_shorter_generation_is_an_error(models, cases, traced,
     benchmark = Statements(time.perf_counter)
     with pytest.raises(WrongImplementation):
         cases.measure(benchmark, timed, models, None, None, Case(COMPILED, Point(3, 8)))
+
+
+@pytest.mark.parametrize("which", ["first", "shorter", "goal"])
+def test_a_generation_beside_the_timed_ones_under_a_profiler_is_refused(models, cases, shared, monkeypatch, which):
+    """Their latencies are figures, too, and ``benchmark(...)`` does not see them."""
+    point, benchmark = Point(3, 8), Statements(time.perf_counter)
+    profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
+    warm_up = bench.Runner.warm_up
+
+    def then_profile(*args):
+        done = warm_up(*args)
+        profiler.start()
+        return done
+
+    def profile_then(*args):
+        profiler.start()
+        return warm_up(*args)
+
+    def timed(call):
+        generation = call()
+        if which == "shorter":
+            profiler.start()
+        return generation
+
+    if which != "shorter":
+        monkeypatch.setattr(bench.Runner, "warm_up", profile_then if which == "first" else then_profile)
+    measure = {
+        True: lambda: shared.measured(models, FP32, point),
+        False: lambda: cases.measure(benchmark, timed, models, None, None, Case(FP32, point)),
+    }[which == "goal"]
+    try:
+        with pytest.raises(SettingError) as refused:
+            measure()
+    finally:
+        profiler.stop()
+    assert str(refused.value).startswith("this call is to be measured while torch's profiler runs\n")
 
 
 def test_attention_in_pieces_where_a_generation_ends_is_an_error(models, monkeypatch):

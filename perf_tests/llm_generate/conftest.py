@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from perf_workloads.implementation import nothing_compiled
 from perf_workloads.text_generation import Generation, percentile
 from perf_workloads.text_generation.bench import Figures, Models, rounds_for
 from perf_workloads.text_generation.grid import Case, Point
@@ -104,20 +103,17 @@ def measured(
     models: Models, configuration: Configuration, point: Point, progress: Callable[[str], None] = lambda text: None
 ) -> Figures:
     """Measure as the cases do: a generation of the same lengths, and then those that are timed; tell where it is."""
-    from perfgate.measure.unprofiled import unprofiled
-
     progress(f"loading {configuration.setup.label}")
     runner = models.runner(configuration, point.batch, point.input_tokens + point.new_tokens)
     input_ids, _ = runner.prompt(point.input_tokens)
     progress(f"looking at {configuration.label}")
     observe(runner, input_ids, point.new_tokens)
     progress("the first generation of these lengths")
-    with unprofiled():
-        runner.warm_up(input_ids, point.new_tokens)
+    runner.warm_up(input_ids, point.new_tokens)
     rounds = rounds_for(configuration, point.new_tokens)
     progress("timing generations")
-    with runner.watching_memory() as peak, unprofiled(), nothing_compiled():
-        taken = [runner.generate(input_ids, point.new_tokens) for _ in range(rounds)]
+    with runner.watching_memory() as peak:
+        taken = [runner.timed(input_ids, point.new_tokens) for _ in range(rounds)]
     return reached(taken, peak, runner)
 
 

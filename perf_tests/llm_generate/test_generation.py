@@ -157,7 +157,6 @@ def measure(
 ) -> float:
     """Measure one case, record the figures of a generation, and give its distance from the greedy choice."""
     from perfgate.measure import notes
-    from perfgate.measure.unprofiled import unprofiled
 
     point = case.point
     benchmark.progress(f"loading {case.configuration.setup.label}")
@@ -175,8 +174,7 @@ def measure(
     for name, text in {**seen, **notes.texts(launched)}.items():
         benchmark.note(name, text)
     benchmark.progress("the first generation of these lengths")
-    with unprofiled():
-        first = runner.warm_up(input_ids, point.new_tokens, benchmark.clock)
+    first = runner.warm_up(input_ids, point.new_tokens, benchmark.clock)
     report_first(benchmark, first)
     read_bytes, flops = generation_work(runner.model, point.input_tokens, point.new_tokens, point.batch)
     benchmark.work(bytes=read_bytes, flops=flops)
@@ -190,8 +188,7 @@ def measure(
     with runner.watching_memory() as peak, nothing_compiled():
         generation = timed(call)
     benchmark.progress("a shorter generation")
-    with unprofiled(), nothing_compiled():
-        shorter = runner.generate(input_ids, max(2, int(SHORTER * point.new_tokens)), benchmark.clock)
+    shorter = runner.timed(input_ids, max(2, int(SHORTER * point.new_tokens)), benchmark.clock)
     reached = reached_figures(case, generations, peak, runner)
     record(benchmark, case, generations, shorter, reached, copy_bandwidth(runner.on_gpu))
     if peak:

@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from perf_workloads.implementation import nothing_compiled
 from perf_workloads.text_generation import prompts
 from perf_workloads.text_generation.driver import Clock, Generation, generate
 from perf_workloads.text_generation.models import load, weight_bytes
 from perf_workloads.text_generation.setups import Configuration, Dtype, GenerationSetup
+from perfgate.measure.unprofiled import unprofiled
 
 #: Caches are made this many tokens longer at a time, so that cases of about the same length share a captured graph.
 CACHE_STEP = 128
@@ -176,10 +178,24 @@ class Runner:
 
         With a dynamic cache each pass has one key more than the last. What a library plans or compiles for a length, as
         cuDNN's attention does, is paid by the first generation that meets it: by this one.
+
+        Raises:
+            SettingError: torch's profiler runs meanwhile.
         """
         dynamic = self.configuration.cache == "dynamic"
         new = len(self._attended(input_ids, new_tokens) - self._met) if dynamic else None
-        return FirstGeneration(self.generate(input_ids, new_tokens, clock), new)
+        with unprofiled():
+            return FirstGeneration(self.generate(input_ids, new_tokens, clock), new)
+
+    def timed(self, input_ids: Any, new_tokens: int, clock: Clock = time.perf_counter) -> Generation:
+        """Generate for a figure outside of ``benchmark(...)``, which looks after its own calls.
+
+        Raises:
+            SettingError: torch's profiler runs meanwhile.
+            WrongImplementation: something was compiled meanwhile.
+        """
+        with unprofiled(), nothing_compiled():
+            return self.generate(input_ids, new_tokens, clock)
 
     def _attended(self, input_ids: Any, new_tokens: int) -> set[Attended]:
         """Give what attention meets with a dynamic cache: the prompt, then single tokens and one key more each."""
