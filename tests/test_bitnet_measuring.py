@@ -365,7 +365,7 @@ class Turns:
         self.log.append(name)
         self.now += next(self.durations[name])
 
-    def compare(self, **settings: float) -> Ratio:
+    def compare(self, **settings: Any) -> Ratio:
         return time_ratio(lambda: self.call("first"), lambda: self.call("second"), clock=lambda: self.now, **settings)
 
 
@@ -387,9 +387,12 @@ def test_a_ratio_far_below_the_goal_is_known_at_once():
 
 def test_a_ratio_beside_the_goal_takes_more_rounds():
     # Four of five rounds reach the goal: fifteen rounds cannot tell that from every second one, more can.
-    found = Turns([32, 28, 32, 32, 32], [10]).compare(goal=3, enough_s=10_000)
+    looks: list[str] = []
+    found = Turns([32, 28, 32, 32, 32], [10]).compare(goal=3, enough_s=10_000, progress=looks.append)
     assert found.low >= 3
     assert found.rounds > FIRST_ROUNDS
+    assert looks[0] == f"{FIRST_ROUNDS} rounds, 2.80 to 3.20 times"
+    assert looks[-1] == f"{found.rounds} rounds, {found.low:.2f} to {found.high:.2f} times"
 
 
 def test_a_ratio_at_the_goal_stays_open_until_time_is_up():
@@ -438,17 +441,22 @@ def test_a_goal_that_is_known_to_be_missed_has_a_floor(
     goals = imported("perf_tests/bitnet/test_cpu_goals.py")
     asked: list[float] = []
 
-    def time_ratio(*_: object, goal: float) -> Ratio:
+    def time_ratio(*_: object, goal: float, progress: Callable[[str], None]) -> Ratio:
         asked.append(goal)
+        progress("15 rounds")
         return Ratio(2.75, low, high, 2.75, 1.0, 15)
 
     monkeypatch.setattr(goals, "time_ratio", time_ratio)
     calls = {"fp32": lambda: None, "int8": lambda: None}
-    benchmark = SimpleNamespace(report=lambda *_, **__: None, note=lambda *_: None, profile=lambda *_: None)
+    shown: list[str] = []
+    benchmark = SimpleNamespace(
+        report=lambda *_, **__: None, note=lambda *_: None, profile=lambda *_: None, progress=shown.append
+    )
     with contextlib.nullcontext() if raised is None else pytest.raises(raised, match=told):
         goals.compare(benchmark, calls, 3.0, floor=2.0)
     # The floor is asked for where the goal is missed, and by how much is open.
     assert asked == ([3.0, 2.0] if high < 3.0 and low < 2.0 else [3.0])
+    assert shown == ["15 rounds"] * len(asked)
     (mark,) = goals.test_int8_is_faster_than_fp32_on_the_narrowest_layer.pytestmark
     assert (mark.name, mark.kwargs["raises"]) == ("xfail", AssertionError)
     assert not issubclass(pytest.fail.Exception, AssertionError)

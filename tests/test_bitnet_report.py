@@ -11,6 +11,7 @@ import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -360,3 +361,18 @@ def test_importing_the_package_imports_neither_torch_nor_transformers():
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_loading_a_model_for_one_token_shows_where_it_is(imported, pytestconfig, monkeypatch):
+    # The conftest of the cases declares it, which is not in use here.
+    pytestconfig.addinivalue_line("markers", "slow: a long experiment")
+    cases, told = imported("perf_tests/bitnet/test_report.py"), []
+
+    def load(setup, progress):
+        progress("building a layer")
+        raise RuntimeError("no further")
+
+    monkeypatch.setattr("perf_workloads.bitnet.load", load)
+    with pytest.raises(RuntimeError, match=r"^no further$"):
+        cases.one_token(SimpleNamespace(progress=told.append), None, BitnetSetup())
+    assert told == ["building a layer"]

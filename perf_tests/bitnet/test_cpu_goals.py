@@ -106,12 +106,13 @@ def compare(benchmark: Any, calls: dict[str, Callable[[], object]], goal: float,
     A goal that is known to be missed has a ``floor``: below it, it is missed by more than ever.
     """
     benchmark.profile(lambda: [call() for call in calls.values()])
-    found = time_ratio(*calls.values(), goal=goal)
+    found = time_ratio(*calls.values(), goal=goal, progress=benchmark.progress)
     for name, seconds in zip(calls, (found.first_s, found.second_s), strict=True):
         benchmark.report(f"{name}_time", seconds, unit="s")
     benchmark.report("ratio", found.median)
     if floor is not None and found.high < goal:
-        beside = found if found.low >= floor else time_ratio(*calls.values(), goal=floor)
+        known = found.low >= floor
+        beside = found if known else time_ratio(*calls.values(), goal=floor, progress=benchmark.progress)
         judge(beside, floor, *calls, wanted="the floor")
         raise AssertionError(told(found, goal, *calls))
     judge(found, goal, *calls)

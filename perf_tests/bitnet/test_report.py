@@ -112,7 +112,7 @@ def one_token(benchmark: Any, torch: ModuleType, setup: BitnetSetup) -> None:
     from perf_workloads.bitnet.verify import assert_product, seen_products
     from perfgate.profile import capture
 
-    model = load(setup)
+    model = load(setup, benchmark.progress)
     modules = linear_modules(model)
     weight_bytes = sum(getattr(module, "weight_bytes", 0) or module.weight.nbytes for module in modules.values())
     benchmark.work(

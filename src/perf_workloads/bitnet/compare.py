@@ -47,6 +47,7 @@ def time_ratio(
     goal: float,
     enough_s: float = 10.0,
     clock: Callable[[], float] = time.thread_time,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> Ratio:
     """Time two calls in turns until it is known on which side of ``goal`` their ratio lies, or time is up.
 
@@ -60,6 +61,7 @@ def time_ratio(
         enough_s: no further rounds once the timed calls took this long, in seconds of ``clock``.
         clock: gives seconds. By default the CPU time of this thread, which leaves out the time in which others had its
             core; right for calls that run in this thread alone, as torch's do with one thread.
+        progress: told the ratio at each look.
 
     Raises:
         SettingError: torch's profiler runs meanwhile.
@@ -79,6 +81,7 @@ def time_ratio(
                 times.append((middle_s - start_s, clock() - middle_s))
             ratios = [one_s / other_s for one_s, other_s in times]
             low, high = median_interval(ratios, CONFIDENCE)
+            progress(f"{len(times)} rounds, {low:.2f} to {high:.2f} times")
             if high < goal or goal <= low or clock() - begin_s >= enough_s:
                 break
             rounds *= 2
