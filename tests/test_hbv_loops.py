@@ -40,6 +40,7 @@ class Benchmark:
 
     def __init__(self) -> None:
         self.stated: dict[str, Any] = {}
+        self.told_at_once: list[str] = []
 
     def pedantic(self, call: Any, *, rounds: int) -> None:
         call()
@@ -52,8 +53,9 @@ class Benchmark:
 
     report = record
 
-    def progress(self, text: str) -> None:
-        pass
+    def progress(self, text: str, *, at_once: bool = False) -> None:
+        if at_once:
+            self.told_at_once.append(text)
 
 
 def run(loops: ModuleType, implementation: str, budget_s: float | None) -> Benchmark:
@@ -95,3 +97,9 @@ def test_cases_that_are_not_slow_have_no_budget(loops: ModuleType, implementatio
     stated = run(loops, implementation, None).stated
     assert stated["implementation"] == "checked"
     assert stated["step_memory"] > 0
+
+
+@pytest.mark.parametrize("implementation", ["eager", "torchscript", "compile", "cudagraph"])
+def test_compiling_and_capturing_is_told_before(loops: ModuleType, implementation: str) -> None:
+    expected = [f"{implementation}: compiling or capturing"] if implementation in ("compile", "cudagraph") else []
+    assert run(loops, implementation, None).told_at_once == expected

@@ -40,6 +40,15 @@ def test_one_line_every_five_seconds(pytester: pytest.Pytester) -> None:
     assert lines == [f"perfgate: {name}: step 1", f"perfgate: {name}: step 4"]
 
 
+def test_what_takes_long_is_told_at_once(pytester: pytest.Pytester) -> None:
+    """And counts as the last line shown."""
+    case = CASE.replace('{{step}}")', '{{step}}", at_once=step == 1)')
+    pytester.makepyfile(case.format(ticks=[0, 1, 2, 3, 6.9, 7], steps=5))
+    ran = pytester.runpytest_subprocess("--benchmark-disable")
+    ran.assert_outcomes(passed=1)
+    assert [line[-6:] for line in ran.outlines if "step" in line] == ["step 1", "step 4"]
+
+
 def test_nothing_under_q(pytester: pytest.Pytester) -> None:
     assert shown(pytester, [0, 100, 200], "-q") == []
 

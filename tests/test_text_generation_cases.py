@@ -170,6 +170,7 @@ def test_compiling_again_while_generations_are_timed_is_an_error(models, cases, 
     with pytest.raises(WrongImplementation) as error:
         measure()
     assert str(error.value) == "torch.compile compiled 1 graphs while steps were timed"
+    assert benchmark.told_at_once == (["loaded, compiling, which may take minutes"] if of == "case" else [])
 
 
 def test_compiling_for_the_shorter_generation_is_an_error(models, cases, traced, monkeypatch):
@@ -319,6 +320,7 @@ class Statements:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
+        self.told_at_once: list[str] = []
         self.recorded: dict[str, float] = {}
         self.reported: dict[str, float] = {}
 
@@ -330,7 +332,9 @@ class Statements:
 
     def note(self, name: str, text: str) -> None: ...
 
-    def progress(self, text: str) -> None: ...
+    def progress(self, text: str, *, at_once: bool = False) -> None:
+        if at_once:
+            self.told_at_once.append(text)
 
     def work(self, **_: float) -> None: ...
 

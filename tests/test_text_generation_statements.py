@@ -53,7 +53,7 @@ class Benchmark:
     def attach(self, name: str, text: str) -> None:
         self.attached[name] = text
 
-    def progress(self, text: str) -> None:
+    def progress(self, text: str, **_: object) -> None:
         self.events.append(text)
 
     def pedantic(self, call: Callable[[], Any], *, rounds: int, **_: object) -> Any:

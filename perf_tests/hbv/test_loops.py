@@ -120,6 +120,7 @@ def measure(benchmark: Any, torch: ModuleType, implementation: str, inputs: Any,
     begin_s = time.monotonic()
     rounds = ROUNDS[len(inputs[0])]
     captured = implementation == "cudagraph"
+    tell_of_compiling(benchmark, implementation)
     model = warmed_up("eager" if captured else implementation, "hard", inputs)
     if budget_s < math.inf:
         left_s = (CAPTURE_STEPS if captured else rounds) * expected_s(model, inputs)
@@ -147,6 +148,7 @@ def measure_on_cpu(benchmark: Any, implementation: str, model: str, inputs: Any)
     """Measure steps on the CPU, where perfgate's own passes take time and memory of the whole step."""
     from perfgate.measure.threads import pinned
 
+    tell_of_compiling(benchmark, implementation)
     # For another number of threads torch.compile would compile another day.
     with pinned(1):
         loop = warmed_up(implementation, model, inputs)
@@ -158,6 +160,12 @@ def measure_on_cpu(benchmark: Any, implementation: str, model: str, inputs: Any)
             benchmark.report(name, seconds, unit="s")
         note_implementation(benchmark, implementation, loop, inputs)
     return taken.last
+
+
+def tell_of_compiling(benchmark: Any, implementation: str) -> None:
+    """Show that a case goes on which compiles or captures first: that takes long, and shows nothing."""
+    if implementation in ("compile", "cudagraph"):
+        benchmark.progress(f"{implementation}: compiling or capturing", at_once=True)
 
 
 def note_implementation(benchmark: Any, implementation: str, loop: Any, inputs: Any) -> None:

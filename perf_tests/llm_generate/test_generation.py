@@ -162,10 +162,9 @@ def measure(
     benchmark.progress(f"loading {case.configuration.setup.label}")
     runner = runner_of(models, case)
     input_ids, kind = runner.prompt(point.input_tokens)
-    looked_at = (
-        "compiling, which may take minutes" if case.configuration.mode == "compile" else "looking at a generation"
-    )
-    benchmark.progress(f"loaded, {looked_at}")
+    compiles = case.configuration.mode == "compile"
+    looked_at = "compiling, which may take minutes" if compiles else "looking at a generation"
+    benchmark.progress(f"loaded, {looked_at}", at_once=compiles)
     benchmark.note("prompt", kind)
     benchmark.note("transformers", version("transformers"))
     # Not among the calls below: the first passes load kernels and create handles, the first generation plans lengths.

@@ -28,10 +28,15 @@ class Progress:
         self._clock = clock
         self._last_s = clock()
 
-    def show(self, line: str) -> None:
-        """Show a line, unless the last one was shown or the test began less than ``INTERVAL_S`` ago."""
+    def show(self, line: str, *, at_once: bool = False) -> None:
+        """Show a line, unless the last one was shown or the test began less than ``INTERVAL_S`` ago.
+
+        Args:
+            line: what is shown.
+            at_once: it tells of something that takes long and shows nothing itself: show it in any case.
+        """
         now = self._clock()
-        if now - self._last_s < INTERVAL_S:
+        if not at_once and now - self._last_s < INTERVAL_S:
             return
         self._last_s = now
         plugins = self._config.pluginmanager

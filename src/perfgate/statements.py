@@ -135,9 +135,15 @@ class Statements:
             )
         self.attached[name] = encoded.decode()
 
-    def progress(self, text: str) -> None:
-        """Show where a long test is. What follows the last line shown within a few seconds is not shown."""
-        self._progress.show(f"perfgate: {self._case}: {text}")
+    def progress(self, text: str, *, at_once: bool = False) -> None:
+        """Show where a long test is. What follows the last line shown within a few seconds is not shown.
+
+        Args:
+            text: where it is.
+            at_once: something begins that takes long and shows nothing itself, as compiling does: show the line in any
+                case. Otherwise it would be missing just where it is told in the first seconds of a test.
+        """
+        self._progress.show(f"perfgate: {self._case}: {text}", at_once=at_once)
 
     def _figure(self, where: str, name: str, value: float) -> float:
         """Check the name and the value of a further figure."""
