@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import lzma
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -243,3 +244,56 @@ def test_interval_of_an_accuracy() -> None:
     with pytest.raises(ValueError) as raised:
         binomial_interval(3, 2)
     assert str(raised.value) == "binomial_interval: 3 of 2 answers cannot be right"
+
+
+class Recording:
+    """A benchmark fixture that times nothing, and keeps what is recorded and reported."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, float] = {}
+
+    def __call__(self, call: Callable[[], Any]) -> Any:
+        return call()
+
+    def record(self, name: str, value: float, **_: Any) -> None:
+        self.figures[name] = value
+
+    report = record
+
+    def progress(self, text: str) -> None:
+        """Show nothing."""
+
+
+@pytest.mark.parametrize(
+    ("name", "items", "row", "broken"),
+    [
+        ("copy", 5, "softmax", True),
+        ("copy", 10, "softmax", True),
+        ("recall", 3, "softmax", True),
+        ("recall", 8, "softmax", True),
+        ("copy", 20, "softmax", False),
+        ("recall", 8, "linear", False),
+    ],
+)
+def test_a_case_at_a_gate_is_broken_where_softmax_has_not_learned(
+    monkeypatch: pytest.MonkeyPatch,
+    pytestconfig: pytest.Config,
+    imported: Callable[[str], ModuleType],
+    name: str,
+    items: int,
+    row: str,
+    broken: bool,
+) -> None:
+    # The conftest of the cases declares it, which is not in use here.
+    pytestconfig.addinivalue_line("markers", "slow: a long experiment")
+    cases = imported("perf_tests/linear_attention/test_tasks.py")
+    monkeypatch.setattr(learning, "learn", lambda *_, **__: learning.Learned(980, 1000, 400, 0.1))
+    benchmark, test = Recording(), {"copy": cases.test_copy, "recall": cases.test_recall}[name]
+    if broken:
+        with pytest.raises(learning.BrokenTask, match=rf"^BROKEN: {name} of {items} was not learned: 98\.00%"):
+            test(benchmark, torch, "cpu", row, items)
+    else:
+        test(benchmark, torch, "cpu", row, items)
+    # What it reached is told all the same.
+    assert benchmark.figures["accuracy"] == 0.98
+    assert benchmark.figures["accuracy_low"] < 0.98 < benchmark.figures["accuracy_high"]

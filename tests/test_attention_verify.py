@@ -57,6 +57,13 @@ def test_a_choice_that_is_left_to_torch_is_caught(monkeypatch: pytest.MonkeyPatc
     assert str(raised.value) == "asked for the math backend of scaled_dot_product_attention, and flash ran"
 
 
+def test_a_backend_that_cannot_run_is_an_error_and_no_fallback() -> None:
+    """A CPU has no attention by cuDNN."""
+    q = torch.randn(1, 1, 4, 8)
+    with pytest.raises(RuntimeError, match="No viable backend"):
+        mixers.attend(q, q, q, "cudnn")
+
+
 def test_backends_are_read_from_the_operators_that_ran() -> None:
     q = torch.randn(1, 1, 4, 8)
     assert sdpa_backends(lambda: mixers.attend(q, q, q, "math")) == {"math"}
