@@ -51,6 +51,61 @@ def test_a_long_case_runs_when_it_has_time(cases: pytest.Pytester) -> None:
     cases.runpytest("--slow-budget=90").assert_outcomes(passed=2)
 
 
+@pytest.mark.parametrize("gate", ["--benchmark-compare", "--benchmark-disable"])
+def test_a_case_that_swallows_its_exception_fails(cases: pytest.Pytester, gate: str) -> None:
+    """The published run went on after a NotImplementedError, and said that it was done."""
+    cases.makepyfile(
+        """
+        import pytest
+
+        def swallow(call):
+            try:
+                call()
+            except NotImplementedError:
+                print("Done")
+
+        def unsupported():
+            raise NotImplementedError
+
+        @pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")
+        def test_swallows(benchmark):
+            swallow(lambda: benchmark.report("error", unsupported()))
+
+        def test_swallows_before(benchmark):
+            swallow(unsupported)
+
+        def test_raises(benchmark):
+            benchmark(unsupported)
+
+        def test_skips(benchmark):
+            pytest.skip("it has no kernel here")
+
+        def test_measures(benchmark):
+            benchmark(abs, 1)
+
+        @pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")
+        def test_reports(benchmark):
+            benchmark.report("error", 0.5)
+
+        def test_of_no_case():
+            swallow(unsupported)
+        """
+    )
+    ran = cases.runpytest(gate, "--perf-processes=1", "-rfs")
+    ran.assert_outcomes(failed=3, skipped=1, passed=3, warnings=1)
+    ran.stdout.fnmatch_lines(
+        [
+            "*_ test_swallows _*",
+            "the case ended without a figure: nothing was measured, recorded or reported",
+            "hint: let what cannot run raise, or skip with the reason",
+            "*_ test_swallows_before _*",
+            "the case ended without a figure: nothing was measured, recorded or reported",
+            "*_ test_raises _*",
+            "E*NotImplementedError",
+        ]
+    )
+
+
 @pytest.mark.parametrize("budget", ["0", "-1", "nan", "inf"])
 def test_a_budget_that_is_none_is_refused(cases: pytest.Pytester, budget: str) -> None:
     ran = cases.runpytest(f"--slow-budget={budget}")

@@ -83,6 +83,11 @@ class PerfBenchmark(Statements, BenchmarkFixture):  # type: ignore[misc]  # pyte
         """Whether the test has made or marked a call that ``--perf-profile`` can profile."""
         return self._mode is not None or self._profilable
 
+    @property
+    def has_figures(self) -> bool:
+        """Whether the test has measured a call, or stated a figure."""
+        return self._mode is not None or bool(self.recorded or self.reported)
+
     def profile(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Mark ``function(*args, **kwargs)`` as the call to profile, in a test that does not call ``benchmark(...)``.
 
