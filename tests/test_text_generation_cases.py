@@ -17,6 +17,7 @@ from perf_workloads.text_generation import Configuration, GenerationSetup, bench
 from perf_workloads.text_generation import models as loading  # noqa: E402
 from perf_workloads.text_generation.bench import Figures, Models, rounds_for  # noqa: E402
 from perf_workloads.text_generation.grid import TINY, Case, Point  # noqa: E402
+from perf_workloads.text_generation.layers import GptqLinear, StoredLinear  # noqa: E402
 from perf_workloads.text_generation.observe import OtherImplementation  # noqa: E402
 from perf_workloads.text_generation.setups import SHAPES  # noqa: E402
 from perf_workloads.text_generation.watch import watch  # noqa: E402
@@ -68,6 +69,34 @@ def test_another_backend_than_the_configuration_says_is_an_error(models, monkeyp
     assert str(error.value) == (
         "int8-dynamic-int-mm-dynamic-eager: 0 aten::_int_mm in 4 passes; expected were 112 and those of the head"
     )
+
+
+@pytest.mark.parametrize(
+    ("label", "wanted"),
+    [("int8-weight-only-rebuild", "int8"), ("int4-gptq-rebuild", "int32"), ("fp32-torch", "float32")],
+)
+def test_weights_of_another_type_than_the_method_says_are_an_error(models, monkeypatch, label, wanted):
+    """Rebuilt weights are multiplied by what multiplies those that were never quantised."""
+    prepare = loading._prepared
+    other = TINY["fp32-torch" if "rebuild" in label else "int8-weight-only-rebuild"]
+    monkeypatch.setattr(loading, "_prepared", lambda model, setup: prepare(model, other))
+    runner = models.runner(Configuration(TINY[label]), 1, 20)
+    with pytest.raises(OtherImplementation) as error:
+        observe.observe(runner, runner.prompt(18)[0])
+    found = "float32" if "rebuild" in label else "int8"
+    assert str(error.value) == f"{label}-dynamic-eager: weights are {found}; expected were {wanted}"
+
+
+@pytest.mark.parametrize("label", ["int8-weight-only-rebuild", "int4-gptq-rebuild"])
+def test_weights_that_are_rebuilt_once_and_kept_are_an_error(models, monkeypatch, label):
+    """What the published run was slow by would be gone from the case that is named after it."""
+    runner = models.runner(Configuration(TINY[label]), 1, 20)
+    first, *_ = (layer for layer in runner.model.model.layers.modules() if isinstance(layer, StoredLinear | GptqLinear))
+    kept = torch.zeros(256, 160)
+    monkeypatch.setattr(first, "forward", lambda x: torch.nn.functional.linear(x, kept))
+    with pytest.raises(OtherImplementation) as error:
+        observe.observe(runner, runner.prompt(18)[0])
+    assert str(error.value) == f"{label}-dynamic-eager: weights were made again 108 times for 112 products"
 
 
 def test_another_cache_than_the_configuration_says_is_an_error(models):

@@ -175,6 +175,19 @@ def inner_linears(model: Any) -> list[tuple[torch.nn.Module, str, torch.nn.Linea
     ]
 
 
+def weight_types(model: Any) -> set[str]:
+    """Name the types in which the weights of the decoder layers' linear layers are kept, e.g. "int8"."""
+    found = set()
+    for layer in model.model.layers.modules():
+        if isinstance(layer, torch.nn.Linear):
+            found.add(layer.weight.dtype)
+        elif isinstance(layer, StoredLinear | PackedLinear):
+            found.add(layer.values.dtype)
+        elif isinstance(layer, GptqLinear):
+            found.add(layer.qweight.dtype)
+    return {str(dtype).removeprefix("torch.") for dtype in found}
+
+
 def _quantized(weight: torch.Tensor, setup: GenerationSetup) -> torch.nn.Module:
     dtype, triton = weight.dtype, setup.backend == "triton"
     if setup.method == "int4-gptq":

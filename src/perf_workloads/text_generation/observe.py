@@ -5,11 +5,14 @@ Imports torch when something is looked at.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perf_workloads.implementation import compiled_graphs, operators, recorded_graphs
 from perf_workloads.text_generation.bench import Runner
-from perf_workloads.text_generation.setups import SHAPES, Backend, linear_layer_count
+from perf_workloads.text_generation.setups import SHAPES, Backend, GenerationSetup, Method, linear_layer_count
+
+if TYPE_CHECKING:
+    from perf_workloads.text_generation.watch import Seen
 
 #: Tokens of a generation whose compiled passes are looked at: the prompt's is eager.
 COMPILED_TOKENS = 4
@@ -17,6 +20,18 @@ COMPILED_TOKENS = 4
 NORM = "aten::rsqrt"
 #: The operator of torch that multiplies in the decoder layers, where it is not ``aten::mm``.
 OPERATORS: dict[Backend, str] = {"int-mm": "aten::_int_mm", "scaled-mm": "aten::_scaled_mm"}
+#: The type of quantised weights, those of 4 bits being packed.
+STORED: dict[Method, str] = {
+    "int8-weight-only": "int8",
+    "int8-dynamic": "int8",
+    "fp8": "float8_e4m3fn",
+    "int4-gptq": "int32",
+}
+#: What making a full weight again runs once, and on what: codes are converted, or zero points taken off them.
+REBUILDING: dict[Method, tuple[str, str]] = {
+    "int8-weight-only": ("aten::_to_copy", "int8"),
+    "int4-gptq": ("aten::sub", "int8"),
+}
 
 
 class OtherImplementation(RuntimeError):
@@ -59,9 +74,9 @@ def observe(runner: Runner, input_ids: Any, new_tokens: int = 4) -> dict[str, st
             f"{configuration.label}: {seen.passes} passes with {', '.join(sorted(seen.caches))}; expected were "
             f"{passes} with {wanted_cache}"
         )
+    inner = passes * (linear_layer_count(setup.model) - 1)
     # Of quantised layers our kernel takes few tokens, which torch does not see, and torch takes many.
     if setup.backend != "triton" or setup.method == "dense":
-        inner = passes * (linear_layer_count(setup.model) - 1)
         name = OPERATORS.get(setup.backend, "aten::mm")
         # The head's product is an ``mm`` or, for the last token of a prompt, a batched one.
         if not inner <= seen.operators[name] <= inner + passes:
@@ -69,6 +84,7 @@ def observe(runner: Runner, input_ids: Any, new_tokens: int = 4) -> dict[str, st
                 f"{configuration.label}: {seen.operators[name]} {name} in {passes} passes; expected were {inner} and "
                 "those of the head"
             )
+    _assert_stored(configuration.label, setup, runner.model, seen, inner)
     attended = passes * int(SHAPES[setup.model]["num_hidden_layers"])
     if seen.fused_attentions < attended:
         raise OtherImplementation(
@@ -80,6 +96,24 @@ def observe(runner: Runner, input_ids: Any, new_tokens: int = 4) -> dict[str, st
         told["compiled_graphs"] = str(compile_passes(runner, input_ids, new_tokens))
         assert_compiled_passes(runner, input_ids, seen.operators[NORM] // passes)
     return told
+
+
+def _assert_stored(label: str, setup: GenerationSetup, model: Any, seen: Seen, products: int) -> None:
+    """Check in which type weights are kept, and that backend "rebuild" makes each of them again for each product.
+
+    Its products are those of a model that is not quantised.
+    """
+    from perf_workloads.operators import Operator
+    from perf_workloads.text_generation.layers import weight_types
+
+    stored, wanted = weight_types(model), STORED.get(setup.method, setup.dtype)
+    if stored != {wanted}:
+        raise OtherImplementation(f"{label}: weights are {' and '.join(sorted(stored))}; expected were {wanted}")
+    if setup.backend == "rebuild":
+        name, dtype = REBUILDING[setup.method]
+        rebuilt = seen.typed[Operator(name, dtype)]
+        if rebuilt != products:
+            raise OtherImplementation(f"{label}: weights were made again {rebuilt} times for {products} products")
 
 
 def _as_it_ends(input_ids: Any, new_tokens: int) -> list[Any]:

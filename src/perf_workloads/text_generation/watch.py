@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from perf_workloads.operators import operators_of
+from perf_workloads.operators import Operator, operators_of
 
 _ATTENTION = "_scaled_dot_product_"
 
@@ -18,11 +18,13 @@ class Seen:
 
     Attributes:
         operators: how often each operator ran, by name ("aten::mm").
+        typed: the same by name and type of the first operand.
         caches: class names of the caches that the model was given.
         passes: forward passes.
     """
 
     operators: Counter[str]
+    typed: Counter[Operator]
     caches: frozenset[str]
     passes: int
 
@@ -62,4 +64,4 @@ def watch(model: Any, call: Callable[[], object]) -> Seen:
         operators = operators_of(call)
     finally:
         hook.remove()
-    return Seen(operators.names, frozenset(caches), passes)
+    return Seen(operators.names, operators.counts, frozenset(caches), passes)
