@@ -87,6 +87,22 @@ def test_weights_of_another_type_than_the_method_says_are_an_error(models, monke
     assert str(error.value) == f"{label}-dynamic-eager: weights are {found}; expected were {wanted}"
 
 
+def test_a_single_pass_is_looked_at_too(models, imported, monkeypatch):
+    """As many products ran, and they were those of full precision."""
+    passes = imported("perf_tests/llm_generate/test_forward.py")
+    monkeypatch.setattr(loading, "_prepared", lambda model, setup: model.float())
+    setup, benchmark = TINY["int8-dynamic-int-mm"], Statements(time.perf_counter)
+    full = models.runner(FP32, 1, passes.PROMPT)
+    with torch.no_grad():
+        reference = full.model(full.prompt(passes.PROMPT)[0], use_cache=False).logits
+    with pytest.raises(OtherImplementation) as error:
+        passes.forward(benchmark, lambda call: call(), models, lambda _: reference, setup)
+    assert (
+        str(error.value) == "int8-dynamic-int-mm: 0 aten::_int_mm in 1 passes; expected were 28 and those of the head"
+    )
+    assert benchmark.recorded["products"] == 29
+
+
 @pytest.mark.parametrize("label", ["int8-weight-only-rebuild", "int4-gptq-rebuild"])
 def test_weights_that_are_rebuilt_once_and_kept_are_an_error(models, monkeypatch, label):
     """What the published run was slow by would be gone from the case that is named after it."""

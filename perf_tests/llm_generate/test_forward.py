@@ -18,7 +18,7 @@ from perf_workloads.profiles import copy_share
 from perf_workloads.text_generation import linear_layer_count, logit_error, prompt_logits
 from perf_workloads.text_generation.bench import Models, Runner
 from perf_workloads.text_generation.grid import FP32_REFERENCE, QWEN3_4B, TINY, TINY_REFERENCE
-from perf_workloads.text_generation.observe import OPERATORS
+from perf_workloads.text_generation.observe import OPERATORS, assert_products
 from perf_workloads.text_generation.setups import Configuration, GenerationSetup
 
 #: Rows of the published table of operators.
@@ -109,7 +109,7 @@ def forward(
     setup: GenerationSetup,
 ) -> Runner:
     """Time a pass over a prompt, compare its logits, and count its products with weights exactly; give what ran it."""
-    from perf_workloads.operators import operators_of
+    from perf_workloads.text_generation.watch import watch
 
     benchmark.progress("loading the model in fp32, for its logits")
     reference = reference_logits(setup)
@@ -125,10 +125,11 @@ def forward(
     assert error < LARGEST_ERROR[setup.method]
     say_what_runs(benchmark, setup)
     benchmark.progress("counting products")
-    ran = operators_of(call).names
-    products = sum(ran[name] for name in {"aten::mm", *OPERATORS.values()})
+    seen = watch(runner.model, call)
+    products = sum(seen.operators[name] for name in {"aten::mm", *OPERATORS.values()})
     benchmark.record("products", products, unit="1", better="lower", limit="0")
     assert products == linear_layer_count(setup.model)
+    assert_products(setup.label, setup, runner.model, seen, 1)
     return runner
 
 

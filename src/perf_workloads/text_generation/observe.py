@@ -74,17 +74,7 @@ def observe(runner: Runner, input_ids: Any, new_tokens: int = 4) -> dict[str, st
             f"{configuration.label}: {seen.passes} passes with {', '.join(sorted(seen.caches))}; expected were "
             f"{passes} with {wanted_cache}"
         )
-    inner = passes * (linear_layer_count(setup.model) - 1)
-    # Of quantised layers our kernel takes few tokens, which torch does not see, and torch takes many.
-    if setup.backend != "triton" or setup.method == "dense":
-        name = OPERATORS.get(setup.backend, "aten::mm")
-        # The head's product is an ``mm`` or, for the last token of a prompt, a batched one.
-        if not inner <= seen.operators[name] <= inner + passes:
-            raise OtherImplementation(
-                f"{configuration.label}: {seen.operators[name]} {name} in {passes} passes; expected were {inner} and "
-                "those of the head"
-            )
-    _assert_stored(configuration.label, setup, runner.model, seen, inner)
+    assert_products(configuration.label, setup, runner.model, seen, passes)
     attended = passes * int(SHAPES[setup.model]["num_hidden_layers"])
     if seen.fused_attentions < attended:
         raise OtherImplementation(
@@ -98,22 +88,41 @@ def observe(runner: Runner, input_ids: Any, new_tokens: int = 4) -> dict[str, st
     return told
 
 
-def _assert_stored(label: str, setup: GenerationSetup, model: Any, seen: Seen, products: int) -> None:
-    """Check in which type weights are kept, and that backend "rebuild" makes each of them again for each product.
+def assert_products(label: str, setup: GenerationSetup, model: Any, seen: Seen, passes: int) -> None:
+    """Check what multiplied in so many passes, and by what: types of weights, and whether they were made again.
 
-    Its products are those of a model that is not quantised.
+    Args:
+        label: what is told of.
+        setup: of the model.
+        model: what ran.
+        seen: what it ran.
+        passes: how many of them there were.
+
+    Raises:
+        OtherImplementation: it is not what the setup says.
     """
     from perf_workloads.operators import Operator
     from perf_workloads.text_generation.layers import weight_types
 
+    inner = passes * (linear_layer_count(setup.model) - 1)
+    # Of quantised layers our kernel takes few tokens, which torch does not see, and torch takes many.
+    if setup.backend != "triton" or setup.method == "dense":
+        name = OPERATORS.get(setup.backend, "aten::mm")
+        # The head's product is an ``mm`` or, for the last token of a prompt, a batched one.
+        if not inner <= seen.operators[name] <= inner + passes:
+            raise OtherImplementation(
+                f"{label}: {seen.operators[name]} {name} in {passes} passes; expected were {inner} and those of the "
+                "head"
+            )
     stored, wanted = weight_types(model), STORED.get(setup.method, setup.dtype)
     if stored != {wanted}:
         raise OtherImplementation(f"{label}: weights are {' and '.join(sorted(stored))}; expected were {wanted}")
+    # Its products are those of a model that is not quantised.
     if setup.backend == "rebuild":
-        name, dtype = REBUILDING[setup.method]
-        rebuilt = seen.typed[Operator(name, dtype)]
-        if rebuilt != products:
-            raise OtherImplementation(f"{label}: weights were made again {rebuilt} times for {products} products")
+        operator, dtype = REBUILDING[setup.method]
+        rebuilt = seen.typed[Operator(operator, dtype)]
+        if rebuilt != inner:
+            raise OtherImplementation(f"{label}: weights were made again {rebuilt} times for {inner} products")
 
 
 def _as_it_ends(input_ids: Any, new_tokens: int) -> list[Any]:
