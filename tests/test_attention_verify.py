@@ -396,3 +396,37 @@ def test_the_operator_table_of_a_profile_goes_with_its_case(imported: Callable[[
     assert rows.index(head) == 15
     assert any(row.split()[0] == "aten::mm" for row in rows[:15])
     assert 0 < benchmark.reported["copy_share"] < 1
+
+
+def test_gradients_of_another_implementation_are_an_error(
+    imported: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operation's own case asks who computed, as gradients do not tell."""
+    cases = imported("perf_tests/linear_attention/test_linear_attention_ops.py")
+    attend = perf_kernels.linear_attention.linear_attention
+
+    def other(*inputs: Any, implementation: str) -> Any:
+        return attend(*inputs, implementation="naive_recurrent")
+
+    def run() -> None:
+        heads = torch.randn(3, 1, 64, 2, 16).unbind(0)
+        cases.test_forward_and_backward(Measuring(), torch, lambda shape: heads, "naive_chunk", (1, 64, 2, 16))
+
+    run()
+    monkeypatch.setattr(perf_kernels.linear_attention, "linear_attention", other)
+    with pytest.raises(AssertionError):
+        run()
+
+
+class Measuring(Recording):
+    """Calls what is measured with its arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.extra_info: dict[str, str] = {}
+
+    def __call__(self, call: Any, *args: Any) -> Any:
+        return call(*args)
+
+    def work(self, **_: float) -> None:
+        """Show no share of anything."""

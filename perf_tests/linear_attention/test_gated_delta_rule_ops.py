@@ -81,7 +81,7 @@ def test_forward_and_backward(
     shape: tuple[int, int, int, int],
 ) -> None:
     """Skipped where fla refuses gradients: with Triton 3.4 to 3.7.0 on Hopper (its issue 640)."""
-    from perf_kernels.gated_delta_rule import chunked_reference
+    from perf_kernels.gated_delta_rule import chunked_reference, gated_delta_rule
     from perf_kernels.linear_attention import relative_rms
 
     require_fla()
@@ -96,7 +96,9 @@ def test_forward_and_backward(
 
     found = benchmark(gradients, fla_chunk, *inputs, weight)
 
-    report(benchmark, "fla_chunk", "fla_chunk")
+    # Gradients do not tell who computed them.
+    ran = gated_delta_rule(*inputs, implementation="fla_chunk", normalize_qk=True).implementation
+    report(benchmark, "fla_chunk", ran)
     reference = functools.partial(chunked_reference, normalize_qk=True)
     for i in CHECKED:
         expected = gradients(lambda *leaves: reference(*leaves)[0], *(x[i : i + 1 or None] for x in (*inputs, weight)))
