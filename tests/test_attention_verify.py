@@ -418,15 +418,30 @@ def test_gradients_of_another_implementation_are_an_error(
         run()
 
 
+@pytest.mark.parametrize("implementation", ["naive_chunk", "naive_recurrent"])
+@pytest.mark.parametrize("name", ["linear_attention", "gated_delta_rule"])
+def test_a_case_of_an_operation_notes_what_computed_it(
+    imported: Callable[[str], ModuleType], name: str, implementation: str
+) -> None:
+    """Notes are in the run's JSON."""
+    benchmark = Measuring()
+    cases = imported(f"perf_tests/linear_attention/test_{name}_ops.py")
+    getattr(cases, f"test_{name}_on_a_cpu")(benchmark, torch, implementation)
+    assert benchmark.notes == {name: implementation}
+
+
 class Measuring(Recording):
-    """Calls what is measured with its arguments."""
+    """Calls what is measured with its arguments, and keeps notes."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.extra_info: dict[str, str] = {}
+        self.notes: dict[str, str] = {}
 
-    def __call__(self, call: Any, *args: Any) -> Any:
-        return call(*args)
+    def __call__(self, call: Any, *args: Any, **named: Any) -> Any:
+        return call(*args, **named)
+
+    def note(self, name: str, text: str) -> None:
+        self.notes[name] = text
 
     def work(self, **_: float) -> None:
         """Show no share of anything."""

@@ -33,6 +33,7 @@ def test_agreement(benchmark: Any, torch: ModuleType, device: str, row: str) -> 
 
     config = decoder(row, device, vocabulary=VOCABULARY, positions=TOKENS, layers=2, dropout=0.0)
     skip_unless_it_runs(config)
+    benchmark.note("mixer", config.implementation)
     definition = replace(config, implementation=DEFINITIONS[config.mixer])
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(VOCABULARY, (2, TOKENS), generator=generator).to(device)

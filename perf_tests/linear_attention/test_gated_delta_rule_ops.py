@@ -160,9 +160,9 @@ def report(benchmark: Any, asked: str, ran: str) -> None:
     from perf_kernels.linear_attention import installed_fla
 
     assert ran == asked
-    benchmark.extra_info["implementation"] = ran
+    benchmark.note("gated_delta_rule", ran)
     if ran.startswith("fla_"):
-        benchmark.extra_info["fla-core"] = installed_fla.version()
+        benchmark.note("fla-core", str(installed_fla.version()))
 
 
 def fla_chunk(*inputs: Any) -> Any:
