@@ -115,6 +115,10 @@ def test_an_h200_is_described() -> None:
         "  markers met   cuda, sm80, sm89, sm90, fp8, vram(140)",
         "  not met       needs a ROCm device (rocm): this machine has none",
         "                needs compute capability 10.0 or more (sm100): NVIDIA H200 has 9.0",
+        *(
+            f"                needs an AMD GPU of architecture {arch} ({arch}): this machine has no ROCm device"
+            for arch in ("gfx90a", "gfx942", "gfx1100")
+        ),
         "                needs two or more GPUs (multi_gpu): this process sees one",
         "  recorded      driver 580.159.03, python 3.12.3",
         "",
@@ -133,7 +137,7 @@ def test_a_machine_without_a_gpu_is_described() -> None:
         "  recorded      torch 2.11.0, python 3.12.3",
         "",
         "No GPU is visible to this process. "
-        "Skipped unless static: cuda, rocm, sm80, sm89, sm90, sm100, fp8, multi_gpu, vram.",
+        "Skipped unless static: cuda, rocm, sm80, sm89, sm90, sm100, gfx90a, gfx942, gfx1100, fp8, multi_gpu, vram.",
     ]
 
 
@@ -143,7 +147,7 @@ def test_equal_gpus_are_described_once() -> None:
     assert lines[:3] == [
         "AMD Instinct MI300X (2 visible AMD GPUs, 192.0 GiB, gfx942)",
         "  baseline key  amd-instinct-mi300x",
-        "  markers met   rocm, fp8, multi_gpu, vram(191)",
+        "  markers met   rocm, gfx942, fp8, multi_gpu, vram(191)",
     ]
     assert [line for line in lines if line.startswith("  baseline key")][1:] == ["  baseline key  cpu-amd-epyc-7b13-8t"]
 
@@ -161,10 +165,12 @@ def test_each_gpu_of_a_mixed_machine_is_described_by_itself() -> None:
         "                needs FP8 arithmetic (fp8): Tesla T4 has compute capability 7.5",
         "                needs two or more GPUs (multi_gpu): this process sees one",
     ]
-    assert lines[11:16] == [
+    assert lines[11:18] == [
         "AMD Radeon PRO W7900 (1 visible AMD GPU, 512.0 MiB, gfx1100)",
         "  baseline key  amd-radeon-pro-w7900-48gb",
-        "  markers met   rocm",
-        "  not met       needs FP8 arithmetic (fp8): AMD Radeon PRO W7900 is gfx1100",
+        "  markers met   rocm, gfx1100",
+        "  not met       needs an AMD GPU of architecture gfx90a (gfx90a): AMD Radeon PRO W7900 is gfx1100",
+        "                needs an AMD GPU of architecture gfx942 (gfx942): AMD Radeon PRO W7900 is gfx1100",
+        "                needs FP8 arithmetic (fp8): AMD Radeon PRO W7900 is gfx1100",
         "                needs two or more GPUs (multi_gpu): this process sees one",
     ]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from perfgate.errors import SettingError
 from perfgate.markers import MARKERS, Mark, device_for, implied, ini_lines, skip_reason, validate
 from perfgate.model import Device, Hardware
+from perfgate.static.targets import TARGETS
 
 MIB = 1024**2
 CPU = Device("cpu", "AMD EPYC 7B13", "cpu-amd-epyc-7b13-8t", count=8)
@@ -64,6 +65,15 @@ def mark(name: str, *args: Any, **kwargs: Any) -> Mark:
         ("sm90", [H200], None),
         ("sm100", [H200], "needs compute capability 10.0 or more (sm100): NVIDIA H200 has 9.0"),
         ("sm100", [B200], None),
+        ("gfx942", [], "needs an AMD GPU of architecture gfx942 (gfx942): this machine has no ROCm device"),
+        ("gfx942", [H200], "needs an AMD GPU of architecture gfx942 (gfx942): this machine has no ROCm device"),
+        ("gfx942", [MI210], "needs an AMD GPU of architecture gfx942 (gfx942): AMD Instinct MI210 is gfx90a"),
+        ("gfx942", [NAMELESS], "needs an AMD GPU of architecture gfx942 (gfx942): that of AMD GPU is unknown"),
+        ("gfx942", [MI300X], None),
+        # A later one is no such one.
+        ("gfx90a", [MI300X], "needs an AMD GPU of architecture gfx90a (gfx90a): AMD Instinct MI300X is gfx942"),
+        ("gfx90a", [MI210], None),
+        ("gfx1100", [RX9070], "needs an AMD GPU of architecture gfx1100 (gfx1100): AMD Radeon RX 9070 XT is gfx1201"),
         ("fp8", [], "needs FP8 arithmetic (fp8): this machine has no GPU"),
         ("fp8", [A100], "needs FP8 arithmetic (fp8): NVIDIA A100-SXM4-40GB has compute capability 8.0"),
         ("fp8", [UNKNOWN], "needs FP8 arithmetic (fp8): the compute capability of NVIDIA GPU is unknown"),
@@ -146,6 +156,35 @@ def test_cuda_with_rocm_means_either() -> None:
     )
 
 
+def test_one_of_several_architectures_is_enough() -> None:
+    several = [mark("gfx942"), mark("gfx90a")]
+    assert skip_reason(several, machine(MI300X)) is None
+    assert skip_reason(several, machine(MI210)) is None
+    assert skip_reason(several, machine(RX9070)) == (
+        "needs an AMD GPU of architecture gfx90a or gfx942 (gfx90a, gfx942): AMD Radeon RX 9070 XT is gfx1201"
+    )
+    # What else is marked is needed as well.
+    assert skip_reason([*several, mark("fp8")], machine(MI210)) == (
+        "needs FP8 arithmetic (fp8): AMD Instinct MI210 is gfx90a"
+    )
+
+
+def test_an_architecture_is_asked_of_an_amd_gpu_only() -> None:
+    both = [mark("sm90"), mark("gfx942")]
+    assert skip_reason(both, machine(H200)) is None
+    assert skip_reason(both, machine(MI300X)) is None
+    assert skip_reason(both, machine(MI210)) == (
+        "needs an AMD GPU of architecture gfx942 (gfx942): AMD Instinct MI210 is gfx90a"
+    )
+    assert skip_reason([mark("rocm"), mark("gfx942")], machine()) == (
+        "needs an AMD GPU of architecture gfx942 (gfx942): this machine has no ROCm device"
+    )
+
+
+def test_each_target_of_the_static_gate_is_a_marker() -> None:
+    assert set(TARGETS) <= set(MARKERS)
+
+
 def test_a_need_is_asked_of_the_kind_that_the_case_is_for() -> None:
     assert skip_reason([mark("rocm"), mark("fp8")], machine(A100, MI300X)) is None
     assert skip_reason([mark("cuda"), mark("fp8")], machine(A100, MI300X)) == (
@@ -169,6 +208,9 @@ def test_a_need_is_asked_of_the_kind_that_the_case_is_for() -> None:
         ({"vram"}, [H200], H200),
         ({"multi_gpu"}, [H200], H200),
         ({"cpu", "cuda"}, [H200], H200),
+        ({"gfx942"}, [H200, MI300X], MI300X),
+        ({"sm90", "gfx942"}, [MI300X], MI300X),
+        ({"gfx942"}, [H200], CPU),
         ({"sm80"}, [], CPU),
         ({"sm80"}, [MI300X], CPU),
         ({"sm80", "static"}, [H200], CPU),
@@ -184,6 +226,8 @@ def test_the_device_that_a_case_runs_on(names: set[str], gpus: list[Device], dev
         ({"sm80"}, {"cuda"}),
         ({"sm89", "sm90", "sm100", "slow"}, {"cuda"}),
         ({"sm80", "cuda"}, set()),
+        ({"gfx90a", "gfx942", "gfx1100"}, {"rocm"}),
+        ({"sm80", "gfx942"}, {"cuda", "rocm"}),
         ({"rocm", "fp8", "vram", "multi_gpu", "static", "isolate", "cpu"}, set()),
         (set(), set()),
     ],
@@ -195,11 +239,15 @@ def test_what_a_marker_implies(names: set[str], others: set[str]) -> None:
 def test_the_documentation_names_every_marker_once() -> None:
     lines = ini_lines()
     assert [line.split(":")[0] for line in lines] == [
-        "cuda", "rocm", "cpu", "sm80", "sm89", "sm90", "sm100", "fp8", "multi_gpu", "vram(gib)",
+        "cuda", "rocm", "cpu", "sm80", "sm89", "sm90", "sm100",
+        "gfx90a", "gfx942", "gfx1100", "fp8", "multi_gpu", "vram(gib)",
         "static(launches, targets=None, limits=None)",
         "isolate(timeout=seconds, group=name)",
     ]  # fmt: skip
     assert lines[3] == "sm80: needs an NVIDIA GPU of compute capability 8.0 or more (A100 and later); implies cuda."
+    assert lines[8] == (
+        "gfx942: needs an AMD GPU of exactly this architecture (MI300X, MI325X), or of one of several; implies rocm."
+    )
     assert all("\n" not in line for line in lines)
 
 

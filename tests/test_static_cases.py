@@ -128,6 +128,8 @@ def test_a_tuned_configuration_is_a_case_of_its_own_target_alone(compilers: Comp
 def test_markers_select_targets_and_ask_for_no_gpu(compilers: Compilers) -> None:
     compilers.run("-m", "sm80").assert_outcomes(passed=1, deselected=1)
     compilers.run("-m", "rocm and static").assert_outcomes(passed=1, deselected=1)
+    compilers.run("-m", "gfx942 and static", "--strict-markers").assert_outcomes(passed=1, deselected=1)
+    compilers.run("-m", "gfx90a").assert_outcomes(deselected=2)
 
 
 def test_the_test_may_assert_on_figures(compilers: Compilers) -> None:

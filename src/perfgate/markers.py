@@ -1,7 +1,8 @@
 """Which markers does perfgate know, what does each need, and may a case with these markers run here?
 
 ``MARKERS`` is the one table. A case is written for the kinds of device that its markers name; with both ``cuda`` and
-``rocm`` it runs on whichever the machine has. A case without any of the GPU markers runs on the CPU.
+``rocm`` it runs on whichever the machine has, and with several of AMD's architectures on each of them. A case without
+any of the GPU markers runs on the CPU.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
 #: Name, positional and keyword arguments of one marker, as in pytest's Mark.
 Mark = tuple[str, tuple[Any, ...], Mapping[str, Any]]
 
-#: Gives the reason why this machine lacks what a marker needs, or None. A number is the marker's argument.
-Requirement = Callable[["Hardware", float], "str | None"]
+#: Gives the reason why this machine lacks what a marker needs, or None. The case's markers come with their arguments, 0
+#: where they have none.
+Requirement = Callable[["Hardware", Mapping[str, float]], "str | None"]
 
 _GIB = 1024**3
 _FP8_CAPABILITY = (8, 9)
 _FP8_ARCHS = ("gfx942", "gfx950", "gfx12")
+#: AMD's architectures that have a marker: those that the static gate compiles for.
+_ARCHS = {"gfx90a": "MI210, MI250X", "gfx942": "MI300X, MI325X", "gfx1100": "RX 7900, PRO W7900"}
 _ACCELERATORS: tuple[DeviceKind, ...] = ("cuda", "rocm")
 
 
@@ -58,18 +62,18 @@ PERF = (
 )
 
 
-def _needs_cuda(hardware: Hardware, _: float) -> str | None:
+def _needs_cuda(hardware: Hardware, _: Mapping[str, float]) -> str | None:
     return None if hardware.find("cuda") else "needs a CUDA device (cuda): this machine has none"
 
 
-def _needs_rocm(hardware: Hardware, _: float) -> str | None:
+def _needs_rocm(hardware: Hardware, _: Mapping[str, float]) -> str | None:
     return None if hardware.find("rocm") else "needs a ROCm device (rocm): this machine has none"
 
 
 def _needs_capability(name: str, least: tuple[int, int]) -> Requirement:
     need = f"needs compute capability {_dotted(least)} or more ({name})"
 
-    def unmet(hardware: Hardware, _: float) -> str | None:
+    def unmet(hardware: Hardware, _: Mapping[str, float]) -> str | None:
         device = hardware.find("cuda")
         if device is None:
             return f"{need}: this machine has no CUDA device"
@@ -80,7 +84,19 @@ def _needs_capability(name: str, least: tuple[int, int]) -> Requirement:
     return unmet
 
 
-def _needs_fp8(hardware: Hardware, _: float) -> str | None:
+def _needs_arch(hardware: Hardware, given: Mapping[str, float]) -> str | None:
+    # No architecture has all that another has, and a GPU has one: of several marked ones it is enough.
+    archs = [name for name in _ARCHS if name in given]
+    need = f"needs an AMD GPU of architecture {' or '.join(archs)} ({', '.join(archs)})"
+    device = hardware.find("rocm")
+    if device is None:
+        return f"{need}: this machine has no ROCm device"
+    if device.arch is None:
+        return f"{need}: that of {device.name} is unknown"
+    return None if device.arch in archs else f"{need}: {device.name} is {device.arch}"
+
+
+def _needs_fp8(hardware: Hardware, _: Mapping[str, float]) -> str | None:
     need = "needs FP8 arithmetic (fp8)"
     device = hardware.accelerator
     if device is None:
@@ -96,14 +112,15 @@ def _needs_fp8(hardware: Hardware, _: float) -> str | None:
     return f"{need}: {device.name} has compute capability {_dotted(device.capability)}"
 
 
-def _needs_multi_gpu(hardware: Hardware, _: float) -> str | None:
+def _needs_multi_gpu(hardware: Hardware, _: Mapping[str, float]) -> str | None:
     device = hardware.accelerator
     if device is not None and device.count >= 2:
         return None
     return f"needs two or more GPUs (multi_gpu): this process sees {'one' if device else 'none'}"
 
 
-def _needs_vram(hardware: Hardware, gib: float) -> str | None:
+def _needs_vram(hardware: Hardware, given: Mapping[str, float]) -> str | None:
+    gib = given["vram"]
     device = hardware.accelerator
     memory = device.memory_bytes if device else 0
     if memory >= gib * _GIB:
@@ -126,6 +143,15 @@ def _capability(name: str, least: tuple[int, int], such_as: str) -> Marker:
     )
 
 
+def _arch(name: str) -> Marker:
+    return Marker(
+        f"needs an AMD GPU of exactly this architecture ({_ARCHS[name]}), or of one of several; implies rocm",
+        _needs_arch,
+        frozenset({"rocm"}),
+        accelerator=True,
+    )
+
+
 def _dotted(capability: tuple[int, int]) -> str:
     return ".".join(map(str, capability))
 
@@ -138,6 +164,7 @@ MARKERS: Mapping[str, Marker] = {
     "sm89": _capability("sm89", (8, 9), "L4, RTX 40 and later"),
     "sm90": _capability("sm90", (9, 0), "H100 and later"),
     "sm100": _capability("sm100", (10, 0), "B200 and later"),
+    **{name: _arch(name) for name in _ARCHS},
     "fp8": Marker(
         f"needs FP8 arithmetic: compute capability {_dotted(_FP8_CAPABILITY)} or more, or {', '.join(_FP8_ARCHS)}",
         _needs_fp8,
@@ -222,7 +249,7 @@ def skip_reason(marks: Sequence[Mark], hardware: Hardware) -> str | None:
         for name, marker in MARKERS.items():
             if name not in names - covered or marker.unmet is None or ({name} | marker.implies) & others:
                 continue
-            if reason := marker.unmet(part, arguments[name]):
+            if reason := marker.unmet(part, arguments):
                 reasons.append(reason)
                 break
     return "; ".join(reasons) or None

@@ -108,7 +108,7 @@ def generate(metafunc: pytest.Metafunc) -> None:
         pytest.param(
             Wanted(wish.place, launch, target, wish.limits),
             id=f"{launch}-{target}",
-            marks=getattr(pytest.mark, TARGETS[target].marker),
+            marks=getattr(pytest.mark, target),
         )
         for launch, target in itertools.chain(pairs, tuned)
     ]

@@ -53,8 +53,7 @@ class Target:
     """One GPU to compile for.
 
     Attributes:
-        name: as in ``--target`` and in ids of cases.
-        marker: the pytest marker that selects its cases.
+        name: as in ``--target`` and in ids of cases; the pytest marker that selects its cases, too.
         backend: Triton's name of the vendor.
         arch: compute capability times ten, or AMD's name.
         lanes: threads of a warp.
@@ -66,7 +65,6 @@ class Target:
     """
 
     name: str
-    marker: str
     backend: Literal["cuda", "hip"]
     arch: int | str
     lanes: int
@@ -115,13 +113,13 @@ _MIB = 1 << 20
 TARGETS: Mapping[str, Target] = {
     target.name: target
     for target in (
-        Target("sm80", "sm80", "cuda", 80, 32, _sm(64, 32, 164), "NVIDIA A100-SXM4-80GB", 108, 80 * _GIB, 40 * _MIB),
-        Target("sm89", "sm89", "cuda", 89, 32, _sm(48, 24, 100), "NVIDIA L40S", 142, 48 * _GIB, 96 * _MIB),
-        Target("sm90", "sm90", "cuda", 90, 32, _sm(64, 32, 228), "NVIDIA H200", 132, 141 * _GIB, 50 * _MIB),
-        Target("sm100", "sm100", "cuda", 100, 32, _sm(64, 32, 228), "NVIDIA B200", 148, 180 * _GIB, 126 * _MIB),
-        Target("gfx90a", "rocm", "hip", "gfx90a", 64, _CDNA, "AMD Instinct MI250X", 110, 64 * _GIB, 8 * _MIB),
-        Target("gfx942", "rocm", "hip", "gfx942", 64, _CDNA, "AMD Instinct MI300X", 304, 192 * _GIB, 4 * _MIB),
-        Target("gfx1100", "rocm", "hip", "gfx1100", 32, _RDNA3, "AMD Radeon RX 7900 XTX", 48, 24 * _GIB, 6 * _MIB),
+        Target("sm80", "cuda", 80, 32, _sm(64, 32, 164), "NVIDIA A100-SXM4-80GB", 108, 80 * _GIB, 40 * _MIB),
+        Target("sm89", "cuda", 89, 32, _sm(48, 24, 100), "NVIDIA L40S", 142, 48 * _GIB, 96 * _MIB),
+        Target("sm90", "cuda", 90, 32, _sm(64, 32, 228), "NVIDIA H200", 132, 141 * _GIB, 50 * _MIB),
+        Target("sm100", "cuda", 100, 32, _sm(64, 32, 228), "NVIDIA B200", 148, 180 * _GIB, 126 * _MIB),
+        Target("gfx90a", "hip", "gfx90a", 64, _CDNA, "AMD Instinct MI250X", 110, 64 * _GIB, 8 * _MIB),
+        Target("gfx942", "hip", "gfx942", 64, _CDNA, "AMD Instinct MI300X", 304, 192 * _GIB, 4 * _MIB),
+        Target("gfx1100", "hip", "gfx1100", 32, _RDNA3, "AMD Radeon RX 7900 XTX", 48, 24 * _GIB, 6 * _MIB),
     )
 }
 
