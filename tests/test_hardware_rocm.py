@@ -131,6 +131,14 @@ def test_a_power_cap_in_watts_is_read_too() -> None:
 
 
 @pytest.mark.parametrize(
+    ("told", "arch"),
+    [("gfx90a", "gfx90a"), ("gfx9010", "gfx90a"), ("gfx942", "gfx942"), ("942", "gfx942"), ("gfx1100", "gfx1100")],
+)
+def test_the_architecture_in_the_words_of_amdsmi(told: str, arch: str) -> None:
+    assert found(Card(arch=told))[0].arch == arch
+
+
+@pytest.mark.parametrize(
     ("version", "arch"), [("90402", "gfx942"), ("90010", "gfx90a"), ("110000", "gfx1100"), ("120001", "gfx1201")]
 )
 def test_the_architecture_comes_from_the_kernel_where_amdsmi_does_not_tell(version: str, arch: str) -> None:

@@ -134,9 +134,13 @@ def _figure(value: Any) -> float | None:
 
 
 def _arch(name: Any) -> str | None:
-    """Read an architecture: "gfx942:sramecc+:xnack-", "gfx942" or "942"."""
+    """Read an architecture: "gfx942:sramecc+:xnack-", "gfx942" or "942"; ROCm's tools call gfx90a "gfx9010", too."""
     match = _ARCH.fullmatch(str(name or "").split(":")[0].lower())
-    return f"gfx{match[1]}" if match else None
+    if not match:
+        return None
+    # Of generation 9 three digits are the name; the last two of four are a number.
+    version = re.fullmatch(r"(9\d)(\d\d)", match[1])
+    return f"gfx{version[1]}{int(version[2]):x}" if version else f"gfx{match[1]}"
 
 
 def _archs(sources: Sources) -> list[str]:
