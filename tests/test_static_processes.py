@@ -227,6 +227,13 @@ def told(x_ptr, NUMBER: tl.constexpr):
     tl.store(x_ptr, NUMBER)
 
 
+def asked(kernel):
+    # Shows in the forms what was told.
+    told[(1,)](rows(), kernel.n_regs)
+    told[(1,)](rows(), kernel.n_spills + kernel.metadata.shared)
+    kernel[(1, 1, 1)](rows(), rows(), 1024)
+
+
 def loud():
     print("not an answer", flush=True)
     os.write(1, b"nor is this")
@@ -265,6 +272,10 @@ ACCIDENTS = {
     "conflicting": conflicting,
 }
 CONFLICTING = {"plain": lambda: launch(rows()), "conflicting": conflicting}
+ASKED = {
+    "launched": lambda: asked(copy[(1,)](rows(), rows(), 1024, num_warps=4)),
+    "tuned": lambda: asked(tuned[(1,)](rows(), rows())),
+}
 REFUSED = {"refused": refused, "valued": valued, "installed": library_of_kernels.check}
 HANDLES = {
     "large": large,
@@ -273,6 +284,7 @@ HANDLES = {
     "on_host": on_host,
     "on_host_by_handle": on_host_by_handle,
     "run": run,
+    "unloaded": lambda: warmed_up(16).n_regs,
     "spilled": spilled,
 }
 """
@@ -314,7 +326,7 @@ def answers(project: Path) -> Iterator[dict[str, Answer]]:
     questions |= {
         name: Question(f"{PLACE}:{name}", "", "sm90") for name in ("EMPTY", "WRONG", "LIST", "NUMBERED", "ABSENT")
     }
-    for place in ("ACCIDENTS", "REFUSED", "HANDLES"):
+    for place in ("ACCIDENTS", "ASKED", "REFUSED", "HANDLES"):
         questions |= {
             name: Question(f"{PLACE}:{place}", name, "sm90") for name in pool.launches(f"{PLACE}:{place}").code
         }
@@ -358,6 +370,26 @@ def test_a_kernel_that_is_warmed_up_tells_its_registers_and_can_be_launched(
     assert (answer.status, answer.reason, answer.launches) == ("compiled", "", 3)
     # Launched twice with 1024 elements; only warmed up with 2048.
     assert [kernel.form.arguments["TILE"] for kernel in answer.kernels] == ["=1024", "=2048"]
+
+
+@pytest.mark.parametrize("name", ["launched", "tuned"])
+def test_a_kernel_that_is_launched_tells_its_registers(answers: dict[str, Answer], name: str) -> None:
+    answer = answers[name]
+    assert (answer.status, answer.reason, answer.launches) == ("compiled", "", 4)
+    copy, *told = answer.kernels
+    expected = [f"={copy.code.registers}", f"={copy.code.stack // 4 + copy.shared}"]
+    assert [kernel.form.arguments["NUMBER"] for kernel in told] == expected
+    # The forms are those of all configurations; that which the kernel is asked of compiles.
+    assert (answers["forms ASKED"].status, answers["forms ASKED"].reason) == ("compiled", "")
+    forms = answers["forms ASKED"].forms[name]
+    assert [form.arguments["NUMBER"] for form in forms if "NUMBER" in form.arguments] == expected
+
+
+def test_a_kernel_that_is_not_loaded_tells_no_registers(answers: dict[str, Answer]) -> None:
+    assert (answers["unloaded"].status, answers["unloaded"].reason) == (
+        "failed",
+        "AttributeError: 'CompiledKernel' object has no attribute 'n_regs'",
+    )
 
 
 def test_the_form_of_a_kernel_that_is_warmed_up_is_known(answers: dict[str, Answer]) -> None:

@@ -10,6 +10,7 @@ can be timed here. A kernel whose choice matters should be given its configurati
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -125,7 +126,7 @@ def keys(launch: Callable[..., object], target: Target, inputs: Callable[[], tup
 
     def compile_as_launched(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
         # The key stays Triton's own: a completed one is looked up by nobody who launches.
-        kernel = _without_launch(original, self, args, grid, kwargs)
+        kernel = handles.loaded(_without_launch(original, self, args, grid, kwargs))
         found.append(kernel.hash)
         return kernel
 
@@ -138,7 +139,7 @@ def forms(
 ) -> list[Form]:
     """Run a launcher and give the forms in which it would have launched its kernels, in order.
 
-    Nothing is compiled but what it warms up.
+    Nothing is compiled but what it warms up, or asks something of.
 
     An autotuned kernel has those of all configurations that its pruning leaves: a GPU may find any of them the fastest.
 
@@ -158,8 +159,9 @@ def forms(
     def note(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
         named = {name: _pointers(value) for name, value in kwargs.items()}
         found.append(form_of_launch(self, tuple(map(_pointers, args)), named))
+        compiled = functools.partial(_without_launch, original, self, args, grid, kwargs)
         # A launcher warms up to ask something of the kernel.
-        return _without_launch(original, self, args, grid, kwargs) if warmup else None
+        return compiled() if warmup else handles.Uncompiled(lambda: handles.loaded(compiled()))
 
     def fits(attempt: Callable[[], list[float]]) -> bool:
         attempt()
@@ -249,6 +251,7 @@ def _compiler(compiled: list[Any], warmed: list[Any], target: Target) -> Callabl
         # A GPU loads what is launched, not what is warmed up. Launchers catch what it raises, and launch another form.
         if not warmup:
             handles.check_resources(kernel, target)
+            handles.loaded(kernel)
         (warmed if warmup else compiled).append(kernel)
         return kernel
 

@@ -6,6 +6,7 @@ Triton's own softmax warms its kernel up, reads the registers that it takes, and
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from unittest import mock
@@ -22,6 +23,10 @@ from perfgate.static.targets import Target
 _THREADS = 1024
 #: Columns of a multiprocessor's tensor memory, of which Triton's own limit is made, too.
 _TENSOR_MEMORY = 512
+#: What Triton knows of a kernel that a GPU has loaded.
+_TOLD = ("n_regs", "n_spills", "n_max_threads")
+#: Set on a kernel that a GPU would have loaded.
+_LOADED = "_perfgate_loaded"
 
 
 class OutOfResources(errors.OutOfResources):  # type: ignore[misc]
@@ -79,12 +84,36 @@ def check_memory(kernel: str, arguments: Iterable[tuple[str, Any]]) -> None:
             )
 
 
+class Uncompiled:
+    """What a launch gives where nothing is compiled: the kernel, compiled when something is asked of it.
+
+    Args:
+        compiled: gives the compiled kernel.
+    """
+
+    def __init__(self, compiled: Callable[[], Any]) -> None:
+        self._compiled = functools.cache(compiled)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._compiled(), name)
+
+    def __getitem__(self, grid: Any) -> Any:
+        return self._compiled()[grid]
+
+
+def loaded(kernel: Any) -> Any:
+    """Note of a compiled kernel that a GPU would have loaded it, so that it tells its registers; give it back."""
+    setattr(kernel, _LOADED, True)
+    return kernel
+
+
 @contextlib.contextmanager
 def answered(target: Target, launched: Callable[[Any], None]) -> Iterator[None]:
     """Let compiled kernels tell their registers and spills without being loaded, and be launched by ``kernel[grid]``.
 
-    Inside, loading or launching raises ``OutOfResources`` where the target has no room, and ``kernel.run`` a
-    ``PerfgateError``: it takes what only a driver can give.
+    They tell them where they do on a GPU: after ``_init_handles()``, or once they were launched. Inside, loading or
+    launching raises ``OutOfResources`` where the target has no room, and ``kernel.run`` a ``PerfgateError``: it takes
+    what only a driver can give.
 
     Args:
         target: the GPU that they are to run on.
@@ -98,8 +127,16 @@ def answered(target: Target, launched: Callable[[Any], None]) -> Iterator[None]:
         self.n_regs, self.n_spills = figures.code.registers, figures.code.stack // 4
         self.n_max_threads = _THREADS
 
+    def tell(self: Any, name: str) -> Any:
+        if name not in _TOLD or _LOADED not in vars(self):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        # Not where it was launched: few ask, and reading them takes long.
+        load(self)
+        return vars(self)[name]
+
     def launcher(self: Any, grid: Any) -> Callable[..., None]:
         check_resources(self, target)
+        loaded(self)
 
         def launch(*args: Any, stream: object = None) -> None:
             check_memory(self.metadata.name, zip(self.src.fn.arg_names, args, strict=False))
@@ -109,6 +146,7 @@ def answered(target: Target, launched: Callable[[Any], None]) -> Iterator[None]:
 
     with (
         mock.patch.object(CompiledKernel, "_init_handles", load),
+        mock.patch.object(CompiledKernel, "__getattr__", tell, create=True),
         mock.patch.object(CompiledKernel, "__getitem__", launcher),
         mock.patch.object(CompiledKernel, "run", property(_no_run)),
     ):
