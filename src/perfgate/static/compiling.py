@@ -17,7 +17,7 @@ from triton.errors import TritonError
 from triton.runtime.cache import triton_key
 
 from perfgate.errors import PerfgateError, SettingError
-from perfgate.static import candidate, capture, nvidia, pretend, reading, refusal, tuned
+from perfgate.static import candidate, capture, launcher, nvidia, pretend, reading, refusal, tuned
 from perfgate.static.answers import CACHED, EVERY, FORMS, Answer, Question
 from perfgate.static.figures import Code, Form
 from perfgate.static.find import LAUNCHES
@@ -156,7 +156,7 @@ def _cached(question: Question, target: Target) -> Answer:
         wanted = candidate.of_question(question)
         tunable = candidate.tunable_of(wanted)
         keys = capture.keys(tunable.launch, candidate.on_card(target, wanted), lambda: candidate.arguments(wanted))
-    except capture.InputsFailed as failure:
+    except launcher.InputsFailed as failure:
         cause = failure.__cause__
         assert isinstance(cause, Exception)
         return _failed(cause)
@@ -194,7 +194,7 @@ def _compile(question: Question, target: Target) -> Answer | _Compiled:
         assert cause is not None
         reason = f"{failure}: {type(cause).__name__}: {_core(cause)}"
         return Answer("compile_error", reason, _refusal(cause), environment=environment)
-    except capture.InputsFailed as failure:
+    except launcher.InputsFailed as failure:
         cause = failure.__cause__
         assert cause is not None
         reason = f"its inputs cannot be made without memory: {type(cause).__name__}: {_first_line(cause)}"
@@ -280,7 +280,7 @@ def _failed(error: Exception) -> Answer:
 
 def _failed_launch(error: Exception) -> Answer:
     """Say what is wrong with a launch that was begun, and what had been launched by then where that makes it wrong."""
-    if not isinstance(error, capture.FailedAfterLaunch):
+    if not isinstance(error, launcher.FailedAfterLaunch):
         return _failed(error)
     cause = error.__cause__
     assert isinstance(cause, Exception)
