@@ -21,9 +21,11 @@ pytest.importorskip("triton")
 
 LAUNCHES = """
 import enum
+import functools
 import os
 import signal
 import time
+from copy import deepcopy
 
 import library_of_kernels
 import torch
@@ -85,6 +87,49 @@ def module():
     assert (linear.weight.device, linear.weight.requires_grad, linear.bias.requires_grad) == (device, True, False)
     assert (norm.running_mean.device, norm.running_mean.dtype) == (device, torch.bfloat16)
     copy[(1,)](linear.weight, block(linear.weight), 4096, num_warps=4)
+
+
+class Apart(torch.optim.Optimizer):
+    def step(self):
+        for parameter in self.param_groups[0]["params"]:
+            if parameter.grad is not None:
+                told[(1,)](parameter, parameter.numel())
+
+
+def kept():
+    # In this order, too, an optimizer has the parameters that are moved.
+    block = torch.nn.Sequential(torch.nn.Linear(64, 64, bias=False), torch.nn.Linear(64, 64))
+    block[0].weight = block[1].weight
+    block[1].bias.grad = torch.ones(64)
+    optimizer = Apart(block.parameters(), {})
+    block.cuda()
+    if block[0].weight is not block[1].weight:
+        raise ValueError("the weights must be tied")
+    assert block[1].bias.grad.device == torch.device("cuda", 0)
+    block(torch.empty(64, 64, device="cuda")).sum().backward()
+    optimizer.step()
+
+
+def replaced():
+    with torch.device("meta"):
+        linear = torch.nn.Linear(64, 64)
+    assert linear.to_empty(device="cuda").weight.device == torch.device("cuda", 0)
+    copy[(1,)](LINEAR.cuda().weight, linear(linear.weight), 4096, num_warps=4)
+
+
+def copied_module():
+    # Copies the layer.
+    encoder = torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(64, 4, 64), 2).cuda()
+    launch(encoder(deepcopy(torch.empty(64, 64, device="cuda")).unsqueeze_(1)))
+
+
+@functools.cache
+def table():
+    return torch.arange(1024, device="cuda")
+
+
+def looked_up():
+    launch(table().t_() * CODES.to("cuda"))
 
 
 def refused():
@@ -272,6 +317,17 @@ ACCIDENTS = {
     "conflicting": conflicting,
 }
 CONFLICTING = {"plain": lambda: launch(rows()), "conflicting": conflicting}
+# With memory, from before any launch.
+CODES = torch.arange(1024.0)
+LINEAR = torch.nn.Linear(64, 64)
+KEPT = {
+    "kept": kept,
+    "replaced": replaced,
+    "copied_module": copied_module,
+    "looked_up": looked_up,
+    "looked_up_again": looked_up,
+    "replaced_again": replaced,
+}
 ASKED = {
     "launched": lambda: asked(copy[(1,)](rows(), rows(), 1024, num_warps=4)),
     "tuned": lambda: asked(tuned[(1,)](rows(), rows())),
@@ -326,7 +382,7 @@ def answers(project: Path) -> Iterator[dict[str, Answer]]:
     questions |= {
         name: Question(f"{PLACE}:{name}", "", "sm90") for name in ("EMPTY", "WRONG", "LIST", "NUMBERED", "ABSENT")
     }
-    for place in ("ACCIDENTS", "ASKED", "REFUSED", "HANDLES"):
+    for place in ("ACCIDENTS", "ASKED", "KEPT", "REFUSED", "HANDLES"):
         questions |= {
             name: Question(f"{PLACE}:{place}", name, "sm90") for name in pool.launches(f"{PLACE}:{place}").code
         }
@@ -360,6 +416,18 @@ def test_launchers_may_move_modules_and_convert_them(answers: dict[str, Answer])
     answer = answers["module"]
     assert (answer.status, answer.reason, answer.launches) == ("compiled", "", 1)
     assert answer.kernels[0].form.arguments["y_ptr"] == "*bf16:16"
+
+
+def test_parameters_that_are_moved_remain_those_of_an_optimizer(answers: dict[str, Answer]) -> None:
+    kept = answers["kept"]
+    assert (kept.status, kept.reason) == ("compiled", "")
+    assert [kernel.form.arguments["NUMBER"] for kernel in kept.kernels] == ["=4096", "=64"]
+
+
+@pytest.mark.parametrize("name", ["replaced", "copied_module", "looked_up", "looked_up_again", "replaced_again"])
+def test_launchers_may_keep_and_copy_tensors_and_bring_their_own(answers: dict[str, Answer], name: str) -> None:
+    assert (answers[name].status, answers[name].reason, answers[name].launches) == ("compiled", "", 1)
+    assert (answers["forms KEPT"].status, answers["forms KEPT"].reason) == ("compiled", "")
 
 
 @pytest.mark.parametrize("name", ["warmed", "warmed-gfx942"])

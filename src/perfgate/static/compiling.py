@@ -64,7 +64,7 @@ def warm_up() -> None:
     """Do once what every process that compiles would do first."""
     pretend.allow_gpu_tensors()
     # The first tensor without memory imports a lot.
-    with pretend.NoMemory():
+    with pretend.no_memory():
         torch.empty(1, device="meta")
     # Hashes the whole compiler, which takes a second.
     triton_key()

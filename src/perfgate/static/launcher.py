@@ -76,7 +76,7 @@ def run(
         stack.enter_context(_first_configuration(fits))
         stack.enter_context(backward.in_python())
         stack.enter_context(handles.answered(target, note_handle))
-        stack.enter_context(pretend.NoMemory())
+        stack.enter_context(pretend.no_memory())
         with _launched_by(lambda kernel, *args, **kwargs: None):
             arguments = _made(inputs) if inputs is not None else ()
         with _launched_by(note):

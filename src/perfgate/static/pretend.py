@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -60,11 +61,18 @@ class NoMemory(fake_tensor.FakeTensorMode):  # type: ignore[misc]
     """Tensors without memory, among which operators written in Python run as they do on a GPU.
 
     Under plain fake tensors an operator of ``torch.library`` only says what its result looks like, and launches
-    nothing.
+    nothing. A tensor that was made before, with memory, is taken for one without.
     """
 
     #: Whatever a launcher is told, there is no device to initialise.
     avoid_device_init = True
+
+    def __init__(self) -> None:
+        super().__init__(allow_non_fake_inputs=True)
+
+    def __deepcopy__(self, memo: object) -> NoMemory:
+        """Give itself: a copied tensor is one among the others."""
+        return self
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operator that was defined in Python; leave all others to fake tensors."""
@@ -81,6 +89,10 @@ class NoMemory(fake_tensor.FakeTensorMode):  # type: ignore[misc]
             return implementation(*args, **(kwargs or {}))
 
 
+#: Gives the one of this process: what a launcher keeps, a table say, its next launch goes on using.
+no_memory = functools.cache(NoMemory)
+
+
 class Generator(torch.Generator):  # type: ignore[misc]
     """A source of random numbers for any device: where there is no memory, none are drawn."""
 
@@ -90,17 +102,27 @@ class Generator(torch.Generator):  # type: ignore[misc]
 
 
 def convert_module(self: torch.nn.Module, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
-    """Move or convert a module, as ``Module._apply``, which cannot where tensors have no memory: with new parameters.
+    """Move or convert a module, as ``Module._apply``, which cannot where tensors have no memory.
 
-    Those that modules share are theirs alone afterwards, and an optimizer has the ones from before.
+    A parameter remains the same, for whoever has it: a module that shares it, an optimizer. One of "meta", as in torch,
+    or with memory, from before the launch, cannot, and a new one takes its place.
     """
     if recurse:
         for module in self.children():
             module._apply(fn)
     with torch.no_grad():
         for name, parameter in self._parameters.items():
-            if parameter is not None:
-                self._parameters[name] = torch.nn.Parameter(fn(parameter), parameter.requires_grad)
+            if parameter is None:
+                continue
+            converted = fn(parameter)
+            gradient, parameter.grad = parameter.grad, None
+            without_memory = isinstance(parameter, fake_tensor.FakeTensor)
+            if without_memory and torch._has_compatible_shallow_copy_type(parameter, converted):
+                parameter.data, parameter.fake_device = converted, converted.device
+            else:
+                self._parameters[name] = torch.nn.Parameter(converted, parameter.requires_grad)
+            if gradient is not None:
+                self._parameters[name].grad = fn(gradient)
         for name, buffer in self._buffers.items():
             if buffer is not None:
                 self._buffers[name] = fn(buffer)
