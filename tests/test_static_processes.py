@@ -79,6 +79,17 @@ def copied():
     launch(torch.empty(4096, device="cuda", requires_grad=True) * 2)
 
 
+def numbered():
+    number, device = torch.cuda.current_device(), torch.device("cuda", 0)
+    linear = torch.nn.Linear(64, 64)
+    made = [torch.empty(1024, device=number), torch.randn(1024, dtype=torch.float32, device=number)]
+    moved = [rows().cpu().to(number), rows().cpu().cuda(number), rows().cpu().to(device=number)]
+    weights = [linear.cuda(number).weight, linear.cpu().to(number).weight, linear.cpu().to(device=number).weight]
+    for x in (*made, *moved, *weights):
+        assert x.device == device
+        launch(x)
+
+
 def module():
     block = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.BatchNorm1d(64)).cuda().to(torch.bfloat16)
     block[0].bias.requires_grad_(False)
@@ -289,6 +300,7 @@ LAUNCHES = {
     "plain": lambda: launch(rows()),
     "copied": copied,
     "module": module,
+    "numbered": numbered,
     "refused": refused,
     "checked": lambda: check(rows()),
     "unpacked": unpacked,
@@ -430,6 +442,11 @@ def test_launchers_may_keep_and_copy_tensors_and_bring_their_own(answers: dict[s
     assert (answers["forms KEPT"].status, answers["forms KEPT"].reason) == ("compiled", "")
 
 
+def test_a_number_names_a_gpu(answers: dict[str, Answer]) -> None:
+    numbered = answers["numbered"]
+    assert (numbered.status, numbered.reason, numbered.launches) == ("compiled", "", 8)
+
+
 @pytest.mark.parametrize("name", ["warmed", "warmed-gfx942"])
 def test_a_kernel_that_is_warmed_up_tells_its_registers_and_can_be_launched(
     answers: dict[str, Answer], name: str
@@ -525,8 +542,8 @@ def test_what_is_wrong_with_a_launch_is_told(answers: dict[str, Answer]) -> None
         "nothing": ("failed", "the launch 'nothing' launched no Triton kernel"),
         "gone": (
             "failed",
-            "processes_launches has no launch 'gone'; it has plain, copied, module, refused, checked, unpacked, "
-            "nothing, reads, killed, exits, loud, warmed, mistaken, last",
+            "processes_launches has no launch 'gone'; it has plain, copied, module, numbered, refused, checked, "
+            "unpacked, nothing, reads, killed, exits, loud, warmed, mistaken, last",
         ),
     }
     # Of a mistake in a function that a kernel calls, not where it is called.

@@ -17,7 +17,7 @@ from triton.runtime.autotuner import Autotuner
 from triton.runtime.jit import JITFunction
 
 from perfgate.errors import PerfgateError
-from perfgate.static import backward, handles, pretend, refusal
+from perfgate.static import backward, device_numbers, handles, pretend, refusal
 from perfgate.static.targets import Target
 
 
@@ -77,6 +77,7 @@ def run(
         stack.enter_context(backward.in_python())
         stack.enter_context(handles.answered(target, note_handle))
         stack.enter_context(pretend.no_memory())
+        stack.enter_context(device_numbers.taken())
         with _launched_by(lambda kernel, *args, **kwargs: None):
             arguments = _made(inputs) if inputs is not None else ()
         with _launched_by(note):
