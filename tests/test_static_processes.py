@@ -28,6 +28,7 @@ import time
 from copy import deepcopy
 
 import library_of_kernels
+import pytest
 import torch
 import triton
 import triton.language as tl
@@ -327,6 +328,7 @@ ACCIDENTS = {
     "enumerated": enumerated,
     "normalised": normalised,
     "conflicting": conflicting,
+    "skipping": lambda: pytest.skip("not for this GPU"),
 }
 CONFLICTING = {"plain": lambda: launch(rows()), "conflicting": conflicting}
 # With memory, from before any launch.
@@ -571,6 +573,14 @@ def test_what_is_wrong_with_a_launch_is_told(answers: dict[str, Answer]) -> None
 )
 def test_what_a_launcher_does_by_accident_is_no_refusal(answers: dict[str, Answer], name: str, reason: str) -> None:
     assert (answers[name].status, answers[name].reason[: len(reason)]) == ("failed", reason)
+
+
+def test_what_is_raised_to_end_more_than_the_launch_is_told(answers: dict[str, Answer]) -> None:
+    assert answers["skipping"] == Answer(
+        "failed",
+        "Skipped: not for this GPU",
+        "That ends more than the launch.\nhint: to refuse a target, raise NotImplementedError with a message",
+    )
 
 
 def test_what_torch_checks_for_a_launcher_is_a_refusal(answers: dict[str, Answer]) -> None:

@@ -53,6 +53,7 @@ def run(
     Raises:
         InputsFailed: there are no arguments to launch with.
         FailedAfterLaunch: the launcher raises after a launch what could refuse the target before.
+        PerfgateError: it raises what is no ``Exception``.
         Exception: whatever the launcher itself raises.
     """
     names: list[str] = []
@@ -87,6 +88,15 @@ def run(
                 if names:
                     raise FailedAfterLaunch(", ".join(dict.fromkeys(names))) from error
                 raise
+            except Exception:
+                raise
+            # What ends a process, or a test: SystemExit, pytest.skip().
+            except BaseException as error:
+                raise PerfgateError(
+                    f"{type(error).__name__}: {error}",
+                    "That ends more than the launch.",
+                    "to refuse a target, raise NotImplementedError with a message",
+                ) from error
 
 
 def _made(inputs: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
