@@ -360,7 +360,8 @@ HANDLES = {
 """
 PLACE = "processes_launches"
 LIBRARY = """
-import triton
+import triton.language as tl
+from triton import jit
 
 
 def check():

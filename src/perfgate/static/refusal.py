@@ -12,7 +12,7 @@ import dis
 import sys
 import sysconfig
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType, FrameType, ModuleType
 
 import torch
 import triton
@@ -69,6 +69,7 @@ def _is_library(file: str, module: str) -> bool:
 
 
 def _imports_triton(package: str) -> bool:
-    """Tell whether a module of a package that was imported has Triton by its name."""
+    """Tell whether a module of a package that was imported has Triton or a part of it, such as its language."""
     modules = [module for name, module in sys.modules.items() if name.partition(".")[0] == package]
-    return any(vars(module).get("triton") is triton for module in modules)
+    found = [value for module in modules for value in vars(module).values() if isinstance(value, ModuleType)]
+    return any(each.__name__.partition(".")[0] == "triton" for each in found)
