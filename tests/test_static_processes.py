@@ -328,6 +328,8 @@ ACCIDENTS = {
     "enumerated": enumerated,
     "normalised": normalised,
     "conflicting": conflicting,
+    "gridless": lambda: copy[lambda meta: (1024 // meta["ROWS"],)](rows(), rows(), 1024),
+    "refusing_grid": lambda: copy[lambda meta: check(meta["x_ptr"][: meta["TILE"]])](rows(), rows(), TILE=1024),
     "skipping": lambda: pytest.skip("not for this GPU"),
 }
 CONFLICTING = {"plain": lambda: launch(rows()), "conflicting": conflicting}
@@ -570,6 +572,8 @@ def test_what_is_wrong_with_a_launch_is_told(answers: dict[str, Answer]) -> None
         ("enumerated", "ValueError: 5 is not a valid DataLayout"),
         ("normalised", "ValueError: Expected more than 1 value per channel when training, got input size "),
         ("conflicting", "ValueError: Conflicting meta-parameters: TILE. "),
+        ("gridless", "KeyError: 'ROWS'"),
+        ("refusing_grid", "ValueError: rows must be thirds (after the launch of copy)"),
     ],
 )
 def test_what_a_launcher_does_by_accident_is_no_refusal(answers: dict[str, Answer], name: str, reason: str) -> None:

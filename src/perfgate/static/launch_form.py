@@ -24,8 +24,6 @@ def form_of_launch(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, An
     """
     signature = _signature(function)
     options = {name: str(value) for name, value in kwargs.items() if name not in signature.parameters}
-    bound = signature.bind(*args, **{name: value for name, value in kwargs.items() if name in signature.parameters})
-    bound.apply_defaults()
     plain, unaligned = (
         _named(function, option, signature) for option in ("do_not_specialize", "do_not_specialize_on_alignment")
     )
@@ -33,9 +31,23 @@ def form_of_launch(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, An
         name: _constant(value)
         if "constexpr" in str(signature.parameters[name].annotation)
         else _argument(value, specialize=name not in plain, align=name not in unaligned)
-        for name, value in bound.arguments.items()
+        for name, value in arguments_of(function, args, kwargs).items()
     }
     return Form(f"{function.fn.__module__}.{function.fn.__name__}", arguments, options)
+
+
+def arguments_of(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the arguments of a kernel by their names, with its defaults, as a launch gives them to a grid.
+
+    Args:
+        function: Triton's record of the kernel, compiled or interpreted.
+        args: of the launch.
+        kwargs: of the launch; those that are no arguments of the kernel are left out.
+    """
+    signature = _signature(function)
+    bound = signature.bind(*args, **{name: value for name, value in kwargs.items() if name in signature.parameters})
+    bound.apply_defaults()
+    return dict(bound.arguments)
 
 
 def _signature(function: Any) -> inspect.Signature:

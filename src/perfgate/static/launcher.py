@@ -17,7 +17,7 @@ from triton.runtime.autotuner import Autotuner
 from triton.runtime.jit import JITFunction
 
 from perfgate.errors import PerfgateError
-from perfgate.static import backward, device_numbers, handles, pretend, refusal
+from perfgate.static import backward, device_numbers, handles, launch_form, pretend, refusal
 from perfgate.static.targets import Target
 
 
@@ -66,6 +66,9 @@ def run(
         kernel = instead(self, *args, warmup=warmup, **kwargs)
         if warmup:
             names.pop()
+        elif callable(kwargs["grid"]):
+            # Its answer is nobody's, what it raises the launcher's.
+            kwargs["grid"](launch_form.arguments_of(self, args, kwargs))
         return kernel
 
     def note_handle(kernel: Any) -> None:
