@@ -34,6 +34,7 @@ import triton
 import triton.language as tl
 from packaging.version import Version
 from triton.runtime.errors import OutOfResources
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 
 @triton.jit
@@ -254,6 +255,25 @@ def on_host():
     copy[(1,)](rows(), y_ptr=torch.empty(1024), TILE=1024)
 
 
+@triton.jit
+def copy_tuple(pair, TILE: tl.constexpr):
+    offsets = tl.arange(0, TILE)
+    tl.store(pair[1] + offsets, tl.load(pair[0] + offsets))
+
+
+def on_host_in_tuple():
+    copy_tuple[(1,)]((rows(), torch.empty(1024)), 1024)
+
+
+@triton.jit
+def copy_described(x, y_ptr, TILE: tl.constexpr):
+    tl.store(y_ptr + tl.arange(0, TILE), x.load([0]))
+
+
+def on_host_described():
+    copy_described[(1,)](TensorDescriptor.from_tensor(torch.empty(1024), [64]), rows(), 64)
+
+
 def on_host_by_handle():
     warmed_up(8)[(1, 1, 1)](torch.empty(4096), rows(), 4096)
 
@@ -354,6 +374,8 @@ HANDLES = {
     "smaller": smaller,
     "halved": halved,
     "on_host": on_host,
+    "on_host_in_tuple": on_host_in_tuple,
+    "on_host_described": on_host_described,
     "on_host_by_handle": on_host_by_handle,
     "run": run,
     "unloaded": lambda: warmed_up(16).n_regs,
@@ -503,11 +525,21 @@ def test_a_launcher_may_launch_another_form_of_what_is_too_large(answers: dict[s
     assert [kernel.warps for kernel in halved.kernels] == [32]
 
 
-@pytest.mark.parametrize(("name", "argument"), [("on_host", "y_ptr"), ("on_host_by_handle", "x_ptr")])
-def test_a_kernel_is_not_launched_on_memory_of_the_host(answers: dict[str, Answer], name: str, argument: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "kernel", "argument"),
+    [
+        ("on_host", "copy", "y_ptr"),
+        ("on_host_in_tuple", "copy_tuple", "pair[1]"),
+        ("on_host_described", "copy_described", "x.base"),
+        ("on_host_by_handle", "copy", "x_ptr"),
+    ],
+)
+def test_a_kernel_is_not_launched_on_memory_of_the_host(
+    answers: dict[str, Answer], name: str, kernel: str, argument: str
+) -> None:
     assert answers[name] == Answer(
         "failed",
-        f"copy is launched with {argument} on the CPU",
+        f"{kernel} is launched with {argument} on the CPU",
         f'A GPU cannot read it: there Triton refuses the launch.\nhint: make {argument} with device="cuda"',
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from unittest import mock
@@ -14,6 +15,7 @@ from unittest import mock
 import torch
 from triton.compiler.compiler import CompiledKernel
 from triton.runtime import errors
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from perfgate.errors import PerfgateError
 from perfgate.static import reading
@@ -75,13 +77,24 @@ def check_memory(kernel: str, arguments: Iterable[tuple[str, Any]]) -> None:
     Raises:
         PerfgateError: it cannot.
     """
-    for name, value in arguments:
-        if isinstance(value, torch.Tensor) and value.device.type != "cuda":
+    for name, value in itertools.chain.from_iterable(itertools.starmap(_tensors, arguments)):
+        if value.device.type != "cuda":
             raise PerfgateError(
                 f"{kernel} is launched with {name} on the {value.device.type.upper()}",
                 "A GPU cannot read it: there Triton refuses the launch.",
                 f'make {name} with device="cuda"',
             )
+
+
+def _tensors(name: str, value: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Give the tensors of an argument with their names: itself, those of a tuple, or that of a tensor descriptor."""
+    if isinstance(value, torch.Tensor):
+        yield name, value
+    elif isinstance(value, TensorDescriptor):
+        yield f"{name}.base", value.base
+    elif isinstance(value, tuple):
+        for place, part in enumerate(value):
+            yield from _tensors(f"{name}[{place}]", part)
 
 
 class Uncompiled:
