@@ -50,7 +50,8 @@ class Script:
             narrow = tuple(kernel.get("narrow_offsets", ()))
             kernels.append(Figures(kernel.get("name", "k"), question.target, 4, kernel.get("shared", 0),
                                    kernel.get("occupancy", 0.625), narrow, code, Form(**kernel.get("form", NO_FORM))))
-        return Answer("compiled", "", "", tuple(kernels), scripted.get("launched", len(kernels)), environment)
+        return Answer("compiled", "", "", tuple(kernels), scripted.get("launched", len(kernels)), environment,
+                      passed_over=scripted.get("passed_over", ""))
 
 cases.shared = Script
 '''
@@ -427,6 +428,21 @@ def test_an_error_is_told_once_with_all_its_targets(compilers: Compilers) -> Non
         *("b on sm80: IndexError: no", "at 3:1"),
         *("b on gfx942: IndexError: no", "at 4:1"),
     ]
+
+
+def test_a_kernel_that_a_launch_passes_over_is_told(compilers: Compilers) -> None:
+    compilers.script["launches"]["a"] = {
+        "sm80": {"kernels": [{}], "passed_over": "fast: PTXASError: no"},
+        "kernels": [{}],
+    }
+    result = compilers.run()
+    result.assert_outcomes(passed=2, warnings=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*PassedOver: a on sm80 goes on without what does not compile: fast: PTXASError: no",
+            "*hint: launch it only where it is meant to run, so that one that breaks is told as a failure",
+        ]
+    )
 
 
 def test_a_launch_that_refuses_all_targets_is_told(compilers: Compilers) -> None:

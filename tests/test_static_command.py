@@ -61,7 +61,8 @@ class Pool:
             return Answer("unsupported", "f: needs compute capability 8.9", environment=environment)
         figures = Figures("k", question.target, 8, 4096, 0.625, ("%1 = arith.muli",), CODE)
         text = "// the code\n" if question.code in ("ptx", "ttir") else ""
-        return Answer("compiled", "", "", (figures,), 1, environment, {"k": text})
+        passed_over = "fast: PTXASError: no" if question.target == "sm89" else ""
+        return Answer("compiled", "", "", (figures,), 1, environment, {"k": text}, passed_over=passed_over)
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +93,14 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.split("  +", lines[0])[:8] == columns
     assert lines[2:] == [
         "a on sm80: unsupported: f: needs compute capability 8.9",
+        "compiled with triton 3.9.0, ptxas 13.4",
+    ]
+
+
+def test_what_a_launch_passes_over_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["static", "rows", "--target", "sm90", "--target", "sm89", "--launch", "a"]) == 0
+    assert capsys.readouterr().out.splitlines()[3:] == [
+        "a on sm89 goes on without what does not compile: fast: PTXASError: no",
         "compiled with triton 3.9.0, ptxas 13.4",
     ]
 

@@ -251,6 +251,25 @@ def halved():
         copy[(1,)](x, x, 4096, num_warps=32)
 
 
+def caught():
+    try:
+        mistaken[(1,)](rows())
+    except Exception:
+        return
+
+
+def fallen_back():
+    caught()
+    launch(rows())
+
+
+@triton.autotune([triton.Config({"TILE": 2}), triton.Config({"TILE": 64})], key=[])
+@triton.jit
+def tried(x_ptr, TILE: tl.constexpr):
+    tl.static_assert(TILE >= 64)
+    tl.store(x_ptr + tl.arange(0, TILE), 0.0)
+
+
 def on_host():
     copy[(1,)](rows(), y_ptr=torch.empty(1024), TILE=1024)
 
@@ -373,6 +392,9 @@ HANDLES = {
     "large": large,
     "smaller": smaller,
     "halved": halved,
+    "caught": caught,
+    "fallen_back": fallen_back,
+    "tried": lambda: tried[(1,)](rows()),
     "on_host": on_host,
     "on_host_in_tuple": on_host_in_tuple,
     "on_host_described": on_host_described,
@@ -523,6 +545,19 @@ def test_a_launcher_may_launch_another_form_of_what_is_too_large(answers: dict[s
     halved = answers["halved"]
     assert (halved.status, halved.reason, halved.launches) == ("compiled", "", 1)
     assert [kernel.warps for kernel in halved.kernels] == [32]
+
+
+def test_a_kernel_that_a_launcher_passes_over_is_told(answers: dict[str, Answer]) -> None:
+    mistake = "mistaken: CompilationError: arange's range must be a power of 2"
+    caught, fallen_back, tried = answers["caught"], answers["fallen_back"], answers["tried"]
+    assert (fallen_back.status, fallen_back.launches, fallen_back.passed_over) == ("compiled", 1, mistake)
+    assert (caught.status, caught.reason) == (
+        "failed",
+        f"the launch 'caught' launched no Triton kernel, and passed over what does not compile: {mistake}",
+    )
+    # What an autotuner tries is no launch.
+    assert (tried.status, tried.kernels[0].form.arguments["TILE"], tried.passed_over) == ("compiled", "=64", "")
+    assert answers["plain"].passed_over == ""
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,8 @@ class Answer:
         tuned: where the names or forms were asked for, the target of each launch with a tuned configuration, by its
             name.
         forms: where they were asked for, by launch the forms in which it launches kernels.
+        passed_over: the kernels that do not compile, each with what the compiler says, where the launch caught that and
+            went on.
     """
 
     status: Status
@@ -66,6 +68,7 @@ class Answer:
     code: Mapping[str, str] = field(default_factory=dict)
     tuned: Mapping[str, str] = field(default_factory=dict)
     forms: Mapping[str, tuple[Form, ...]] = field(default_factory=dict)
+    passed_over: str = ""
 
     def names(self, target: str) -> list[str]:
         """List the launches to compile for a target, where the names were asked for."""

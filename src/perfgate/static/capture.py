@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -52,10 +53,21 @@ class CompileFailed(Exception):
     """A kernel of the launch does not compile; the cause says why."""
 
 
-def run(
-    launch: Callable[..., object], target: Target, inputs: Callable[[], tuple[Any, ...]] | None = None
-) -> list[Any]:
-    """Run a launcher and give what it would have launched, compiled, in order; then what it only warms up, each once.
+@dataclass(frozen=True)
+class Captured:
+    """What a launcher would have launched.
+
+    Attributes:
+        kernels: what it launches, compiled, in order; then what it only warms up, each once.
+        passed_over: by name the kernels that do not compile, with what the compiler raises: the launcher went on.
+    """
+
+    kernels: Sequence[Any]
+    passed_over: Mapping[str, Exception]
+
+
+def run(launch: Callable[..., object], target: Target, inputs: Callable[[], tuple[Any, ...]] | None = None) -> Captured:
+    """Run a launcher, and compile what it would have launched.
 
     Args:
         launch: calls the launcher.
@@ -70,9 +82,10 @@ def run(
     """
     compiled: list[Any] = []
     warmed: list[Any] = []
+    failed: dict[str, Exception] = {}
 
     def fits(attempt: Callable[[], list[float]]) -> bool:
-        before = len(compiled)
+        before, failed_before = len(compiled), dict(failed)
         try:
             # Triton's time of one that its GPU has no room for.
             return math.inf not in attempt()
@@ -80,13 +93,16 @@ def run(
             return not isinstance(failure.__cause__, _TRIED)
         finally:
             del compiled[before:]
+            failed.clear()
+            failed.update(failed_before)
 
     try:
-        launcher.run(launch, target, inputs, _compiler(compiled, warmed, target), fits, compiled.append)
+        launcher.run(launch, target, inputs, _compiler(compiled, warmed, failed, target), fits, compiled.append)
     except handles.OutOfResources as error:
         raise CompileFailed(error.kernel) from error
     launched = {kernel.hash for kernel in compiled}
-    return [*compiled, *{kernel.hash: kernel for kernel in warmed if kernel.hash not in launched}.values()]
+    only_warmed = {kernel.hash: kernel for kernel in warmed if kernel.hash not in launched}
+    return Captured([*compiled, *only_warmed.values()], failed)
 
 
 def keys(launch: Callable[..., object], target: Target, inputs: Callable[[], tuple[Any, ...]]) -> list[str]:
@@ -155,8 +171,10 @@ def forms(
     return found
 
 
-def _compiler(compiled: list[Any], warmed: list[Any], target: Target) -> Callable[..., Any]:
-    """Give what compiles a kernel instead of launching it or warming it up, and adds it to one of the lists."""
+def _compiler(
+    compiled: list[Any], warmed: list[Any], failed: dict[str, Exception], target: Target
+) -> Callable[..., Any]:
+    """Give what compiles a kernel instead of launching it or warming it up, and notes what came of it."""
     original = JITFunction.run
 
     def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
@@ -164,6 +182,7 @@ def _compiler(compiled: list[Any], warmed: list[Any], target: Target) -> Callabl
             cache_key.complete(self)
             kernel = _without_launch(original, self, args, grid, kwargs)
         except Exception as error:
+            failed[self.__name__] = error
             raise CompileFailed(self.__name__) from error
         # A GPU loads what is launched, not what is warmed up. Launchers catch what it raises, and launch another form.
         if not warmup:

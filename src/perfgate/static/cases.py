@@ -32,6 +32,10 @@ _NOTHING = (
     "{launch} refuses all targets that its test asks for, so nothing of it is compiled: {reason}\n"
     "hint: give the test a target that it is for, or remove it from the launches of the test"
 )
+_PASSED_OVER = (
+    "{launch} on {target} goes on without what does not compile: {kernels}\n"
+    "hint: launch it only where it is meant to run, so that one that breaks is told as a failure"
+)
 _ANSWER = pytest.StashKey[Answer]()
 #: The case that told an error: place and name of the launch, reason and detail.
 _TOLD = pytest.StashKey[dict[tuple[str, str, str, str], str]]()
@@ -39,6 +43,10 @@ _TOLD = pytest.StashKey[dict[tuple[str, str, str, str], str]]()
 
 class NothingCompiled(UserWarning):
     """A declared launch is compiled for no target."""
+
+
+class PassedOver(UserWarning):
+    """A kernel of a launch does not compile, and the launch goes on without it."""
 
 
 @dataclass
@@ -154,6 +162,9 @@ def before_call(item: pytest.Function) -> None:
             argument = item.funcargs["compiled"]
             assert isinstance(argument, Compiled)
             argument.kernels = answer.kernels
+            if answer.passed_over:
+                told = _PASSED_OVER.format(launch=wanted.launch, target=wanted.target, kernels=answer.passed_over)
+                item.warn(PassedOver(told))
         case "no_compiler":
             pytest.skip(f"{answer.reason}: {INSTALL}")
         case "no_target":

@@ -124,6 +124,9 @@ def _table(answers: Mapping[Question, Answer]) -> Iterator[str]:
     if len(answers) == 1:
         yield from (f"32-bit offset: {line}" for answer in answers.values() for line in _narrow(answer))
     yield from _failures(answers)
+    for question, answer in answers.items():
+        if answer.passed_over:
+            yield f"{question.launch} on {question.target} goes on without what does not compile: {answer.passed_over}"
     versions = {" ".join((name, version)) for a in answers.values() for name, version in a.environment.items()}
     if versions:
         yield f"compiled with {', '.join(sorted(versions, reverse=True))}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -173,11 +174,13 @@ class _Compiled:
         kernels: each compiled form once.
         launches: how many times the launch launched one.
         environment: the compiler.
+        passed_over: what does not compile, and why.
     """
 
     kernels: Sequence[Any]
     launches: int
     environment: Mapping[str, str]
+    passed_over: str
 
 
 def _compile(question: Question, target: Target) -> Answer | _Compiled:
@@ -188,11 +191,11 @@ def _compile(question: Question, target: Target) -> Answer | _Compiled:
     except Exception as error:
         return _failed(error)
     try:
-        compiled = capture.run(launch, target, inputs)
+        captured = capture.run(launch, target, inputs)
     except capture.CompileFailed as failure:
         cause = failure.__cause__
         assert cause is not None
-        reason = f"{failure}: {type(cause).__name__}: {_core(cause)}"
+        reason = _compiler_says(str(failure), cause)
         return Answer("compile_error", reason, _refusal(cause), environment=environment)
     except launcher.InputsFailed as failure:
         cause = failure.__cause__
@@ -204,9 +207,14 @@ def _compile(question: Question, target: Target) -> Answer | _Compiled:
             return _failed_launch(error)
         # Said before any kernel is launched, by the launcher: it knows that this target cannot do it.
         return Answer("unsupported", _first_line(error), _text(error), environment=environment)
-    if not compiled:
-        return Answer("failed", f"the launch {question.launch!r} launched no Triton kernel", environment=environment)
-    return _Compiled(list({kernel.hash: kernel for kernel in compiled}.values()), len(compiled), environment)
+    passed_over = "; ".join(itertools.starmap(_compiler_says, captured.passed_over.items()))
+    kernels = captured.kernels
+    if not kernels:
+        reason = f"the launch {question.launch!r} launched no Triton kernel"
+        if passed_over:
+            reason += f", and passed over what does not compile: {passed_over}"
+        return Answer("failed", reason, environment=environment)
+    return _Compiled(list({kernel.hash: kernel for kernel in kernels}.values()), len(kernels), environment, passed_over)
 
 
 def _launch(question: Question) -> tuple[Callable[..., object], Callable[[], tuple[Any, ...]] | None]:
@@ -238,7 +246,14 @@ def _told(compiled: _Compiled, question: Question, target: Target, codes: Mappin
     except Exception as error:
         return _failed(error)
     code = shown if question.code else {}
-    return Answer("compiled", "", "", tuple(figures), compiled.launches, compiled.environment, code)
+    return Answer(
+        "compiled",
+        kernels=tuple(figures),
+        launches=compiled.launches,
+        environment=compiled.environment,
+        code=code,
+        passed_over=compiled.passed_over,
+    )
 
 
 def _names(names: list[str]) -> list[str]:
@@ -286,6 +301,10 @@ def _failed_launch(error: Exception) -> Answer:
     assert isinstance(cause, Exception)
     failed = _failed(cause)
     return replace(failed, reason=f"{failed.reason} (after the launch of {error})")
+
+
+def _compiler_says(kernel: str, error: BaseException) -> str:
+    return f"{kernel}: {type(error).__name__}: {_core(error)}"
 
 
 def _core(error: BaseException) -> str:
