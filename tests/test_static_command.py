@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -247,3 +248,27 @@ def test_without_a_pythonpath_the_folder_itself_is_looked_through(project: Path)
     roots = find.source_roots(project)
     assert roots == [project]
     assert find.kernels(roots)["rows"] == "code.mine.rows.specialisations"
+
+
+def test_a_folder_that_goes_away_while_kernels_are_looked_for(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    going = project / "code" / "cache"
+    going.mkdir()
+    scandir = os.scandir
+
+    def scan(folder: str | Path) -> object:
+        if Path(folder) == going:
+            going.rmdir()
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    assert set(find.kernels([project / "code"])) == {"rows", "columns", "many"}
+    assert not going.exists()
+
+
+def test_kernels_are_packages_of_which_the_least_deep_counts(project: Path) -> None:
+    for folder in ("deep/er/rows", "a-b/odd", "a/b/c/d/e/deepest", "a/b/c/deep"):
+        (project / "code" / folder).mkdir(parents=True)
+        (project / "code" / folder / "specialisations.py").touch()
+    found = find.kernels([project / "code"])
+    assert set(found) == {"rows", "columns", "many", "deep"}
+    assert (found["rows"], found["deep"]) == ("mine.rows.specialisations", "a.b.c.deep.specialisations")

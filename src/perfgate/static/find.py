@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import configparser
+import os
 import shlex
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,26 @@ def _pythonpath(folder: Path) -> list[str]:
     return shlex.split(value) if isinstance(value, str) else list(value or ())
 
 
-def kernels(roots: list[Path]) -> dict[str, str]:
-    """Give the import path of the launches of each kernel, by the name of its folder."""
+def kernels(roots: Iterable[Path], module: str = MODULE) -> dict[str, str]:
+    """Give the import path of the launches of each kernel, or of another of its modules, by the name of its folder.
+
+    Of several folders of one name the least deep of the first root counts.
+    """
     found: dict[str, str] = {}
     for root in roots:
-        for depth in range(1, _DEEPEST + 1):
-            for path in sorted(root.glob("/".join(["*"] * depth) + f"/{MODULE}.py")):
-                parts = path.relative_to(root).with_suffix("").parts
-                if all(part.isidentifier() for part in parts):
-                    found.setdefault(path.parent.name, ".".join(parts))
+        for parts in sorted(_packages(root, module), key=lambda parts: (len(parts), parts)):
+            found.setdefault(parts[-1], ".".join((*parts, module)))
     return found
+
+
+def _packages(root: Path, module: str) -> Iterator[tuple[str, ...]]:
+    """Give the folders with a module, as import paths from a root."""
+    # Passes over what goes away meanwhile: a compiler's cache may lie below a root.
+    for folder, below, files in os.walk(root, followlinks=True):
+        parts = Path(folder).relative_to(root).parts
+        below[:] = [name for name in below if name.isidentifier() and len(parts) < _DEEPEST]
+        if parts and f"{module}.py" in files:
+            yield parts
 
 
 def place_of(kernel: str, known: Mapping[str, str]) -> str:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from perfgate.errors import SettingError
+from perfgate.static import find
 from perfgate.tune.check import bit_equal
 
 #: The module of a kernel's folder that declares what can be tuned, and the name in it.
 MODULE, NAME = "tuning", "TUNABLE"
-_DEEPEST = 4
 
 #: The arguments that a launcher chooses its configuration by: rows, width, type of the codes, say.
 Shape = tuple[Any, ...]
@@ -95,7 +95,7 @@ def resolve(kernel: str, roots: Iterable[Path]) -> Tunable:
     Raises:
         SettingError: there is no such kernel, or it cannot be imported or tuned.
     """
-    known = _known(roots)
+    known = find.kernels(roots, MODULE)
     place = known.get(kernel, kernel if "." in kernel else "")
     if not place:
         names = ", ".join(sorted(known))
@@ -110,16 +110,4 @@ def resolve(kernel: str, roots: Iterable[Path]) -> Tunable:
         raise SettingError(f"{place} cannot be imported: {error}", hint="pip install torch triton") from error
     if not isinstance(found, Tunable):
         raise SettingError(f"{place} has no {NAME}", hint=f"write {NAME} = perfgate.tune.tunable.Tunable(...) in it")
-    return found
-
-
-def _known(roots: Iterable[Path]) -> dict[str, str]:
-    """Give the import path of each kernel's ``tuning`` module by the name of its folder."""
-    found: dict[str, str] = {}
-    for root in roots:
-        for depth in range(1, _DEEPEST + 1):
-            for path in sorted(root.glob("/".join(["*"] * depth) + f"/{MODULE}.py")):
-                parts = path.relative_to(root).with_suffix("").parts
-                if all(part.isidentifier() for part in parts):
-                    found.setdefault(path.parent.name, ".".join(parts))
     return found
