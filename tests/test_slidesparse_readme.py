@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -126,6 +127,31 @@ def test_memory_of_weights_is_as_stored() -> None:
         rows.append(f"| {' | '.join((scheme.replace('_', ':'), *cells))} |")
     table = SECTION.split("| scheme | gate_up, MB |")[1].split("\n\n")[0].splitlines()[2:]
     assert table == rows
+
+
+def test_products_of_two_models_are_as_stored() -> None:
+    """Dense and 2:4 where the table has them of baselines: tera-operations a second, and how many times as fast."""
+    cases = BaselineStore(ROOT / "baselines").load("nvidia-h200", "perf_tests/slidesparse/test_gemm").cases
+
+    def seconds(scheme: str, model: str, layer: str, tokens: int) -> float:
+        metrics = cases[f"test_gemm[{scheme}-{model}-{layer}-{tokens}]"].metrics
+        return median(next(metric.values for metric in metrics if metric.name == "device_time"))
+
+    table = (
+        SECTION.split("| layer, tokens | dense INT8 | 2:4 | 2:6 | 2:8 | 2:10 |")[1].split("\n\n")[0].splitlines()[2:]
+    )
+    assert len(table) == 32
+    for line in table:
+        name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        model, layer, tokens = re.fullmatch(r"(\S+) (\w+), (\d+)", name).groups()  # type: ignore[union-attr]
+        if model == "Qwen2.5-7B" and layer in ("gate_up", "down") and tokens != "1024":
+            continue  # One process: the baselines are of another day.
+        shape = MODELS[model][layer]
+        operations = 2 * int(tokens) * shape.inputs * shape.outputs / 1e12
+        dense, sparse = (seconds(scheme, model, layer, int(tokens)) for scheme in ("int8-dense", "int8-2_4"))
+        ratio, allowed = dense / sparse, 1.1 * 2
+        told = f"{'n.p. ' if ratio > allowed else ''}{ratio:.2f}"
+        assert cells[:2] == [f"{operations / dense:.0f}", f"{operations / sparse:.0f} ({told})"], name
 
 
 def test_what_was_searched_is_as_stored() -> None:
