@@ -49,15 +49,35 @@ LARGE = [case for case in CASES if 6 * case.values[0] * case.values[1] > LARGE_B
 SMALL = [case for case in CASES if case.values[0] == SMALL_TOKENS and case.values[1] <= 16384]
 
 
-def missed(case: Any, how: str) -> Any:
-    """Give a goal that is expected to be missed, as it was on an H200 when its baseline was recorded."""
-    mark = pytest.mark.xfail(raises=AssertionError, strict=False, reason=f"missed: {how} on an H200, 2026-11-22")
+def may_fail(case: Any, reason: str) -> Any:
+    """Give a goal that is expected to fail, and may be reached."""
+    mark = pytest.mark.xfail(raises=AssertionError, strict=False, reason=reason)
     return pytest.param(*case.values, marks=mark, id=case.id)
 
 
-#: What reads column by column and writes row by row: 4 bytes a result. By the baselines three of eleven reach the goal.
+def missed(case: Any, how: str) -> Any:
+    """Give a goal that is expected to be missed, as it was on an H200 when its baseline was recorded."""
+    return may_fail(case, f"missed: {how} on an H200, 2026-11-22")
+
+
+#: What reads column by column and writes row by row: 4 bytes a result. By tokens and columns how far the baselines are
+#: from the goal; of 37888 columns 65536 tokens go by the test, since their processes differ. What is not named reached
+#: it by more than 1.5 %, the most that a case of these changed by from one day to the next without another launch.
+SHORT = {
+    (2048, 37888): "missed: 93.9 % of 95 %",
+    (4096, 37888): "reached within the noise: 95.7 % of 95 %",
+    (8192, 37888): "reached within the noise: 96.4 % of 95 %",
+    (16384, 4608): "missed: 94.6 % of 95 %",
+    (32768, 3584): "reached within the noise: 96.1 % of 95 %",
+    (32768, 4608): "reached within the noise: 96.1 % of 95 %",
+    (65536, 3584): "missed: 92.2 % of 95 %",
+    (65536, 4608): "missed: 92.3 % of 95 %",
+    (65536, 37888): "missed: 94.8 to 97.7 % of 95 % in five processes, less in the test",
+}
 LARGE_SCALED = [
-    case if case.values[2] == "rows" else missed(case, "89 to 96 % of 95 %")
+    may_fail(case, f"{SHORT[case.values[:2]]} on an H200, 2026-11-23")
+    if case.values[2] == "columns" and case.values[:2] in SHORT
+    else case
     for case in SCALED
     if 4 * case.values[0] * case.values[1] > LARGE_BYTES
 ]
