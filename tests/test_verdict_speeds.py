@@ -131,6 +131,52 @@ def test_stored_speeds_that_do_not_match_the_values_are_not_used() -> None:
     assert decide(stored, current, last=True).verdict is Verdict.REGRESSED
 
 
+# --- wall time of work on a GPU
+
+HOST = {"host": 4e4}
+
+
+def test_launches_of_a_slower_host_are_throttled() -> None:
+    verdict = judge(1.19, HOST, {"host": 4e4 / 1.18}, limit=0.1)
+    assert verdict.verdict is Verdict.THROTTLED
+    assert verdict.reason == (
+        "slower in seconds, not in cycles of the host: the CPU that launches ran at 85 % of the speed at recording"
+    )
+    assert verdict.change == pytest.approx(0.19, rel=1e-2)
+
+
+def test_launches_that_are_slower_in_cycles_of_the_host_too_are_regressed() -> None:
+    assert judge(1.19 * 1.2, HOST, {"host": 4e4 / 1.18}, limit=0.1).verdict is Verdict.REGRESSED
+
+
+@pytest.mark.parametrize(("speed", "word"), [(0.96, Verdict.REGRESSED), (0.94, Verdict.THROTTLED)])
+def test_a_host_that_is_slower_by_less_than_5_percent_excuses_nothing(speed: float, word: Verdict) -> None:
+    assert judge(1.13, HOST, {"host": speed * 4e4}, limit=0.1).verdict is word
+
+
+def test_work_that_does_not_follow_a_slower_host_is_unchanged() -> None:
+    assert judge(1.0, HOST, {"host": 2e4}, limit=0.1).verdict is Verdict.UNCHANGED
+
+
+def test_work_that_does_not_follow_a_faster_host_is_no_regression() -> None:
+    assert judge(1.0, HOST, {"host": 8e4}, limit=0.1).verdict is Verdict.UNCHANGED
+    assert judge(1.2, HOST, {"host": 8e4}, limit=0.1).verdict is Verdict.REGRESSED
+
+
+def test_launches_of_a_faster_host_are_no_improvement() -> None:
+    verdict = judge(0.8, HOST, {"host": 4e4 / 0.8}, limit=0.1)
+    assert verdict.verdict is Verdict.UNCHANGED
+    assert verdict.reason.startswith("faster in seconds, not in cycles of the host: ")
+
+
+def test_rates_of_a_slower_host_are_throttled() -> None:
+    assert judge(1 / 1.19, HOST, {"host": 4e4 / 1.18}, limit=0.1, better="higher").verdict is Verdict.THROTTLED
+
+
+def test_baselines_from_before_hosts_were_looked_at_are_judged_in_seconds() -> None:
+    assert judge(1.19, {}, {"host": 4e4 / 1.18}, limit=0.1).verdict is Verdict.REGRESSED
+
+
 # --- CPU
 
 BEFORE = {"core": 1e6, "memory": 2e5}

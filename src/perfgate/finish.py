@@ -67,10 +67,8 @@ def _why_skipped(report: pytest.TestReport) -> str:
 
 
 def _at_speed(fixture: PerfBenchmark) -> list[Metric]:
-    """Give recorded durations and rates of a CPU case the machine's speed around the timed calls."""
+    """Give recorded durations and rates the machine's speed around the calls that were timed on the wall clock."""
     speeds = next((metric.speeds for metric in fixture.metrics if metric.name == "wall_time"), {})
-    if fixture.device.kind != "cpu":
-        return fixture.recorded
     return [
         replace(metric, speeds=speeds) if metric.unit == "s" or metric.unit.endswith("/s") else metric
         for metric in fixture.recorded

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -161,7 +161,7 @@ class PerfBenchmark(Statements, BenchmarkFixture):  # type: ignore[misc]  # pyte
                 "call benchmark(function, ...), or leave clock out",
             )
         self._find_device(named.get("args") or ())
-        speeds: dict[str, float] = {}
+        speeds: Mapping[str, float]
         if self.device.kind == "cpu":
             from perfgate.measure.reference_speed import ReferenceSpeeds
             from perfgate.measure.threads import pinned
@@ -173,12 +173,16 @@ class PerfBenchmark(Statements, BenchmarkFixture):  # type: ignore[misc]  # pyte
                 references.measure()
             speeds = references.speeds()
         else:
-            with notes.collect(self._noted), unprofiled():
+            from perfgate.measure.host_speed import HostSpeed
+
+            host = HostSpeed()
+            with notes.collect(self._noted), unprofiled(), host.around():
                 result = super()._raw_pedantic(_finished(target), *positional, **named)
+            speeds = host.speeds()
         self._take_rounds(speeds)
         return result
 
-    def _take_rounds(self, speeds: dict[str, float]) -> None:
+    def _take_rounds(self, speeds: Mapping[str, float]) -> None:
         from perfgate.measure import case, sampling, wall
 
         on_cpu = self.device.kind == "cpu"

@@ -84,8 +84,9 @@ class Metric:
     #: Spread of the samples inside this process: (q3 - q1) / median. None for a figure without samples.
     spread: float | None = None
     samples: int = 1
-    #: Speed of the machine around the samples, by name: ``{"sm_clock": 1.98e9}`` on a GPU,
-    #: ``{"core": ..., "memory": ...}`` (reference loops per second) on a CPU. value * speed is the time in cycles.
+    #: Speed of the machine around the samples, by name: ``{"sm_clock": 1.98e9}`` on a GPU, and in reference loops per
+    #: second ``{"core": ..., "memory": ...}`` on a CPU and ``{"host": ...}`` of the CPU that launches work on a GPU.
+    #: value * speed is the time in cycles.
     speeds: Mapping[str, float] = field(default_factory=dict)
 
 

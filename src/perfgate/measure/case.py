@@ -134,13 +134,16 @@ def _on_device(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str,
             )
         )
     if plan.clock != "device":
+        from perfgate.measure.host_speed import HostSpeed
         from perfgate.measure.wall import time_wall
 
         def timed_call() -> Any:
             return fn(*args, **kwargs)
 
+        host = HostSpeed()
         conditions.watch()
-        wall = time_wall(timed_call, budget_s=plan.budget_s or WALL_BUDGET_S, synchronize=torch.cuda.synchronize)
+        with host.around():
+            wall = time_wall(timed_call, budget_s=plan.budget_s or WALL_BUDGET_S, synchronize=torch.cuda.synchronize)
         conditions.watch()
         if not samples:
             samples, result = wall.samples, wall.result
@@ -154,6 +157,7 @@ def _on_device(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str,
                 spread=wall.spread,
                 samples=len(wall.samples),
                 # Wall time is mostly the CPU's: the SM clock does not explain it.
+                speeds=host.speeds(),
             )
         )
     with launched.recording() as compiled:

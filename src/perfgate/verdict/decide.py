@@ -32,7 +32,7 @@ from perfgate.verdict import scale as scales
 from perfgate.verdict.fitted import by_fit, fitted
 from perfgate.verdict.rule import ALARM, RANK, TOTALS, Look, look
 from perfgate.verdict.scale import Scale
-from perfgate.verdict.speeds import CLOCK, Finding, by_clock, by_views, common, steadiest, word
+from perfgate.verdict.speeds import OBJECTING, Finding, by_clock, by_views, common, steadiest, word
 
 
 def decide(
@@ -139,7 +139,7 @@ def _find(
     if not speeds:
         return Finding(word(plain), plain)
     views = [at(speed.values, speed.now) for speed in speeds]
-    if speeds[0].name == CLOCK:
+    if speeds[0].name in OBJECTING:
         return by_clock(plain, views[0], speeds[0], scale.limit, last=last)
 
     def say(figure: float) -> str:

@@ -7,6 +7,10 @@ per cycle), which the machine's own slowness leaves alone. All views are scaled 
 *GPU* (``sm_clock``): seconds decide, cycles may object. A slow-down that is not there in cycles, on a clock that fell
 by at least 1 %, is THROTTLED; a speed-up that is not there in cycles, on a clock that rose, is UNCHANGED.
 
+*Wall time of work on a GPU* (``host``, rounds of a loop on the CPU that launches it): the same, where the host's speed
+changed by at least 5 %. How much of the time is launching is not known, so cycles can only object: work that keeps the
+GPU busy does not follow the host.
+
 *CPU* (every other name): a core shared with neighbours drifts by up to 2x within minutes, and code that waits for
 memory suffers less than code that computes. The truth lies between the views. Where all of them say the same, that is
 the verdict, whatever the seconds say. Where they do not, the mixture of the two speeds whose cycles scatter least
@@ -53,6 +57,9 @@ from perfgate.model import Metric, StoredMetric, Verdict
 from perfgate.verdict.rule import Look
 
 CLOCK = "sm_clock"
+HOST = "host"
+#: Speeds that may object to what seconds say, and decide nothing themselves.
+OBJECTING = (CLOCK, HOST)
 #: A clock or a machine that changed by less has not changed.
 SAME_CLOCK = 0.01
 #: A machine whose speed changed by more than this is mentioned.
@@ -108,7 +115,7 @@ class Finding:
 
 
 def common(stored: StoredMetric, current: Sequence[Metric]) -> tuple[Speed, ...]:
-    """Give the speeds that every process of both sides knows; the SM clock alone where it is among them."""
+    """Give the speeds that every process of both sides knows; one that may only object stands alone."""
     found = []
     for name, before in stored.speeds.items():
         now = [metric.speeds.get(name, math.nan) for metric in current]
@@ -125,7 +132,7 @@ def common(stored: StoredMetric, current: Sequence[Metric]) -> tuple[Speed, ...]
                     now=tuple(_scaled(m.value, s / reference, higher) for m, s in zip(current, now, strict=True)),
                 )
             )
-    return tuple(speed for speed in found if speed.name == CLOCK) or tuple(found)
+    return tuple(speed for speed in found if speed.name in OBJECTING)[:1] or tuple(found)
 
 
 def _scaled(value: float, ratio: float, higher: bool) -> float:
@@ -208,28 +215,33 @@ def remark(speeds: Sequence[Speed]) -> str:
 
 
 def by_clock(seconds: Look, cycles: Look, clock: Speed, limit: float, *, last: bool) -> Finding:
-    """Judge a metric of a GPU: seconds decide, cycles may object when the clock is another.
+    """Judge a metric of a GPU: seconds decide, cycles may object when the clock, or the host's speed, is another.
 
     Args:
         seconds: the look at the plain values.
         cycles: the look at the values in cycles.
-        clock: the SM clock of both sides, in Hz.
+        clock: the SM clock of both sides, in Hz, or the speed of the host.
         limit: the allowed change, on the scale of the looks.
         last: no further process will come.
     """
     verdict = word(seconds)
-    clocks = f"SM clock {clock.stored / 1e6:.0f} -> {clock.current / 1e6:.0f} MHz"
-    if clock.ratio <= 1 - SAME_CLOCK and not cycles.regressed:
-        vanished = Finding(Verdict.THROTTLED, seconds, f"slower in seconds, not in clock cycles: {clocks}")
+    if clock.name == CLOCK:
+        same, unit = SAME_CLOCK, "clock cycles"
+        ran = f"SM clock {clock.stored / 1e6:.0f} -> {clock.current / 1e6:.0f} MHz"
+    else:
+        same, unit = SAME_SPEED, "cycles of the host"
+        ran = f"the CPU that launches ran at {units.share(round(clock.ratio, 2))} of the speed at recording"
+    if clock.ratio <= 1 - same and not cycles.regressed:
+        vanished = Finding(Verdict.THROTTLED, seconds, f"slower in seconds, not in {unit}: {ran}")
         if verdict is Verdict.REGRESSED:
-            unclear = f"slower in seconds, too noisy in clock cycles to tell: {clocks}"
+            unclear = f"slower in seconds, too noisy in {unit} to tell: {ran}"
             return vanished if cycles.estimate <= limit else Finding(Verdict.INCONCLUSIVE, seconds, unclear)
         if last and verdict is Verdict.INCONCLUSIVE and seconds.estimate > limit and cycles.unchanged:
             return vanished
-    if clock.ratio >= 1 + SAME_CLOCK and verdict is Verdict.IMPROVED and not cycles.improved:
+    if clock.ratio >= 1 + same and verdict is Verdict.IMPROVED and not cycles.improved:
         if cycles.estimate >= -limit:
-            return Finding(Verdict.UNCHANGED, seconds, f"faster in seconds, not in clock cycles: {clocks}")
-        return Finding(Verdict.INCONCLUSIVE, seconds, f"faster in seconds, too noisy in clock cycles to tell: {clocks}")
+            return Finding(Verdict.UNCHANGED, seconds, f"faster in seconds, not in {unit}: {ran}")
+        return Finding(Verdict.INCONCLUSIVE, seconds, f"faster in seconds, too noisy in {unit} to tell: {ran}")
     return Finding(verdict, seconds)
 
 
