@@ -130,6 +130,15 @@ def replaced():
     copy[(1,)](LINEAR.cuda().weight, linear(linear.weight), 4096, num_warps=4)
 
 
+def brought():
+    # One after the other.
+    TIED[0].cuda()
+    TIED[1].cuda()
+    if TIED[0].weight is not TIED[1].weight:
+        raise ValueError("the weights must be tied")
+    launch(TIED[0].weight)
+
+
 def copied_module():
     # Copies the layer.
     encoder = torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(64, 4, 64), 2).cuda()
@@ -375,8 +384,11 @@ CONFLICTING = {"plain": lambda: launch(rows()), "conflicting": conflicting}
 # With memory, from before any launch.
 CODES = torch.arange(1024.0)
 LINEAR = torch.nn.Linear(64, 64)
+TIED = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 64))
+TIED[0].weight = TIED[1].weight
 KEPT = {
     "kept": kept,
+    "brought": brought,
     "replaced": replaced,
     "copied_module": copied_module,
     "looked_up": looked_up,
@@ -485,7 +497,9 @@ def test_parameters_that_are_moved_remain_those_of_an_optimizer(answers: dict[st
     assert [kernel.form.arguments["NUMBER"] for kernel in kept.kernels] == ["=4096", "=64"]
 
 
-@pytest.mark.parametrize("name", ["replaced", "copied_module", "looked_up", "looked_up_again", "replaced_again"])
+@pytest.mark.parametrize(
+    "name", ["brought", "replaced", "copied_module", "looked_up", "looked_up_again", "replaced_again"]
+)
 def test_launchers_may_keep_and_copy_tensors_and_bring_their_own(answers: dict[str, Answer], name: str) -> None:
     assert (answers[name].status, answers[name].reason, answers[name].launches) == ("compiled", "", 1)
     assert (answers["forms KEPT"].status, answers["forms KEPT"].reason) == ("compiled", "")

@@ -104,8 +104,9 @@ class Generator(torch.Generator):  # type: ignore[misc]
 def convert_module(self: torch.nn.Module, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
     """Move or convert a module, as ``Module._apply``, which cannot where tensors have no memory.
 
-    A parameter remains the same, for whoever has it: a module that shares it, an optimizer. One of "meta", as in torch,
-    or with memory, from before the launch, cannot, and a new one takes its place.
+    A parameter remains the same, for whoever has it: a module that shares it, an optimizer. One of "meta" cannot, as in
+    torch, and a new one takes its place; nor one with memory, from before the launch: that of all modules that share it
+    is then one without, and an optimizer's stays what it was.
     """
     if recurse:
         for module in self.children():
@@ -114,10 +115,11 @@ def convert_module(self: torch.nn.Module, fn: Callable[[torch.Tensor], torch.Ten
         for name, parameter in self._parameters.items():
             if parameter is None:
                 continue
+            if not isinstance(parameter, fake_tensor.FakeTensor):
+                parameter = self._parameters[name] = no_memory().from_tensor(parameter)
             converted = fn(parameter)
             gradient, parameter.grad = parameter.grad, None
-            without_memory = isinstance(parameter, fake_tensor.FakeTensor)
-            if without_memory and torch._has_compatible_shallow_copy_type(parameter, converted):
+            if torch._has_compatible_shallow_copy_type(parameter, converted):
                 parameter.data, parameter.fake_device = converted, converted.device
             else:
                 self._parameters[name] = torch.nn.Parameter(converted, parameter.requires_grad)
