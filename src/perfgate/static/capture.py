@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from triton.compiler.errors import CompileTimeAssertionFailure
-from triton.runtime.errors import PTXASError
 from triton.runtime.jit import JITFunction
 
 from perfgate.static import cache_key, handles, launcher
@@ -24,8 +22,6 @@ from perfgate.static.targets import Target
 
 #: An address that every allocation of a GPU divides by.
 _BASE = 1 << 20
-#: With these of the compiler an autotuner goes on to its next configuration.
-_TRIED = (CompileTimeAssertionFailure, PTXASError)
 
 
 class Pointer:
@@ -82,27 +78,35 @@ def run(launch: Callable[..., object], target: Target, inputs: Callable[[], tupl
     """
     compiled: list[Any] = []
     warmed: list[Any] = []
-    failed: dict[str, Exception] = {}
+    failed: list[tuple[str, Exception]] = []
 
     def fits(attempt: Callable[[], list[float]]) -> bool:
-        before, failed_before = len(compiled), dict(failed)
+        before, failed_before = len(compiled), len(failed)
         try:
-            # Triton's time of one that its GPU has no room for.
+            # Triton's time of one that does not compile, or that its GPU has no room for.
             return math.inf not in attempt()
-        except CompileFailed as failure:
-            return not isinstance(failure.__cause__, _TRIED)
+        except Exception as error:
+            if not any(each is error for _, each in failed[failed_before:]):
+                raise
+            # Triton goes on to no other: it is launched, and fails again.
+            return True
         finally:
             del compiled[before:]
-            failed.clear()
-            failed.update(failed_before)
+            del failed[failed_before:]
 
     try:
         launcher.run(launch, target, inputs, _compiler(compiled, warmed, failed, target), fits, compiled.append)
     except handles.OutOfResources as error:
         raise CompileFailed(error.kernel) from error
+    except Exception as error:
+        raised = error.__cause__ if isinstance(error, launcher.FailedAfterLaunch) else error
+        for name, each in failed:
+            if each is raised:
+                raise CompileFailed(name) from each
+        raise
     launched = {kernel.hash for kernel in compiled}
     only_warmed = {kernel.hash: kernel for kernel in warmed if kernel.hash not in launched}
-    return Captured([*compiled, *only_warmed.values()], failed)
+    return Captured([*compiled, *only_warmed.values()], dict(failed))
 
 
 def keys(launch: Callable[..., object], target: Target, inputs: Callable[[], tuple[Any, ...]]) -> list[str]:
@@ -172,7 +176,7 @@ def forms(
 
 
 def _compiler(
-    compiled: list[Any], warmed: list[Any], failed: dict[str, Exception], target: Target
+    compiled: list[Any], warmed: list[Any], failed: list[tuple[str, Exception]], target: Target
 ) -> Callable[..., Any]:
     """Give what compiles a kernel instead of launching it or warming it up, and notes what came of it."""
     original = JITFunction.run
@@ -182,8 +186,9 @@ def _compiler(
             cache_key.complete(self)
             kernel = _without_launch(original, self, args, grid, kwargs)
         except Exception as error:
-            failed[self.__name__] = error
-            raise CompileFailed(self.__name__) from error
+            # Raised as it is: a launcher may catch what the compiler raises, and an autotuner does.
+            failed.append((self.__name__, error))
+            raise
         # A GPU loads what is launched, not what is warmed up. Launchers catch what it raises, and launch another form.
         if not warmup:
             handles.check_resources(kernel, target)
