@@ -21,6 +21,8 @@ class _Numbers(TorchFunctionMode):  # type: ignore[misc]
         named = _named(kwargs or {})
         if func in (torch.Tensor.to, torch.Tensor.cuda):
             args = (*args[:1], *map(_gpu, args[1:2]), *args[2:])
+        if func is torch.device:
+            args = (*map(_gpu, args[:1]), *args[1:])
         return func(*args, **named)
 
 
