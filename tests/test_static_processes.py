@@ -89,7 +89,7 @@ def numbered():
     moved = [rows().cpu().to(number), rows().cpu().cuda(number), rows().cpu().to(device=number)]
     weights = [linear.cuda(number).weight, linear.cpu().to(number).weight, linear.cpu().to(device=number).weight]
     for x in (*made, *moved, *weights):
-        assert x.device == device
+        assert x.device == device == torch.device(number)
         launch(x)
 
 
@@ -310,6 +310,14 @@ def on_host_described():
     copy_described[(1,)](TensorDescriptor.from_tensor(torch.empty(1024), [64]), rows(), 64)
 
 
+@triton.jit
+def copy_biased(x_ptr, bias_ptr, y_ptr, BIASED: tl.constexpr):
+    y = tl.load(x_ptr)
+    if BIASED:
+        y += tl.load(bias_ptr)
+    tl.store(y_ptr, y)
+
+
 def on_host_by_handle():
     warmed_up(8)[(1, 1, 1)](torch.empty(4096), rows(), 4096)
 
@@ -420,6 +428,12 @@ HANDLES = {
     "on_host_in_tuple": on_host_in_tuple,
     "on_host_described": on_host_described,
     "on_host_by_handle": on_host_by_handle,
+    "on_host_but_empty": lambda: copy_biased[(1,)](rows(), torch.empty(0), rows(), BIASED=False),
+    "on_number": lambda: copy[4](rows(), rows(), 1024),
+    "on_share": lambda: copy[lambda meta: (1, 4096 / meta["TILE"])](rows(), rows(), TILE=1024),
+    "on_nothing": lambda: copy[()](rows(), rows(), 1024),
+    "on_too_few": lambda: warmed_up(8)[(4, 1)](rows(), rows(), 4096),
+    "on_list": lambda: copy[lambda meta: [torch.tensor(4), 1, 1]](rows(), rows(), 1024),
     "run": run,
     "unloaded": lambda: warmed_up(16).n_regs,
     "spilled": spilled,
@@ -527,6 +541,25 @@ def test_a_kernel_that_is_warmed_up_tells_its_registers_and_can_be_launched(
     assert (answer.status, answer.reason, answer.launches) == ("compiled", "", 3)
     # Launched twice with 1024 elements; only warmed up with 2048.
     assert [kernel.form.arguments["TILE"] for kernel in answer.kernels] == ["=1024", "=2048"]
+
+
+def test_a_tensor_of_the_host_without_elements_has_no_address(answers: dict[str, Answer]) -> None:
+    empty = answers["on_host_but_empty"]
+    assert (empty.status, empty.reason, empty.launches) == ("compiled", "", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "grid"), [("on_number", "4"), ("on_share", "(1, 4.0)"), ("on_nothing", "()"), ("on_too_few", "(4, 1)")]
+)
+def test_a_kernel_is_not_launched_on_what_is_no_grid(answers: dict[str, Answer], name: str, grid: str) -> None:
+    numbers, sizes = ("three integers", ", 1, 1") if name == "on_too_few" else ("one to three integers", ",")
+    assert answers[name] == Answer(
+        "failed",
+        f"copy is launched on the grid {grid}",
+        f"Triton takes a tuple of {numbers}, and launches nothing on this.\n"
+        f"hint: write such as (triton.cdiv(n, TILE){sizes})",
+    )
+    assert (answers["on_list"].status, answers["on_list"].reason) == ("compiled", "")
 
 
 @pytest.mark.parametrize("name", ["launched", "tuned"])

@@ -70,6 +70,8 @@ def check_resources(kernel: Any, target: Target) -> None:
 def check_memory(kernel: str, arguments: Iterable[tuple[str, Any]]) -> None:
     """Check that a GPU can read the tensors that a kernel is launched on, as Triton does. It takes any for a warm-up.
 
+    One of no elements has no address, wherever it is, and may stand for an argument that a kernel does not read.
+
     Args:
         kernel: its name.
         arguments: their names and values.
@@ -78,12 +80,33 @@ def check_memory(kernel: str, arguments: Iterable[tuple[str, Any]]) -> None:
         PerfgateError: it cannot.
     """
     for name, value in itertools.chain.from_iterable(itertools.starmap(_tensors, arguments)):
-        if value.device.type != "cuda":
+        if value.device.type != "cuda" and value.numel():
             raise PerfgateError(
                 f"{kernel} is launched with {name} on the {value.device.type.upper()}",
                 "A GPU cannot read it: there Triton refuses the launch.",
                 f'make {name} with device="cuda"',
             )
+
+
+def check_grid(kernel: str, grid: Any, least: int = 1) -> None:
+    """Check that a kernel can be launched on a grid, as Triton and its driver do.
+
+    Args:
+        kernel: its name.
+        grid: what was given, or what a function of the kernel's arguments gives.
+        least: how many numbers it must have.
+
+    Raises:
+        PerfgateError: it cannot.
+    """
+    # What a tensor holds is not known without memory.
+    if not hasattr(grid, "__len__") or len(grid) < least or not all(hasattr(each, "__index__") for each in grid[:3]):
+        numbers = "one to three integers" if least == 1 else "three integers"
+        raise PerfgateError(
+            f"{kernel} is launched on the grid {grid!r}",
+            f"Triton takes a tuple of {numbers}, and launches nothing on this.",
+            "write such as (triton.cdiv(n, TILE),)" if least == 1 else "write such as (triton.cdiv(n, TILE), 1, 1)",
+        )
 
 
 def _tensors(name: str, value: Any) -> Iterator[tuple[str, torch.Tensor]]:
@@ -152,6 +175,7 @@ def answered(target: Target, launched: Callable[[Any], None]) -> Iterator[None]:
         loaded(self)
 
         def launch(*args: Any, stream: object = None) -> None:
+            check_grid(self.metadata.name, grid, least=3)
             check_memory(self.metadata.name, zip(self.src.fn.arg_names, args, strict=False))
             launched(self)
 

@@ -66,9 +66,12 @@ def run(
         kernel = instead(self, *args, warmup=warmup, **kwargs)
         if warmup:
             names.pop()
-        elif callable(kwargs["grid"]):
-            # Its answer is nobody's, what it raises the launcher's.
-            kwargs["grid"](launch_form.arguments_of(self, args, kwargs))
+        else:
+            grid = kwargs["grid"]
+            if callable(grid):
+                # What it raises is the launcher's.
+                grid = grid(launch_form.arguments_of(self, args, kwargs))
+            handles.check_grid(self.__name__, grid)
         return kernel
 
     def note_handle(kernel: Any) -> None:
