@@ -440,6 +440,11 @@ HANDLES = {
 }
 """
 PLACE = "processes_launches"
+SKIPPING = """
+import pytest
+
+pytest.importorskip("not_there")
+"""
 LIBRARY = """
 import triton.language as tl
 from triton import jit
@@ -455,6 +460,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder on the path with launches, and a compile cache of its own."""
     folder = tmp_path_factory.mktemp("project")
     (folder / f"{PLACE}.py").write_text(LAUNCHES)
+    (folder / "skipping_launches.py").write_text(SKIPPING)
     installed = folder / "site-packages"
     installed.mkdir()
     (installed / "library_of_kernels.py").write_text(LIBRARY)
@@ -486,6 +492,8 @@ def answers(project: Path) -> Iterator[dict[str, Answer]]:
     questions["forms CONFLICTING"] = Question(f"{PLACE}:CONFLICTING", "", "sm90", FORMS)
     questions["spilled-gfx942"] = Question(f"{PLACE}:HANDLES", "spilled", "gfx942")
     questions["forms"] = Question(f"{PLACE}:WARMED", "", "sm90", FORMS)
+    questions["skipping module"] = Question("skipping_launches", "", "sm90")
+    questions["forms of skipping module"] = Question("skipping_launches", "", "sm90", FORMS)
     pool.submit(questions.values())
     yield {name: pool.ask(question) for name, question in questions.items()}
     pool.close()
@@ -710,6 +718,13 @@ def test_what_is_raised_to_end_more_than_the_launch_is_told(answers: dict[str, A
         "Skipped: not for this GPU",
         "That ends more than the launch.\nhint: to refuse a target, raise NotImplementedError with a message",
     )
+
+
+def test_what_is_raised_to_end_more_than_the_import_is_told(answers: dict[str, Answer]) -> None:
+    reason = "Skipped: could not import 'not_there': No module named 'not_there'"
+    detail = "That ends more than the import of skipping_launches.\nhint: to skip a test, skip it in its own module"
+    assert answers["skipping module"] == Answer("failed", reason, detail)
+    assert answers["forms of skipping module"] == Answer("failed", reason, detail)
 
 
 def test_what_torch_checks_for_a_launcher_is_a_refusal(answers: dict[str, Answer]) -> None:

@@ -84,10 +84,11 @@ def _launches(place: str) -> Mapping[str, Callable[[], object]]:
 
     Raises:
         SettingError: there are none.
-        Exception: whatever the import raises.
+        PerfgateError: the import raises what is no ``Exception``.
+        Exception: whatever else it raises.
     """
     module, _, name = place.partition(":")
-    found = getattr(importlib.import_module(module), name or LAUNCHES, None)
+    found = getattr(_imported(module), name or LAUNCHES, None)
     if found is None:
         raise SettingError(f"{module} has no {name or LAUNCHES}")
     if not isinstance(found, Mapping):
@@ -98,6 +99,20 @@ def _launches(place: str) -> Mapping[str, Callable[[], object]]:
     if not found:
         raise SettingError(f"{module}.{name or LAUNCHES} is empty")
     return found
+
+
+def _imported(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except Exception:
+        raise
+    # What ends a process, or a test: SystemExit, pytest.importorskip().
+    except BaseException as error:
+        raise PerfgateError(
+            f"{type(error).__name__}: {error}",
+            f"That ends more than the import of {module}.",
+            "to skip a test, skip it in its own module",
+        ) from error
 
 
 def _kind(value: object) -> str:
@@ -115,7 +130,7 @@ def _list(place: str) -> Answer:
 def _every(place: str) -> list[tuple[str, str]]:
     """Give place and name of the launches in all lists of a module, or in the one that the place names."""
     module, _, only = place.partition(":")
-    lists = [only] if only else [name for name in vars(importlib.import_module(module)) if name.endswith(LAUNCHES)]
+    lists = [only] if only else [name for name in vars(_imported(module)) if name.endswith(LAUNCHES)]
     return [(f"{module}:{name}", launch) for name in lists for launch in _launches(f"{module}:{name}")]
 
 
