@@ -79,6 +79,9 @@ class NoMemory(fake_tensor.FakeTensorMode):  # type: ignore[misc]
         # ``x.to("cuda")`` asks for the current GPU what stands in for its guard, which is of "meta".
         if func is torch.ops.aten._to_copy.default and torch.device("meta") == (kwargs or {}).get("device"):
             kwargs = {**kwargs, "device": torch.device("cuda", 0)}
+        # Fake tensors do not know it, and where there is no memory, none is pinned.
+        if func is torch.ops.aten._pin_memory.default:
+            func, args, kwargs = torch.ops.aten.clone.default, args[:1], {}
         definition = OPDEFS.get(func._schema.name) if isinstance(func, torch._ops.OpOverload) else None
         # torch's own primitives are such operators too.
         if definition is None or func.namespace == "prims":
