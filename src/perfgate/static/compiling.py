@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import itertools
 import os
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,11 +13,10 @@ import torch
 import triton
 from triton._C.libtriton import get_cache_invalidating_env_vars
 from triton.backends.nvidia.compiler import get_ptxas
-from triton.errors import TritonError
 from triton.runtime.cache import triton_key
 
 from perfgate.errors import PerfgateError, SettingError
-from perfgate.static import candidate, capture, launcher, nvidia, pretend, reading, refusal, tuned
+from perfgate.static import candidate, capture, failures, launcher, nvidia, pretend, reading, refusal, tuned
 from perfgate.static.answers import CACHED, EVERY, FORMS, Answer, Question
 from perfgate.static.figures import Code, Form
 from perfgate.static.find import LAUNCHES
@@ -124,7 +122,7 @@ def _list(place: str) -> Answer:
     try:
         return Answer("compiled", code=dict.fromkeys(_launches(place), ""), tuned=tuned.names(place, gated=True))
     except Exception as error:
-        return _failed(error)
+        return failures.answer_of(error)
 
 
 def _every(place: str) -> list[tuple[str, str]]:
@@ -141,7 +139,7 @@ def _list_every(place: str) -> Answer:
         for where, launch in _every(place):
             places.setdefault(launch, where)
     except Exception as error:
-        return _failed(error)
+        return failures.answer_of(error)
     return Answer("compiled", code=places)
 
 
@@ -161,7 +159,7 @@ def _forms(module: str, target: Target) -> Answer:
                 if not refusal.is_refusal(error):
                     raise
     except Exception as error:
-        failed = _failed_launch(error)
+        failed = failures.answer_of_launch(error)
         return replace(failed, reason=f"{launch}: {failed.reason}") if launch else failed
     return Answer("compiled", tuned=found, forms=forms)
 
@@ -175,9 +173,9 @@ def _cached(question: Question, target: Target) -> Answer:
     except launcher.InputsFailed as failure:
         cause = failure.__cause__
         assert isinstance(cause, Exception)
-        return _failed(cause)
+        return failures.answer_of(cause)
     except Exception as error:
-        return _failed_launch(error)
+        return failures.answer_of_launch(error)
     return Answer("compiled", code=dict.fromkeys(keys, ""))
 
 
@@ -204,25 +202,25 @@ def _compile(question: Question, target: Target) -> Answer | _Compiled:
     try:
         launch, inputs = _launch(question)
     except Exception as error:
-        return _failed(error)
+        return failures.answer_of(error)
     try:
         captured = capture.run(launch, target, inputs)
     except capture.CompileFailed as failure:
         cause = failure.__cause__
         assert cause is not None
-        reason = _compiler_says(str(failure), cause)
-        return Answer("compile_error", reason, _refusal(cause), environment=environment)
+        reason = failures.compiler_says(str(failure), cause)
+        return Answer("compile_error", reason, failures.said_of_source(cause), environment=environment)
     except launcher.InputsFailed as failure:
         cause = failure.__cause__
         assert cause is not None
-        reason = f"its inputs cannot be made without memory: {type(cause).__name__}: {_first_line(cause)}"
-        return Answer("failed", reason, _text(cause), environment=environment)
+        reason = f"its inputs cannot be made without memory: {type(cause).__name__}: {failures.first_line(cause)}"
+        return Answer("failed", reason, failures.traced(cause), environment=environment)
     except Exception as error:
         if not refusal.is_refusal(error):
-            return _failed_launch(error)
+            return failures.answer_of_launch(error)
         # Said before any kernel is launched, by the launcher: it knows that this target cannot do it.
-        return Answer("unsupported", _first_line(error), _text(error), environment=environment)
-    passed_over = "; ".join(itertools.starmap(_compiler_says, captured.passed_over.items()))
+        return Answer("unsupported", failures.first_line(error), failures.traced(error), environment=environment)
+    passed_over = "; ".join(itertools.starmap(failures.compiler_says, captured.passed_over.items()))
     kernels = captured.kernels
     if not kernels:
         reason = f"the launch {question.launch!r} launched no Triton kernel"
@@ -259,7 +257,7 @@ def _told(compiled: _Compiled, question: Question, target: Target, codes: Mappin
         ]
         shown = {name: code_of(kernel, question.code) for name, kernel in zip(names, kernels, strict=True)}
     except Exception as error:
-        return _failed(error)
+        return failures.answer_of(error)
     code = shown if question.code else {}
     return Answer(
         "compiled",
@@ -298,53 +296,3 @@ def environment_of(target: Target) -> dict[str, str]:
     if settings:
         environment["settings"] = " ".join(f"{name}={settings[name]}" for name in sorted(settings))
     return environment
-
-
-def _failed(error: Exception) -> Answer:
-    """Say what is wrong with a launch; what perfgate itself says is told without a traceback."""
-    if isinstance(error, PerfgateError):
-        reason, _, detail = str(error).partition("\n")
-        return Answer("failed", reason, detail)
-    return Answer("failed", f"{type(error).__name__}: {_first_line(error)}", _text(error))
-
-
-def _failed_launch(error: Exception) -> Answer:
-    """Say what is wrong with a launch that was begun, and what had been launched by then where that makes it wrong."""
-    if not isinstance(error, launcher.FailedAfterLaunch):
-        return _failed(error)
-    cause = error.__cause__
-    assert isinstance(cause, Exception)
-    failed = _failed(cause)
-    return replace(failed, reason=f"{failed.reason} (after the launch of {error})")
-
-
-def _compiler_says(kernel: str, error: BaseException) -> str:
-    return f"{kernel}: {type(error).__name__}: {_core(error)}"
-
-
-def _core(error: BaseException) -> str:
-    """Give the line that says what is wrong: Triton's errors show the source first, and of a call only its place."""
-    while type(error).__name__ == "CompilationError" and error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if type(error).__name__ == "CompilationError" else lines[0]) if lines else ""
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-
-
-def _refusal(error: BaseException) -> str:
-    """Give what the compiler says of the source, without its own frames; all of an error that it did not mean."""
-    if not isinstance(error, TritonError):
-        return _text(error)
-    said: list[str] = []
-    cause: BaseException | None = error
-    while cause is not None:
-        said.insert(0, "".join(traceback.format_exception_only(cause)))
-        cause = cause.__cause__
-    return "\n".join(said)
-
-
-def _text(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
