@@ -132,6 +132,14 @@ def replaced():
     copy[(1,)](LINEAR.cuda().weight, linear(linear.weight), 4096, num_warps=4)
 
 
+def given():
+    weight = torch.nn.Parameter(torch.empty(1024))
+    weight.data = weight.data.to("cuda", torch.bfloat16)
+    launch(weight)
+    weight.data = torch.empty(4096)
+    assert weight.device == torch.device("cpu") == weight.data.device
+
+
 def brought():
     # One after the other.
     TIED[0].cuda()
@@ -405,6 +413,7 @@ TIED = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 64))
 TIED[0].weight = TIED[1].weight
 KEPT = {
     "kept": kept,
+    "given": given,
     "brought": brought,
     "replaced": replaced,
     "copied_module": copied_module,
@@ -530,7 +539,7 @@ def test_parameters_that_are_moved_remain_those_of_an_optimizer(answers: dict[st
 
 
 @pytest.mark.parametrize(
-    "name", ["brought", "replaced", "copied_module", "looked_up", "looked_up_again", "replaced_again"]
+    "name", ["given", "brought", "replaced", "copied_module", "looked_up", "looked_up_again", "replaced_again"]
 )
 def test_launchers_may_keep_and_copy_tensors_and_bring_their_own(answers: dict[str, Answer], name: str) -> None:
     assert (answers[name].status, answers[name].reason, answers[name].launches) == ("compiled", "", 1)

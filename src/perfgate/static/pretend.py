@@ -104,6 +104,16 @@ class Generator(torch.Generator):  # type: ignore[misc]
         return super().__new__(cls, "cpu")
 
 
+def _set_data(self: fake_tensor.FakeTensor, value: torch.Tensor) -> None:
+    torch.Tensor.data.__set__(self, value)
+    # What says where a tensor without memory is stays what it was.
+    self.fake_device = value.device
+
+
+#: ``Tensor.data`` of a tensor without memory.
+_DATA = property(torch.Tensor.data.__get__, _set_data)
+
+
 def convert_module(self: torch.nn.Module, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
     """Move or convert a module, as ``Module._apply``, which cannot where tensors have no memory.
 
@@ -123,7 +133,7 @@ def convert_module(self: torch.nn.Module, fn: Callable[[torch.Tensor], torch.Ten
             converted = fn(parameter)
             gradient, parameter.grad = parameter.grad, None
             if torch._has_compatible_shallow_copy_type(parameter, converted):
-                parameter.data, parameter.fake_device = converted, converted.device
+                parameter.data = converted
             else:
                 self._parameters[name] = torch.nn.Parameter(converted, parameter.requires_grad)
             if gradient is not None:
@@ -178,6 +188,7 @@ def gpu(target: Target) -> Iterator[None]:
         for name, version in zip(("cuda", "hip"), versions, strict=True):
             stack.enter_context(mock.patch.object(torch.version, name, version))
         stack.enter_context(mock.patch.object(torch, "Generator", Generator))
+        stack.enter_context(mock.patch.object(fake_tensor.FakeTensor, "data", _DATA, create=True))
         stack.enter_context(mock.patch.object(torch.nn.Module, "_apply", convert_module))
         driver.set_active(PretendedDriver(target))
         try:
