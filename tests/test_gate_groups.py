@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
 
@@ -111,6 +112,55 @@ def test_what_is_skipped_or_deselected_is_not_run_with_its_group(grouped):
     source.write_text("import pytest\n" + MODULE)
     grouped.run("--benchmark-compare", "-k", "not second").assert_outcomes(passed=4, deselected=1)
     assert not (grouped.path / "second.processes").exists()
+
+
+def test_what_ended_is_not_run_again_with_one_that_no_process_comes_to(grouped):
+    source = grouped.path / "test_speed.py"
+    unstable = """
+@pytest.mark.isolate(group="counts")
+@pytest.mark.parametrize("process", [os.getpid()])
+def test_unstable(process):
+    pass
+"""
+    source.write_text(source.read_text().replace("def test_shared", f"{unstable}\ndef test_shared"))
+    result = grouped.run("--benchmark-compare")
+    result.assert_outcomes(passed=5, failed=1)
+    result.stdout.fnmatch_lines(["crashed: a fresh process could not run test_speed.py::test_unstable*"])
+    assert len(processes(grouped, "second")) == 1
+
+
+@pytest.fixture
+def _interruptible():
+    """Let runs be interrupted also where these tests were started in the background, with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
+@pytest.mark.parametrize("flags", [("--benchmark-compare", "--perf-json=run.json"), ()])
+def test_ctrl_c_loses_nothing_that_the_process_of_a_group_has_found(grouped, flags):
+    source = grouped.path / "test_speed.py"
+    interrupts = """
+@pytest.mark.isolate(group="counts")
+def test_interrupts():
+    import signal
+    os.kill(os.getppid(), signal.SIGINT)
+    time.sleep(60)
+
+@pytest.mark.isolate(group="counts")
+def test_behind():
+    ran("behind")
+"""
+    source.write_text(source.read_text() + interrupts)
+    result = grouped.run("-v", *flags)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines([f"test_speed.py::test_{name} PASSED*" for name in ("first", "second")])
+    assert not (grouped.path / "behind.processes").exists()
+    if flags:
+        cases = json.loads((grouped.path / "run.json").read_text())["cases"]
+        assert [case["metrics"][0]["value"] for case in cases] == [7, 10]
 
 
 def test_a_run_that_stops_tells_of_no_test_behind(grouped):

@@ -193,15 +193,22 @@ def pytest_runtestloop(session: pytest.Session) -> Any:
     """Confirm suspicions after the last test, while failures still count."""
     state = session.config.stash.get(STATE, None)
     if state is None:
-        return (yield)
+        try:
+            return (yield)
+        except BaseException as error:
+            _report_known(session, error)
+            raise
     from perfgate import interrupts
 
     settle = state.settler(session)
     with interrupts.gently() if state.writes else contextlib.nullcontext():
         try:
             done = yield
-        except BaseException:
-            settle(True)
+        except BaseException as error:
+            try:
+                _report_known(session, error)
+            finally:
+                settle(True)
             raise
         try:
             settle(False)
@@ -212,6 +219,14 @@ def pytest_runtestloop(session: pytest.Session) -> Any:
             settle(True)
             raise
         return done
+
+
+def _report_known(session: pytest.Session, error: BaseException) -> None:
+    """Report what Ctrl-C would lose of a group. A run that stops by itself, as with -x, tells of no test behind."""
+    # With the gate off an isolated test has prepared it.
+    state = session.config.stash.get(STATE, None)
+    if state is not None and isinstance(error, KeyboardInterrupt) and not isinstance(error, session.Interrupted):
+        state.report_known(session)
 
 
 @pytest.hookimpl(trylast=True)

@@ -155,22 +155,37 @@ class State:
             reports = runtestprotocol(item, log=False, nextitem=nextitem)
             return reports, finish(item, reports, self.hardware)
 
-        if gated:
+        if gated and not isinstance(self.gate, gate.Gate):
             assert self.gate is not None
-            if not isinstance(self.gate, gate.Gate):
-                return self.gate.take(item, nextitem, run_phases, timeout_s)
-            self.gate.protocol(
-                item,
-                run_phases,
-                apart=(group_of(item) or case_of(item)) if timeout_s is not None else None,
-                profiled=lambda: profilers.starts() > before,
-            )
-            return True
+            return self.gate.take(item, nextitem, run_phases, timeout_s)
+        self._report(item, run_phases, isolated=timeout_s is not None, profiled=lambda: profilers.starts() > before)
+        return True
+
+    def _report(
+        self,
+        item: pytest.Item,
+        run_phases: Callable[[], tuple[list[pytest.TestReport], Measurement]],
+        *,
+        isolated: bool,
+        profiled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Let a test run, and let its reports out: a case of the gate by way of the gate."""
+        if isinstance(self.gate, gate.Gate) and selection.is_case(item):
+            apart = (group_of(item) or case_of(item)) if isolated else None
+            self.gate.protocol(item, run_phases, apart=apart, profiled=profiled)
+            return
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         for report in run_phases()[0]:
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-        return True
+
+    def report_known(self, session: pytest.Session) -> None:
+        """Report the tests that have ended in the process of their group, where an interrupt came before their turn."""
+        # A worker of xdist shares no process, and reports only what its controller asked for.
+        for item in () if self.is_worker else session.items:
+            findings = isolate.known(item)
+            if findings is not None:
+                self._report(item, functools.partial(isolate.brought_back, item, findings), isolated=True)
 
     def _timeouts(self, item: pytest.Item) -> dict[str, float]:
         """Give the seconds that an isolated test, and each one that shares its process, may take, by case."""

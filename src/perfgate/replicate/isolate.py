@@ -37,21 +37,33 @@ def timeout_of(item: pytest.Item) -> float | None:
 
 
 def together(item: pytest.Item, items: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Give a test and those behind it that share its process.
+    """Give a test and those behind it that share its process and have not run there yet.
 
     Args:
         item: an isolated test.
         items: the tests of this run, in their order.
     """
-    wanted = group_of(item)
-    if not wanted:
+    wanted, ahead = group_of(item), _ahead(item.session)
+    if not wanted or case_of(item) in ahead:
         return [item]
     later = items[items.index(item) + 1 :]
     return [item] + [
         each
         for each in later
-        if timeout_of(each) is not None and group_of(each) == wanted and each.get_closest_marker("skip") is None
+        if timeout_of(each) is not None
+        and group_of(each) == wanted
+        and each.get_closest_marker("skip") is None
+        and case_of(each) not in ahead
     ]
+
+
+def known(item: pytest.Item) -> process.Findings | None:
+    """Give what the process of its group has found out about a test, once; None when it did not come to it."""
+    return _ahead(item.session).pop(case_of(item), None)
+
+
+def _ahead(session: pytest.Session) -> dict[str, process.Findings]:
+    return session.stash.setdefault(_AHEAD, {})
 
 
 def run(
@@ -74,24 +86,27 @@ def run(
         start: runs cases in a fresh process.
     """
     case = case_of(item)
-    ahead = item.session.stash.setdefault(_AHEAD, {})
-    findings = ahead.pop(case, None)
+    findings = known(item)
     if findings is None:
+        findings = process.Findings()
         try:
-            findings = start(
+            start(
                 list(timeouts_s),
                 launch,
                 reports=True,
                 active=active,
                 patience_s=timeouts_s.__getitem__,
                 show=lambda line: show(item.config, line),
+                findings=findings,
             )
         except ReplicaError as error:
-            findings = error.findings if isinstance(error, process.Unfinished) else process.Findings()
             if case not in findings.measurements and case not in findings.deaths:
                 findings.deaths[case] = (Outcome.CRASHED, error.what, error.why)
-        known = (findings.measurements.keys() | findings.deaths.keys()) - {case}
-        ahead.update(dict.fromkeys(known, findings))
+        finally:
+            # Where this is interrupted, too: see `known`.
+            ended = findings.measurements.keys() | findings.deaths.keys()
+            _ahead(item.session).update(dict.fromkeys(ended, findings))
+        known(item)
     # Fixtures of earlier tests that the next one does not share end here, as they would have in this test's teardown.
     item.session._setupstate.teardown_exact(nextitem)
     return brought_back(item, findings)

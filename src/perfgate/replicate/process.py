@@ -63,6 +63,7 @@ def run(
     patience_s: Callable[[str], float] = lambda case: MINIMUM_S,
     progress: Progress = lambda case: None,
     show: Callable[[str], None] = lambda line: None,
+    findings: Findings | None = None,
 ) -> Findings:
     """Run cases in a fresh process; start another one for the rest when a case takes the process down.
 
@@ -76,19 +77,22 @@ def run(
         patience_s: seconds that a case may take.
         progress: told which case is running.
         show: given the lines by which a case shows that it goes on.
+        findings: added to, and given back; holds what is known when this is interrupted.
 
     Raises:
         ReplicaError: a process ended without having started any case; what others found is in its ``findings``.
     """
-    findings = Findings()
+    findings = Findings() if findings is None else findings
     remaining = list(cases)
     while remaining:
         with tempfile.TemporaryDirectory(prefix="perfgate-", ignore_cleanup_errors=True) as folder:
             scratch = Path(folder)
             task = Task(tuple(remaining), str(scratch / "events"), reports, active, profile, calibration, os.getpid())
             task.save(scratch / "task.json")
-            ended = _run_child(task, launch, scratch, patience_s, progress, show)
-            started = _collect(task, findings)
+            try:
+                ended = _run_child(task, launch, scratch, patience_s, progress, show)
+            finally:
+                started = _collect(task, findings)
             if started is not None:
                 findings.deaths[started] = (*ended.how, ended.output)
             before = len(remaining)
