@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 
 import pytest
 
@@ -161,6 +163,18 @@ def test_behind():
     if flags:
         cases = json.loads((grouped.path / "run.json").read_text())["cases"]
         assert [case["metrics"][0]["value"] for case in cases] == [7, 10]
+
+
+def test_cases_that_are_compared_in_pairs_do_not_run_with_their_group_too(grouped):
+    source = grouped.path / "test_speed.py"
+    plain = '@pytest.mark.isolate(group="counts")\ndef test_plain():\n    ran("plain")\n'
+    source.write_text(source.read_text().replace("\n@", f"\n{plain}\n@", 1))
+    (grouped.path / "script.json").write_text(json.dumps(grouped.script))
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message=one"]):
+        git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *command]
+        subprocess.run(git, cwd=grouped.path, check=True, env={**os.environ, "GIT_CONFIG_GLOBAL": os.devnull})
+    grouped.run("--perf-ab=HEAD").assert_outcomes(passed=6)
+    assert [len(processes(grouped, name)) for name in ("plain", "first", "second")] == [1, 1, 1]
 
 
 def test_a_run_that_stops_tells_of_no_test_behind(grouped):

@@ -191,6 +191,9 @@ class State:
         """Give the seconds that an isolated test, and each one that shares its process, may take, by case."""
         # A worker of xdist does not know which of the tests behind this one are its own.
         sharing = [item] if self.is_worker else isolate.together(item, item.session.items)
+        if self.base is not None:
+            # Its cases are measured in pairs, after the last test.
+            sharing = [each for each in sharing if each is item or not selection.is_case(each)]
         return {case_of(each): isolate.timeout_of(each) or 0.0 for each in sharing}
 
     def _slowed_down(self, item: pytest.Item) -> bool:
