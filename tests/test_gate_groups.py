@@ -177,6 +177,22 @@ def test_cases_that_are_compared_in_pairs_do_not_run_with_their_group_too(groupe
     assert [len(processes(grouped, name)) for name in ("plain", "first", "second")] == [1, 1, 1]
 
 
+def test_a_portion_of_a_recording_counts_what_starting_a_process_for_each_test_takes(grouped):
+    source = grouped.path / "test_speed.py"
+    source.write_text(source.read_text().replace('group="counts"', "timeout=60"))
+    conftest = grouped.path / "conftest.py"
+    slow_start = "\nimport time\nfrom perfgate import recording\nrecording.GROUP_S = 0.1\ntime.sleep(0.2)\n"
+    conftest.write_text(conftest.read_text() + slow_start)
+    result = grouped.run("--perf-update=new", "-k", "first or second")
+    result.assert_outcomes(passed=2, deselected=3)
+    result.stdout.fnmatch_lines(
+        [
+            "perfgate: recording up to 1 of 2: process 1 of 5",
+            "perfgate: recording up to 2 of 2: process 1 of 5",
+        ]
+    )
+
+
 def test_a_run_that_stops_tells_of_no_test_behind(grouped):
     source = grouped.path / "test_speed.py"
     source.write_text(source.read_text().replace('ran("shared")', "assert False"))

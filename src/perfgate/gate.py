@@ -113,7 +113,7 @@ class Gate:
         begin = time.perf_counter()
         reports, measurement = run_phases()
         # Of a group the first test waits for the process of all.
-        took_s = sum(report.duration for report in reports) if apart is not None else 0.0
+        took_s = sum(report.duration for report in reports) if apart not in (None, case) else 0.0
         self._durations_s[case] = took_s or time.perf_counter() - begin
         if not measurement.key:
             # Its process died before it could say where it ran.
