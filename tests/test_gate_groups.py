@@ -244,3 +244,32 @@ def test_launches_are_not_timed_behind_a_profiler_of_the_group(project, timed):
             "*hint: leave group= out of the isolate marker of what is timed",
         ]
     )
+
+
+LAZY = """
+import pytest
+
+MARK
+@pytest.mark.isolate(group="counts")
+def test_counts(FIXTURE):
+    import torch
+    torch.profile()
+
+@pytest.mark.sm80
+@pytest.mark.isolate(group="counts")
+def test_timed(benchmark):
+    benchmark(lambda: "timed")
+"""
+
+
+@pytest.mark.parametrize("mark", ["", "@pytest.mark.sm80"])
+@pytest.mark.parametrize("fixture", ["", "benchmark"])
+def test_a_profiler_counts_in_a_group_whoever_starts_it(project, mark, fixture):
+    project.gpus()
+    project.figures("timed", [1e-3])
+    project.pytester.makepyfile(test_speed=LAZY.replace("MARK", mark).replace("FIXTURE", fixture))
+    result = project.run("--benchmark-compare", "-W", "ignore")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        ["*SettingError: test_speed.py::test_timed: a test of its isolate group has run torch's profiler before"]
+    )

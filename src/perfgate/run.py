@@ -138,7 +138,9 @@ class State:
         timeout_s = None if self.settings.replica or skipped else isolate.timeout_of(item)
         gated = self.gate is not None and selection.is_case(item)
         fresh = self.settings.replica and selection.is_case(item)
-        profilers.watch(load=(gated or fresh) and self._on_gpu(item))
+        # Of a group, whatever starts a profiler counts, be it a case or not, and on the GPU or not.
+        grouped = self.settings.replica and bool(group_of(item)) and self.hardware.accelerator is not None
+        profilers.watch(load=grouped or ((gated or fresh) and self._on_gpu(item)))
         if timeout_s is None and not gated:
             return None
         timeouts_s = {} if timeout_s is None else self._timeouts(item)
