@@ -106,6 +106,46 @@ def test_each_has_its_own_timeout(grouped):
     result.stdout.fnmatch_lines(["FAILED test_speed.py::test_second - timed out: no result after 2 s"])
 
 
+#: What pytest-timeout does with its ``timeout_method=signal``.
+TIMEOUT = """
+import pytest, signal
+
+class Hooks:
+    def pytest_timeout_cancel_timer(item): pass
+
+def pytest_addhooks(pluginmanager):
+    pluginmanager.add_hookspecs(Hooks)
+
+def ended(number, frame):
+    pytest.fail("Timeout (>2s) from pytest-timeout.")
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    signal.signal(signal.SIGALRM, ended)
+    signal.alarm(2)
+    try:
+        return (yield)
+    finally:
+        item.ihook.pytest_timeout_cancel_timer(item=item)
+
+def pytest_timeout_cancel_timer():
+    signal.alarm(0)
+"""
+
+
+def test_the_time_of_a_group_is_not_that_of_its_first_test_for_pytest_timeout_either(grouped):
+    source = grouped.path / "test_speed.py"
+    slow = 'time.sleep(60 if os.path.exists("hang") else 1.2); '
+    source.write_text(source.read_text().replace('ran("first")', f"{slow}ran('first')").replace('ran("second")', slow))
+    conftest = grouped.path / "conftest.py"
+    conftest.write_text(TIMEOUT + conftest.read_text())
+    grouped.run("--benchmark-compare", "-k", "first or second").assert_outcomes(passed=2, deselected=3)
+    (grouped.path / "hang").touch()
+    result = grouped.run("--benchmark-compare", "-k", "first or second")
+    result.assert_outcomes(failed=2, deselected=3)
+    result.stdout.fnmatch_lines(["FAILED test_speed.py::test_* - Failed: Timeout (>2s) from *"] * 2)
+
+
 def test_what_is_skipped_or_deselected_is_not_run_with_its_group(grouped):
     source = grouped.path / "test_speed.py"
     head = '@pytest.mark.isolate(group="counts")\ndef test_second'

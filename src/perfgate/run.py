@@ -153,6 +153,7 @@ class State:
         def run_phases() -> tuple[list[pytest.TestReport], Measurement]:
             if timeout_s is not None:
                 _release_device_memory()
+                _stop_timer(item)
                 return isolate.run(item, nextitem, self.launch, timeouts_s, active=self.measures)
             reports = runtestprotocol(item, log=False, nextitem=nextitem)
             return reports, finish(item, reports, self.hardware)
@@ -304,6 +305,13 @@ class State:
             self._told = step
             reporter.ensure_newline()
             reporter.write_line(f"perfgate: {step}" if "process " in line else f"perfgate: {line}")
+
+
+def _stop_timer(item: pytest.Item) -> None:
+    """End the clock of pytest-timeout for a test that runs elsewhere, and maybe with others: it has one there."""
+    stop = getattr(item.ihook, "pytest_timeout_cancel_timer", None)
+    if stop is not None:
+        stop(item=item)
 
 
 def _release_device_memory() -> None:
