@@ -18,7 +18,7 @@ import perfgate
 from perfgate import cli
 from perfgate.errors import PerfgateError, SettingError
 from perfgate.model import Device, Hardware
-from perfgate.tune import command, store
+from perfgate.tune import command, lost, store
 from perfgate.tune.tunable import resolve
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[suite]'")
@@ -240,6 +240,19 @@ def test_a_class_whose_default_loses_the_device_is_an_error_at_the_end(kernel: s
         tune(*command_line[1:], timer=timer)
     assert str(ended.value) == "left out: rows-256\nNothing is stored for what was left out."
     assert sorted(classes(kernel)) == ["rows-128", "rows-512"]
+
+
+@pytest.mark.usefixtures("goes_on")
+def test_names_of_classes_may_hold_a_colon(kernel: str) -> None:
+    source = next(Path("source").rglob("tuning.py"))
+    source.write_text(source.read_text().replace('f"rows-{rows}"', '{128: "a", 256: "a:b", 512: "[c] d"}[rows]'))
+    left_out = []
+    for warps, rows in ((8, 256), (4, 512)):
+        with pytest.raises(GoesOn) as caught:
+            tune(kernel, *(f"--leave-out={each}" for each in left_out), timer=losing(warps, rows))
+        left_out.append(caught.value.args[0][-1].removeprefix("--leave-out="))
+    assert left_out == ["a:b:warps=8", "[c] d"]
+    assert lost.parse(["a:b", *left_out], ["a", "a:b", "[c] d"]) == ({"a:b", "[c] d"}, {"a:b": {"warps=8"}})
 
 
 def test_what_is_left_out_must_be_a_class(kernel: str) -> None:

@@ -54,13 +54,17 @@ def parse(left_out: Iterable[str], classes: Iterable[str]) -> tuple[set[str], di
     whole: set[str] = set()
     configs: dict[str, set[str]] = {}
     for text in left_out:
-        name, found, config = text.partition(_BETWEEN)
-        if name not in known:
-            raise SettingError(f"--leave-out {text!r}: there is no class {name!r}", hint="CLASS or CLASS:CONFIGURATION")
-        if found:
-            configs.setdefault(name, set()).add(config)
-        else:
-            whole.add(name)
+        if text in known:
+            whole.add(text)
+            continue
+        # Names of classes may hold what stands between: the longest one counts.
+        name = max((each for each in known if text.startswith(f"{each}{_BETWEEN}")), key=len, default=None)
+        if name is None:
+            raise SettingError(
+                f"--leave-out {text!r}: there is no class {text.partition(_BETWEEN)[0]!r}",
+                hint="CLASS or CLASS:CONFIGURATION",
+            )
+        configs.setdefault(name, set()).add(text.removeprefix(f"{name}{_BETWEEN}"))
     return whole, configs
 
 
