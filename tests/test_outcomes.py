@@ -6,6 +6,7 @@ import pytest
 
 from perfgate.model import Outcome
 from perfgate.outcomes import classify
+from perfgate.tune.lost import loses_device
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,25 @@ def test_too_little_memory_for_vllm(text: str) -> None:
     assert classify(ValueError(text)) is Outcome.OUT_OF_MEMORY
     # As the last line of a process that died of it.
     assert classify(RuntimeError(f"ValueError: {text}")) is Outcome.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ("CUDA error: an illegal memory access was encountered", Outcome.ILLEGAL_ACCESS),
+        ("Triton Error [CUDA]: misaligned address", Outcome.CRASHED),
+        ("CUDA error: an illegal instruction was encountered", Outcome.CRASHED),
+        ("CUDA error: device-side assert triggered", Outcome.CRASHED),
+        ("CUDA error: unspecified launch failure", Outcome.CRASHED),
+    ],
+)
+def test_a_device_that_is_lost(text: str, outcome: Outcome) -> None:
+    assert classify(RuntimeError(text)) is outcome
+    assert loses_device(RuntimeError(text))
+
+
+def test_a_device_that_is_not_lost() -> None:
+    assert not loses_device(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."))
 
 
 @pytest.mark.parametrize(

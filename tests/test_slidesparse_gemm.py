@@ -183,6 +183,27 @@ def test_without_the_library_nothing_is_searched(monkeypatch: pytest.MonkeyPatch
     assert list(tuning.TUNABLE.candidates(16, 32, 32, True)) == [Algorithm(transposed=True)]
 
 
+@pytest.mark.parametrize(
+    ("problem", "lost"),
+    [("illegal memory access was encountered", True), ("unspecified launch failure", True), ("not supported", False)],
+)
+def test_a_search_that_loses_the_device_is_no_order_that_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch, problem: str, lost: bool
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError(f"CUDA error: {problem}")
+
+    monkeypatch.setattr(torch.backends.cusparselt, "is_available", lambda: True)
+    monkeypatch.setattr(torch._C, "_cusparselt", SimpleNamespace(mm_search=fail), raising=False)
+    monkeypatch.setattr(tuning, "_inputs", lambda *shape: (torch.zeros(16, 32, dtype=torch.int8), None, None))
+    candidates = tuning.TUNABLE.candidates(16, 32, 32, True)
+    if lost:
+        with pytest.raises(RuntimeError, match=problem):
+            list(candidates)
+    else:
+        assert list(candidates) == [Algorithm(transposed=True)]
+
+
 @pytest.mark.parametrize("algorithm", [Algorithm(), Algorithm(7, 2, 1, True)], ids=["default", "found"])
 def test_algorithm_is_what_the_library_is_told(cusparselt: Cusparselt, algorithm: Algorithm) -> None:
     q = torch.randint(-9, 9, (10, 32), dtype=torch.int8)

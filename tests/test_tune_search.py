@@ -201,14 +201,14 @@ def test_what_is_left_out_is_not_launched() -> None:
     assert 2 not in launched
 
 
-@pytest.mark.parametrize("where", ["launch", "timer", "candidates"])
+@pytest.mark.parametrize("where", ["inputs", "launch", "timer", "candidates", "neighbours"])
 def test_a_default_that_loses_the_device_leaves_its_class_out(where: str) -> None:
     def fail(*arguments: Any) -> Any:
         raise RuntimeError(LOST)
 
     wanted = tunable([], launch=fail if where == "launch" else double)
-    if where == "candidates":
-        wanted = dataclasses.replace(wanted, candidates=fail)
+    if where not in ("launch", "timer"):
+        wanted = dataclasses.replace(wanted, **{where: fail})
     with pytest.raises(DeviceLost) as caught:
         search(wanted, (8,), timer=fail if where == "timer" else by_warps({4: 10e-6}))
     assert caught.value.left_out == "size-8"

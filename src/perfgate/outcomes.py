@@ -31,6 +31,9 @@ _BY_TEXT = {
     "GiB) on startup is less than": Outcome.OUT_OF_MEMORY,
     "an illegal memory access was encountered": Outcome.ILLEGAL_ACCESS,
     "illegal memory access": Outcome.ILLEGAL_ACCESS,
+    # After these, too, CUDA asks for a new process.
+    "misaligned address": Outcome.CRASHED,
+    "an illegal instruction was encountered": Outcome.CRASHED,
     "device-side assert triggered": Outcome.CRASHED,
     "unspecified launch failure": Outcome.CRASHED,
 }

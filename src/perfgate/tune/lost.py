@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from perfgate.errors import PerfgateError, SettingError
+from perfgate.model import Outcome
+from perfgate.outcomes import classify
 from perfgate.tune.tunable import text_of
 
 #: Between the name of a class and a configuration that is left out of it.
@@ -38,6 +40,11 @@ class DeviceLost(PerfgateError):
             "mend the kernel, or leave the configuration out of its candidates",
         )
         self.left_out = shape_class if config is None else f"{shape_class}{_BETWEEN}{which}"
+
+
+def loses_device(error: BaseException) -> bool:
+    """Whether the device answers nothing any more after an error."""
+    return classify(error) in (Outcome.ILLEGAL_ACCESS, Outcome.CRASHED)
 
 
 def parse(left_out: Iterable[str], classes: Iterable[str]) -> tuple[set[str], dict[str, set[str]]]:

@@ -17,7 +17,7 @@ from perfgate.model import Outcome
 from perfgate.outcomes import classify, words
 from perfgate.static.launched import recording
 from perfgate.tune.check import spoil
-from perfgate.tune.lost import DeviceLost
+from perfgate.tune.lost import DeviceLost, loses_device
 from perfgate.tune.tunable import Shape, Tunable, text_of
 from perfgate.units import count
 
@@ -36,9 +36,6 @@ Timer = Callable[[Callable[..., Any], Sequence[Any], float], float]
 #: Has configurations compiled that will be timed next: takes the default, the keys of the kernels that it launched,
 #: and the configurations.
 Prepare = Callable[[Any, frozenset[str], Sequence[Any]], None]
-
-#: After these the device answers nothing any more.
-_FATAL = frozenset({Outcome.ILLEGAL_ACCESS, Outcome.CRASHED})
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,6 @@ def search(
     """
     name = tunable.shape_class(*shape)
     default = tunable.default(*shape)
-    inputs = tunable.inputs(*shape)
 
     def timed(config: Any, seconds: float) -> float:
         try:
@@ -131,9 +127,18 @@ def search(
             raise
 
     def check_device(config: Any, error: Exception) -> None:
-        if classify(error) in _FATAL:
+        if loses_device(error):
             raise DeviceLost(tunable.kernel, name, None if config == default else config, _problem(error)) from error
 
+    def declared(give: Callable[..., Iterable[Any]], *arguments: Any) -> list[Any]:
+        """Give what the kernel declares, which may launch something to find it."""
+        try:
+            return list(give(*arguments))
+        except Exception as error:
+            check_device(default, error)
+            raise
+
+    inputs = tuple(declared(tunable.inputs, *shape))
     tell(f"{name}: {text_of(default)}")
     try:
         with recording() as launched:
@@ -178,15 +183,10 @@ def search(
     def _timed_trial(config: Any) -> Trial:
         return Trial(config, timed(config, SEARCH_S))
 
-    try:
-        candidates = [*tunable.candidates(*shape), *also]
-    except Exception as error:
-        check_device(default, error)
-        raise
-    attempt_all(candidates)
+    attempt_all([*declared(tunable.candidates, *shape), *also])
     best = _ranked(trials.values())[0]
     for _ in range(STEPS):
-        attempt_all(tunable.neighbours(best.config, *shape))
+        attempt_all(declared(tunable.neighbours, best.config, *shape))
         nearby = _ranked(trials.values())[0]
         if nearby.config == best.config:
             break

@@ -22,9 +22,8 @@ from perf_workloads.slidesparse.linear import TYPES, slid_width
 from perf_workloads.slidesparse.products import Algorithm, multiply_sparse
 from perf_workloads.slidesparse.schemes import SCHEMES, TO_BF16
 from perf_workloads.slidesparse.shapes import MODELS
-from perfgate.model import Outcome
-from perfgate.outcomes import classify
 from perfgate.tune.check import bit_equal, close
+from perfgate.tune.lost import loses_device
 from perfgate.tune.tunable import Tunable
 
 #: Difference of two sums of FP8 products, of the largest one: tensor cores add up with some 14 bits, and cut off the
@@ -77,7 +76,7 @@ def _searched(q: Tensor, compressed: Tensor, scale: Tensor | None, transposed: b
             compressed, q.t(), None, scale, results, transposed
         )
     except RuntimeError as error:
-        if classify(error) is Outcome.ILLEGAL_ACCESS:
+        if loses_device(error):
             raise
         return None
     return Algorithm(int(alg_id), int(split_k), int(split_k_mode), transposed)
