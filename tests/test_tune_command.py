@@ -269,6 +269,14 @@ def test_the_fresh_process_takes_the_place_of_the_one_that_lost_the_device() -> 
     assert done.stdout.splitlines() == ["told before", f"perfgate {perfgate.__version__}"]
 
 
+def test_the_fresh_process_finds_the_modules_that_the_one_before_found(tmp_path: Path) -> None:
+    (tmp_path / "queue.py").write_text("raise SystemExit('found in the working folder')")
+    # As the console script, which does not look there.
+    command_line = [sys.executable, "-P", "-c", "from perfgate.tune import lost; lost.go_on(['--version'])"]
+    done = subprocess.run(command_line, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_folder_can_be_named(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PERFGATE_BASELINES", "by-variable")
     assert tune(kernel, "--shapes", "rows-256")[-1] == f"stored in by-variable/nvidia-h200/tuning/{kernel}.json"

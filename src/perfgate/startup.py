@@ -25,4 +25,9 @@ SEES_CWD = _sees_cwd()
 
 def pytest_command(sees_cwd: bool = SEES_CWD) -> list[str]:
     """Give the command of a pytest that finds the modules that this process finds."""
-    return [sys.executable, *([] if sees_cwd else ["-P"]), "-m", "pytest"]
+    return module_command("pytest", sees_cwd)
+
+
+def module_command(module: str, sees_cwd: bool = SEES_CWD) -> list[str]:
+    """Give the command that runs a module where it finds the modules that this process finds."""
+    return [sys.executable, *([] if sees_cwd else ["-P"]), "-m", module]

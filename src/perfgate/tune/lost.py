@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from perfgate.errors import PerfgateError, SettingError
 from perfgate.model import Outcome
 from perfgate.outcomes import classify
+from perfgate.startup import module_command
 from perfgate.tune.tunable import text_of
 
 #: Between the name of a class and a configuration that is left out of it.
@@ -95,4 +96,5 @@ def go_on(command_line: list[str]) -> NoReturn:
     """Let a fresh process take this one's place; its device, threads and memory go with it."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "perfgate", *command_line])
+    command = [*module_command("perfgate"), *command_line]
+    os.execv(command[0], command)
