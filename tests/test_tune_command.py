@@ -250,14 +250,44 @@ def test_names_of_classes_may_hold_a_colon(kernel: str) -> None:
     for warps, rows in ((8, 256), (4, 512)):
         with pytest.raises(GoesOn) as caught:
             tune(kernel, *(f"--leave-out={each}" for each in left_out), timer=losing(warps, rows))
-        left_out.append(caught.value.args[0][-1].removeprefix("--leave-out="))
+        given = [each for each in caught.value.args[0] if each.startswith("--leave-out=")]
+        left_out.append(given[-1].removeprefix("--leave-out="))
     assert left_out == ["a:b:warps=8", "[c] d"]
     assert lost.parse(["a:b", *left_out], ["a", "a:b", "[c] d"]) == ({"a:b", "[c] d"}, {"a:b": {"warps=8"}})
 
 
-def test_what_is_left_out_must_be_a_class(kernel: str) -> None:
+def test_what_the_user_leaves_out_is_no_error(kernel: str) -> None:
+    left_out = ("--leave-out", "rows-256", "--leave-out", "rows-128:warps=8")
+    assert "  skipped warps=8: left out" in tune(kernel, *left_out)
+    assert sorted(classes(kernel)) == ["rows-128", "rows-512"]
+    assert tune(kernel, "--dry-run", *left_out)[1:] == [
+        "rows-128: the default and 1 candidate",
+        "  warps=4 (default)",
+        "  warps=1",
+        "rows-512: the default and 2 candidates",
+        "  warps=4 (default)",
+        "  warps=1",
+        "  warps=8",
+    ]
+
+
+@pytest.mark.usefixtures("goes_on")
+def test_a_class_that_was_lost_is_not_forgotten_when_the_device_is_lost_again(kernel: str) -> None:
+    command_line: list[str] = []
+    for timer in (losing(4, 128), losing(8, 512)):
+        with pytest.raises(GoesOn) as caught:
+            tune(*(command_line[1:] or [kernel]), timer=timer)
+        (command_line,) = caught.value.args
+    with pytest.raises(PerfgateError) as ended:
+        tune(*command_line[1:])
+    assert str(ended.value) == "left out: rows-128\nNothing is stored for what was left out."
+    assert sorted(classes(kernel)) == ["rows-256", "rows-512"]
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_what_is_left_out_must_be_a_class(kernel: str, more: tuple[str, ...]) -> None:
     with pytest.raises(SettingError) as caught:
-        tune(kernel, "--leave-out", "rows-1:warps=8")
+        tune(kernel, "--leave-out", "rows-1:warps=8", *more)
     assert str(caught.value) == (
         "--leave-out 'rows-1:warps=8': there is no class 'rows-1'\nhint: CLASS or CLASS:CONFIGURATION"
     )

@@ -10,7 +10,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--jobs", metavar="N", type=int, default=min(affinity(), MOST_JOBS), help=about)
     about = "a class, or CLASS:CONFIGURATION as this command prints it, that is not tried; may be repeated"
     parser.add_argument("--leave-out", metavar="WHAT", action="append", default=[], help=about)
+    # What the process before this one could not tune: nobody asked for that.
+    parser.add_argument("--lost", action="append", default=[], help=argparse.SUPPRESS)
     about = "list classes and candidates; needs no GPU, stores nothing"
     parser.add_argument("--dry-run", action="store_true", help=about)
     about = f"folder of the baselines (default: ${VARIABLE}, else baselines)"
@@ -89,11 +91,12 @@ def run(options: argparse.Namespace, *, timer: Timer = time_on_device) -> Iterat
     if options.dry_run:
         with _some_gpu() as where:
             tunable = resolve(options.kernel, roots)
-            yield from _plan(tunable, _chosen(tunable, options.shapes), where)
+            classes, left_out = _wanted(tunable, options)
+            yield from _plan(tunable, classes, left_out, where)
         return
     key, environment = _device()
     tunable = resolve(options.kernel, roots)
-    classes = _chosen(tunable, options.shapes)
+    classes, left_out = _wanted(tunable, options)
     stored = store.load(root, key, tunable.kernel)
     if options.missing:
         classes = {
@@ -101,8 +104,6 @@ def run(options: argparse.Namespace, *, timer: Timer = time_on_device) -> Iterat
             for name, shape in classes.items()
             if name not in stored or stored[name].environment != environment
         }
-    skipped, left_out = lost.parse(options.leave_out, tunable.classes())
-    classes = {name: shape for name, shape in classes.items() if name not in skipped}
     deadline = time.monotonic() + (options.budget_s if options.budget_s is not None else float("inf"))
     yield f"tuning {tunable.kernel} on {key}: {count(len(classes), 'class', 'classes')} of shapes"
     done: list[Choice] = []
@@ -143,16 +144,23 @@ def run(options: argparse.Namespace, *, timer: Timer = time_on_device) -> Iterat
     if device_lost is not None:
         _clear()
         yield f"{device_lost.what}\ngoing on without it in a fresh process"
-        spent = None if options.budget_s is None else max(0.0, deadline - time.monotonic())
-        others = {"budget-s": spent, "jobs": options.jobs, "baselines": options.baselines}
-        remaining = list(classes)[len(done) :]
-        lost.go_on(lost.arguments(options.kernel, remaining, [*options.leave_out, device_lost.left_out], others))
+        left = None if options.budget_s is None else max(0.0, deadline - time.monotonic())
+        others = {"budget-s": left, "jobs": options.jobs, "baselines": options.baselines}
+        lost.go_on(
+            lost.arguments(
+                options.kernel,
+                list(classes)[len(done) :],
+                [*options.leave_out, device_lost.left_out],
+                [*options.lost, *([device_lost.shape_class] if device_lost.of_class else [])],
+                others,
+            )
+        )
     if stopped:
         what = f"{stopped}: {len(done)} of {count(len(classes), 'class was', 'classes were')} tuned"
         why = "What was found is stored." if done else "Nothing was found yet."
         raise PerfgateError(what, why, f"go on with: perfgate tune {options.kernel} --missing")
-    if skipped:
-        raise PerfgateError(f"left out: {', '.join(sorted(skipped))}", "Nothing is stored for what was left out.")
+    if options.lost:
+        raise PerfgateError(f"left out: {', '.join(sorted(options.lost))}", "Nothing is stored for what was left out.")
 
 
 def _device() -> tuple[str, Mapping[str, str]]:
@@ -207,6 +215,13 @@ def _chosen(tunable: Tunable, patterns: list[str] | None) -> dict[str, Shape]:
     }
 
 
+def _wanted(tunable: Tunable, options: argparse.Namespace) -> tuple[dict[str, Shape], Mapping[str, Collection[str]]]:
+    """Give the classes that were asked for, and the configurations that are left out, by class."""
+    skipped, left_out = lost.parse(options.leave_out, tunable.classes())
+    chosen = _chosen(tunable, options.shapes)
+    return {name: shape for name, shape in chosen.items() if name not in skipped}, left_out
+
+
 def _found_before(tunable: Tunable, shape: Shape, entry: Tuned | None) -> list[Any]:
     """Give the configuration that is stored, so that tuning again is never a step back."""
     config = like(tunable.default(*shape), entry.config) if entry is not None and entry.config is not None else None
@@ -224,12 +239,18 @@ def _tuned(choice: Choice, environment: Mapping[str, str]) -> Tuned:
     )
 
 
-def _plan(tunable: Tunable, classes: Mapping[str, Shape], where: str) -> Iterator[str]:
+def _plan(
+    tunable: Tunable, classes: Mapping[str, Shape], left_out: Mapping[str, Collection[str]], where: str
+) -> Iterator[str]:
     """Tell what would be tried in the coarse step."""
     yield f"{tunable.kernel} on {where}: {count(len(classes), 'class', 'classes')} of shapes"
     for name, shape in classes.items():
         default = tunable.default(*shape)
-        candidates = [config for config in dict.fromkeys(tunable.candidates(*shape)) if config != default]
+        candidates = [
+            config
+            for config in dict.fromkeys(tunable.candidates(*shape))
+            if config != default and text_of(config) not in left_out.get(name, ())
+        ]
         yield f"{name}: the default and {count(len(candidates), 'candidate')}"
         yield f"  {text_of(default)} (default)"
         yield from (f"  {text_of(config)}" for config in candidates)

@@ -40,7 +40,10 @@ class DeviceLost(PerfgateError):
             "The device cannot be used by this process any more.",
             "mend the kernel, or leave the configuration out of its candidates",
         )
-        self.left_out = shape_class if config is None else f"{shape_class}{_BETWEEN}{which}"
+        self.shape_class = shape_class
+        #: Whether the whole class has to be left out.
+        self.of_class = config is None
+        self.left_out = shape_class if self.of_class else f"{shape_class}{_BETWEEN}{which}"
 
 
 def loses_device(error: BaseException) -> bool:
@@ -77,7 +80,11 @@ def parse(left_out: Iterable[str], classes: Iterable[str]) -> tuple[set[str], di
 
 
 def arguments(
-    kernel: str, classes: Iterable[str], left_out: Iterable[str], options: Mapping[str, float | Path | None]
+    kernel: str,
+    classes: Iterable[str],
+    left_out: Iterable[str],
+    lost: Iterable[str],
+    options: Mapping[str, float | Path | None],
 ) -> list[str]:
     """Give the command line that goes on.
 
@@ -85,11 +92,16 @@ def arguments(
         kernel: as it was given.
         classes: the names of those that are left to tune.
         left_out: see `parse`.
+        lost: the names of those among them that had to be left out, which is an error in the end.
         options: the other options by name; those that are None are not given.
     """
     given = [f"--{name}={value}" for name, value in options.items() if value is not None]
     shapes = [f"--shapes={glob.escape(name)}" for name in classes]
-    return ["tune", kernel, *given, *shapes, *(f"--leave-out={text}" for text in left_out)]
+    return [
+        *("tune", kernel, *given, *shapes),
+        *(f"--leave-out={text}" for text in left_out),
+        *(f"--lost={name}" for name in lost),
+    ]
 
 
 def go_on(command_line: list[str]) -> NoReturn:
