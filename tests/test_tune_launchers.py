@@ -279,10 +279,11 @@ def test_kernels_run_without_perfgate() -> None:
 PLANS = """
 import json, sys
 from pathlib import Path
-from perfgate.tune.tunable import _known, resolve
+from perfgate.static.find import kernels
+from perfgate.tune.tunable import MODULE, resolve
 roots = [Path(sys.argv[1])]
 found = {}
-for name in _known(roots):
+for name in kernels(roots, MODULE):
     tunable = resolve(name, roots)
     classes = tunable.classes()
     tried = 0
