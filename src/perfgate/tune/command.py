@@ -10,36 +10,25 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from perfgate.baseline.layout import display_path
 from perfgate.errors import PerfgateError, SettingError
 from perfgate.hardware.sources import affinity
-from perfgate.report.table import Column, layout
-from perfgate.tune import lost, store
+from perfgate.tune import lost, store, telling
 from perfgate.tune.ahead import MOST_JOBS, Ahead
 from perfgate.tune.lost import DeviceLost
 from perfgate.tune.search import MARGIN, Choice, Timer, search, time_on_device
 from perfgate.tune.store import Tuned
-from perfgate.tune.tunable import Shape, Tunable, fields_of, like, resolve, text_of
-from perfgate.units import count, quantity, share
+from perfgate.tune.tunable import Shape, Tunable, fields_of, like, resolve
+from perfgate.units import count, share
 
 #: Names the folder of baselines for launchers too, which no command line reaches.
 VARIABLE = "PERFGATE_BASELINES"
 #: Without a GPU candidates are listed as they are for this target.
 _PRETENDED = "sm90"
-_COLUMNS = (
-    Column("class", figures=False),
-    Column("tried"),
-    Column("skipped"),
-    Column("default", figures=False),
-    Column("takes"),
-    Column("best", figures=False),
-    Column("takes"),
-    Column("saved"),
-)
 
 
 def add_parser(commands: Any) -> None:
@@ -92,7 +81,7 @@ def run(options: argparse.Namespace, *, timer: Timer = time_on_device) -> Iterat
         with _some_gpu() as where:
             tunable = resolve(options.kernel, roots)
             classes, left_out = _wanted(tunable, options)
-            yield from _plan(tunable, classes, left_out, where)
+            yield from telling.plan(tunable, classes, left_out, where)
         return
     key, environment = _device()
     tunable = resolve(options.kernel, roots)
@@ -124,12 +113,12 @@ def run(options: argparse.Namespace, *, timer: Timer = time_on_device) -> Iterat
                     timer=timer,
                     also=also,
                     left_out=left_out.get(name, ()),
-                    tell=_progress(at),
+                    tell=telling.progress(at),
                     prepare=prepare,
                 )
                 path = store.merge(root, key, tunable.kernel, {name: _tuned(choice, environment)})
                 done.append(choice)
-                yield from _told(at, choice)
+                yield from telling.told(at, choice)
                 if problem := ahead.problem_once():
                     yield f"configurations are compiled one at a time: {problem}"
                 sys.stdout.flush()
@@ -139,10 +128,10 @@ def run(options: argparse.Namespace, *, timer: Timer = time_on_device) -> Iterat
         device_lost = error
     if done:
         yield ""
-        yield from _table(done)
+        yield from telling.table(done)
         yield f"stored in {display_path(path)}"
     if device_lost is not None:
-        _clear()
+        telling.clear()
         yield f"{device_lost.what}\ngoing on without it in a fresh process"
         left = None if options.budget_s is None else max(0.0, deadline - time.monotonic())
         others = {"budget-s": left, "jobs": options.jobs, "baselines": options.baselines}
@@ -237,68 +226,3 @@ def _tuned(choice: Choice, environment: Mapping[str, str]) -> Tuned:
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         environment=environment,
     )
-
-
-def _plan(
-    tunable: Tunable, classes: Mapping[str, Shape], left_out: Mapping[str, Collection[str]], where: str
-) -> Iterator[str]:
-    """Tell what would be tried in the coarse step."""
-    yield f"{tunable.kernel} on {where}: {count(len(classes), 'class', 'classes')} of shapes"
-    for name, shape in classes.items():
-        default = tunable.default(*shape)
-        candidates = [
-            config
-            for config in dict.fromkeys(tunable.candidates(*shape))
-            if config != default and text_of(config) not in left_out.get(name, ())
-        ]
-        yield f"{name}: the default and {count(len(candidates), 'candidate')}"
-        yield f"  {text_of(default)} (default)"
-        yield from (f"  {text_of(config)}" for config in candidates)
-
-
-def _told(at: str, choice: Choice) -> Iterator[str]:
-    """Tell what became of one class."""
-    _clear()
-    found = f"the default stays, {quantity(choice.default_s, 's')}"
-    if choice.changed:
-        found = f"{text_of(choice.best)} saves {share(_saved(choice))} of {quantity(choice.default_s, 's')}"
-    yield f"{at}{choice.shape_class}: {found}"
-    yield from (f"  skipped {text_of(trial.config)}: {trial.problem}" for trial in choice.skipped)
-
-
-def _table(choices: list[Choice]) -> Iterator[str]:
-    rows = [
-        (
-            choice.shape_class,
-            str(len(choice.trials)),
-            str(len(choice.skipped)),
-            text_of(choice.default),
-            quantity(choice.default_s, "s"),
-            text_of(choice.best) if choice.changed else "the default",
-            quantity(choice.best_s, "s"),
-            share(_saved(choice)) if choice.changed else "-",
-        )
-        for choice in choices
-    ]
-    table = layout(_COLUMNS, rows)
-    yield table.heading()
-    for row in rows:
-        yield from table.row(row)
-    better = sum(choice.changed for choice in choices)
-    yield f"{better} of {count(len(choices), 'class', 'classes')} faster than the default by more than {share(MARGIN)}"
-
-
-def _saved(choice: Choice) -> float:
-    return round(1 - choice.best_s / choice.default_s, 3)
-
-
-def _progress(at: str) -> Callable[[str], None]:
-    """Give what shows on a terminal, in one line, what is being tried."""
-    if not sys.stderr.isatty():
-        return lambda line: None
-    return lambda line: print(f"\r\x1b[K{at}{line}", end="", file=sys.stderr, flush=True)
-
-
-def _clear() -> None:
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
