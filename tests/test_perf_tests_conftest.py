@@ -74,6 +74,12 @@ def test_a_case_that_swallows_its_exception_fails(cases: pytest.Pytester, gate: 
         def test_swallows_before(benchmark):
             swallow(unsupported)
 
+        def test_swallows_while_measured(benchmark):
+            swallow(lambda: benchmark(unsupported))
+
+        def test_swallows_in_a_round(benchmark):
+            swallow(lambda: benchmark.pedantic(unsupported))
+
         def test_raises(benchmark):
             benchmark(unsupported)
 
@@ -92,13 +98,17 @@ def test_a_case_that_swallows_its_exception_fails(cases: pytest.Pytester, gate: 
         """
     )
     ran = cases.runpytest(gate, "--perf-processes=1", "-rfs")
-    ran.assert_outcomes(failed=3, skipped=1, passed=3, warnings=1)
+    ran.assert_outcomes(failed=5, skipped=1, passed=3, warnings=1)
     ran.stdout.fnmatch_lines(
         [
             "*_ test_swallows _*",
             "the case ended without a figure: nothing was measured, recorded or reported",
             "hint: let what cannot run raise, or skip with the reason",
             "*_ test_swallows_before _*",
+            "the case ended without a figure: nothing was measured, recorded or reported",
+            "*_ test_swallows_while_measured _*",
+            "the case ended without a figure: nothing was measured, recorded or reported",
+            "*_ test_swallows_in_a_round _*",
             "the case ended without a figure: nothing was measured, recorded or reported",
             "*_ test_raises _*",
             "E*NotImplementedError",

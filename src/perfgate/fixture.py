@@ -85,8 +85,9 @@ class PerfBenchmark(Statements, BenchmarkFixture):  # type: ignore[misc]  # pyte
 
     @property
     def has_figures(self) -> bool:
-        """Whether the test has measured a call, or stated a figure."""
-        return self._mode is not None or bool(self.recorded or self.reported)
+        """Whether the test has measured a call to its end, or stated a figure."""
+        measured = self._mode is not None and not self.has_error
+        return measured or bool(self.recorded or self.reported)
 
     def profile(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Mark ``function(*args, **kwargs)`` as the call to profile, in a test that does not call ``benchmark(...)``.
