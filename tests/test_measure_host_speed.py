@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from perfgate.calibrate import again
 from perfgate.finish import _at_speed
 from perfgate.measure import case, reference_speed
-from perfgate.measure.host_speed import HOST, ROUNDS, HostSpeed
+from perfgate.measure.host_speed import HOST, LOOKS, ROUNDS, HostSpeed
 from perfgate.model import Metric
 from perfgate.plan import Plan
 from perfgate.verdict import speeds
@@ -21,13 +22,22 @@ def test_both_sides_mean_the_same_speed() -> None:
 
 
 def test_the_host_is_looked_at_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = iter([0.5, 1.0])
-    monkeypatch.setattr(reference_speed, "plain_stopwatch", None)
+    seconds = iter([0.5] * LOOKS + [1.0] * LOOKS)
     monkeypatch.setattr(reference_speed.ReferenceSpeeds.measure, "__defaults__", (lambda work: next(seconds), 1))
     host = HostSpeed()
     with host.around():
         assert host.speeds() == {"host": ROUNDS / 0.5}
     assert host.speeds() == {"host": 1.5 * ROUNDS}
+    assert not list(seconds)
+
+
+def test_a_look_that_is_interrupted_on_each_side_changes_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter(([9.0] + [0.5] * (LOOKS - 1)) * 2)
+    monkeypatch.setattr(reference_speed.ReferenceSpeeds.measure, "__defaults__", (lambda work: next(seconds), 1))
+    host = HostSpeed()
+    with host.around():
+        pass
+    assert host.speeds() == {"host": ROUNDS / 0.5}
 
 
 def test_wall_time_of_a_device_has_the_speed_of_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,6 +53,16 @@ def test_wall_time_of_a_device_has_the_speed_of_its_host(monkeypatch: pytest.Mon
     assert (time.name, list(time.speeds)) == ("wall_time", ["host"])
     assert 1e3 < time.speeds["host"] < 1e7
     assert peak.speeds == {}
+
+
+def test_calibrating_with_extra_work_has_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it slow-downs would be played by seconds alone, which excuse nothing."""
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[suite]'")
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(again.inject, "on_both", lambda call, seconds: call)
+    found = again._wall_time(lambda: None, 0.1, Metric("wall_time", "s", 1e-3), Plan(clock="wall", budget_s=0.01))
+    assert list(found.speeds) == ["host"]
+    assert 1e3 < found.speeds["host"] < 1e7
 
 
 def test_durations_and_rates_that_a_case_records_have_it_too() -> None:

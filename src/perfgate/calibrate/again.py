@@ -132,14 +132,13 @@ def _cpu_time(call: Callable[[], Any], share: float, metric: Metric, plan: Plan)
 def _wall_time(call: Callable[[], Any], share: float, metric: Metric, plan: Plan) -> Again:
     import torch
 
+    from perfgate.measure.host_speed import HostSpeed
     from perfgate.measure.wall import time_wall
 
-    timing = time_wall(
-        inject.on_both(call, share * metric.value),
-        budget_s=plan.budget_s or case.WALL_BUDGET_S,
-        synchronize=torch.cuda.synchronize,
-    )
-    return Again(metric.name, label(share), timing.median_s, {}, summary(timing.samples))
+    slower, host = inject.on_both(call, share * metric.value), HostSpeed()
+    with host.around():
+        timing = time_wall(slower, budget_s=plan.budget_s or case.WALL_BUDGET_S, synchronize=torch.cuda.synchronize)
+    return Again(metric.name, label(share), timing.median_s, host.speeds(), summary(timing.samples))
 
 
 def _memory(call: Callable[[], Any], step: str, metric: Metric, device: Device) -> Again:
