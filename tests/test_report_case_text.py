@@ -67,7 +67,7 @@ def test_a_damaged_baseline() -> None:
         (
             Verdict.THROTTLED,
             "performance throttled: ",
-            "compare again when the device is cool and idle: pytest --benchmark-compare 'a.py::t[1]'",
+            "compare again when device and host are cool and idle: pytest --benchmark-compare 'a.py::t[1]'",
         ),
         (
             Verdict.INCONCLUSIVE,

@@ -412,7 +412,9 @@ HINTS = {
     Verdict.OUTCOME_CHANGED: ["it runs now; keep that: pytest --perf-update=all 'a.py::t[1]'"],
     Verdict.REGRESSED: ["if the change is intended, record it: pytest --perf-update=all 'a.py::t[1]'"],
     Verdict.STALE: ["record the baseline again: pytest --perf-update=all 'a.py::t[1]'"],
-    Verdict.THROTTLED: ["compare again when the device is cool and idle: pytest --benchmark-compare 'a.py::t[1]'"],
+    Verdict.THROTTLED: [
+        "compare again when device and host are cool and idle: pytest --benchmark-compare 'a.py::t[1]'"
+    ],
     Verdict.INCONCLUSIVE: ["use more processes: pytest --benchmark-compare --perf-processes=12 'a.py::t[1]'"],
     Verdict.REMOVED: ["list and remove unused baselines: perfgate prune"],
     Verdict.NEW: ["record a baseline: pytest --perf-update=new 'a.py::t[1]'"],

@@ -72,6 +72,9 @@ class Statements:
     ) -> None:
         """Put any figure of this case under the gate, beside its time and memory.
 
+        A duration or a rate ("s", "tokens/s") of a case that is timed on the wall clock is judged with the speed of the
+        machine as its wall time is, whatever took it: on a slower host a time of the device alone may end THROTTLED.
+
         Args:
             name: what it is, e.g. "time_to_first_token".
             value: the figure of this process.

@@ -68,7 +68,7 @@ def for_sides(verdict: Verdict, group: Sequence[CaseResult], base: str, folder: 
         case Verdict.INCONCLUSIVE:
             return [f"use more pairs: {again} --perf-processes={_more(group)}{where}"]
         case Verdict.THROTTLED:
-            return [f"compare again when the device is cool and idle: {again}{where}"]
+            return [f"compare again when device and host are cool and idle: {again}{where}"]
         case Verdict.OUTCOME_CHANGED:
             what = "it alone to see its error" if len(group) == 1 else "them alone to see their errors"
             return [f"run {what}: pytest{where}"]
@@ -148,7 +148,7 @@ def _step(verdict: Verdict, group: Sequence[CaseResult], everything: Sequence[Ca
         case Verdict.INCONCLUSIVE:
             return f"use more processes: pytest --benchmark-compare --perf-processes={_more(group)}{where}"
         case Verdict.THROTTLED:
-            return f"compare again when the device is cool and idle: pytest --benchmark-compare{where}"
+            return f"compare again when device and host are cool and idle: pytest --benchmark-compare{where}"
         case Verdict.REMOVED:
             return _REMOVE
         case _:
