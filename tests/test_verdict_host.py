@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from perfgate.model import Limit, Metric, Noise, StoredMetric, Verdict
-from perfgate.verdict.decide import settle
+from perfgate.verdict.decide import decide, settle
 
 RUNS = 300
 
@@ -69,3 +69,17 @@ def test_launches_that_take_longer_are_found_on_a_slower_host() -> None:
 def test_the_price_is_what_keeps_the_gpu_busy_on_a_slower_host() -> None:
     assert play(0.20, host=0.8, follows=0.0, looks=0.02)[Verdict.THROTTLED] > 0.95 * RUNS
     assert play(0.30, host=0.9, follows=0.0, looks=0.02, processes=12)[Verdict.REGRESSED] > 0.9 * RUNS
+
+
+@pytest.mark.parametrize(("share", "expected"), [(1.2, Verdict.REGRESSED), (0.8, Verdict.IMPROVED)])
+def test_a_host_that_one_side_alone_finds_slower_excuses_nothing_in_turn(share: float, expected: Verdict) -> None:
+    """Both met the same one: a thread that the code leaves behind slows down the loop as it does the launches."""
+    spread = [1 + 0.001 * number for number in range(8)]
+    stored = StoredMetric("wall_time", "s", "lower", tuple(spread), None, {"host": (1.0,) * 8})
+    current = [
+        Metric("wall_time", "s", share * value, limit=Limit(0.10), noise=Noise(0.05), speeds={"host": 1 / share})
+        for value in spread
+    ]
+    excused = Verdict.THROTTLED if expected is Verdict.REGRESSED else Verdict.UNCHANGED
+    assert decide(stored, current, last=True).verdict is excused
+    assert decide(stored, current, last=True, in_turn=True).verdict is expected

@@ -32,7 +32,8 @@ On a host at 94, 90 or 80 % of the speed at recording (12 processes, both differ
 REGRESSED, and launches that take 15 % longer on an equal host in 92 %, 20 % longer in 99.9 %. The price is work that
 keeps the GPU busy: there 15 % longer is REGRESSED in 23 % at 94 % of the speed, and never at 90 and 80 %; 30 % in 100,
 98 and 0 %; what is not is mostly THROTTLED. ``clock="device"`` knows no host. On a faster host launches that take
-longer by less than it gains are UNCHANGED: no seconds are lost.
+longer by less than it gains are UNCHANGED: no seconds are lost. Base and head that ran in turn meet the same host, so
+there seconds alone decide: a host that only the head finds slower is the head's doing.
 
 *CPU* (every other name): a core shared with neighbours drifts by up to 2x within minutes, and code that waits for
 memory suffers less than code that computes. The truth lies between the views. Where all of them say the same, that is
