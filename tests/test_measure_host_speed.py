@@ -12,7 +12,7 @@ from perfgate.calibrate import again
 from perfgate.finish import _at_speed
 from perfgate.measure import case, reference_speed
 from perfgate.measure.host_speed import HOST, LOOKS, ROUNDS, HostSpeed
-from perfgate.model import Metric
+from perfgate.model import Metric, Noise
 from perfgate.plan import Plan
 from perfgate.verdict import speeds
 
@@ -65,12 +65,20 @@ def test_calibrating_with_extra_work_has_it_too(monkeypatch: pytest.MonkeyPatch)
     assert 1e3 < found.speeds["host"] < 1e7
 
 
-def test_durations_and_rates_that_a_case_records_have_it_too() -> None:
+@pytest.mark.parametrize(("kind", "steady"), [("cuda", {}), ("cpu", {"host": 4e4})])
+def test_durations_and_rates_that_scatter_as_launches_do_have_it_too(kind: str, steady: dict[str, float]) -> None:
+    launches = Noise(0.05)
     fixture: Any = SimpleNamespace(
+        device=SimpleNamespace(kind=kind),
         metrics=[Metric("wall_time", "s", 1.0, speeds={"host": 4e4})],
-        recorded=[Metric("first", "s", 1.0), Metric("rate", "tokens/s", 1.0), Metric("launches", "1", 1.0)],
+        recorded=[
+            Metric("first", "s", 1.0, noise=launches),
+            Metric("rate", "tokens/s", 1.0, noise=launches),
+            Metric("captured", "s", 1.0, noise=Noise(0.01)),
+            Metric("launches", "1", 1.0, noise=launches),
+        ],
     )
-    assert [metric.speeds for metric in _at_speed(fixture)] == [{"host": 4e4}, {"host": 4e4}, {}]
+    assert [metric.speeds for metric in _at_speed(fixture)] == [{"host": 4e4}, {"host": 4e4}, steady, {}]
 
 
 def test_rounds_on_a_gpu_are_judged_with_the_speed_of_its_host(project) -> None:  # type: ignore[no-untyped-def]

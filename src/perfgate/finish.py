@@ -67,12 +67,20 @@ def _why_skipped(report: pytest.TestReport) -> str:
 
 
 def _at_speed(fixture: PerfBenchmark) -> list[Metric]:
-    """Give recorded durations and rates the machine's speed around the calls that were timed on the wall clock."""
+    """Give recorded durations and rates the machine's speed around the calls that were timed on the wall clock.
+
+    On a GPU that is the speed of the CPU that launches. A figure that is stated to scatter less than launches do does
+    not wait for them: the host's speed shall not excuse it.
+    """
+    from perfgate.measure.case import DEVICE_WALL_NOISE
+
     speeds = next((metric.speeds for metric in fixture.metrics if metric.name == "wall_time"), {})
-    return [
-        replace(metric, speeds=speeds) if metric.unit == "s" or metric.unit.endswith("/s") else metric
-        for metric in fixture.recorded
-    ]
+    least = 0.0 if fixture.device.kind == "cpu" else DEVICE_WALL_NOISE.relative
+
+    def follows(metric: Metric) -> bool:
+        return (metric.unit == "s" or metric.unit.endswith("/s")) and metric.noise.relative >= least
+
+    return [replace(metric, speeds=speeds) if follows(metric) else metric for metric in fixture.recorded]
 
 
 def note_raised(item: pytest.Item, call: pytest.CallInfo[None]) -> None:

@@ -73,7 +73,8 @@ class Statements:
         """Put any figure of this case under the gate, beside its time and memory.
 
         A duration or a rate ("s", "tokens/s") of a case that is timed on the wall clock is judged with the speed of the
-        machine as its wall time is, whatever took it: on a slower host a time of the device alone may end THROTTLED.
+        machine as its wall time is. On a GPU only where it is stated to scatter as launches do, by 5 % and more: what
+        waits for the device alone is not excused by a slower host.
 
         Args:
             name: what it is, e.g. "time_to_first_token".
