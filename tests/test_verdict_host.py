@@ -1,4 +1,4 @@
-"""What does the speed of the host excuse? Simulated wall times of work on a GPU; the figures of verdict/speeds.py."""
+"""What does the speed of the host excuse? Simulated wall times of work on a GPU: figures of verdict/objecting.py."""
 
 from __future__ import annotations
 

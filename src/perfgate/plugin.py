@@ -165,7 +165,11 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     state = item.config.stash.get(STATE, None)
     if state is None and item.get_closest_marker("isolate"):
         state = _prepare(item.config, options.read(item.config))
-    return state.protocol(item, nextitem) if state else None
+    if state is None:
+        return None
+    from perfgate import turns
+
+    return turns.protocol(state, item, nextitem)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -226,7 +230,9 @@ def _report_known(session: pytest.Session, error: BaseException) -> None:
     # With the gate off an isolated test has prepared it.
     state = session.config.stash.get(STATE, None)
     if state is not None and isinstance(error, KeyboardInterrupt) and not isinstance(error, session.Interrupted):
-        state.report_known(session)
+        from perfgate import turns
+
+        turns.report_known(state, session)
 
 
 @pytest.hookimpl(trylast=True)

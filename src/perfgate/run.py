@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -11,16 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from _pytest.runner import runtestprotocol
-from _pytest.skipping import evaluate_skip_marks
 
-from perfgate import closing, gate, hardware, markers, plan, selection
-from perfgate.finish import finish
-from perfgate.measure import profilers
-from perfgate.model import Hardware, Measurement
-from perfgate.naming import case_of, group_of, remember
+from perfgate import closing, gate, hardware, selection, turns
+from perfgate.model import Hardware
+from perfgate.naming import remember
 from perfgate.options import Settings
-from perfgate.replicate import command, isolate
+from perfgate.replicate import command
 from perfgate.replicate.command import Launch
 
 if TYPE_CHECKING:
@@ -132,86 +127,6 @@ class State:
         if report.passed and report.nodeid.endswith(".py"):
             self.modules.add(report.nodeid)
 
-    def protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-        """Run a case of the gate or an isolated test; None for all others."""
-        skipped = item.get_closest_marker("skip") is not None
-        timeout_s = None if self.settings.replica or skipped else isolate.timeout_of(item)
-        gated = self.gate is not None and selection.is_case(item)
-        fresh = self.settings.replica and selection.is_case(item)
-        # Of a group, whatever starts a profiler counts, be it a case or not, and on the GPU or not.
-        grouped = self.settings.replica and bool(group_of(item)) and self.hardware.accelerator is not None
-        profilers.watch(load=grouped or ((gated or fresh) and self._on_gpu(item)))
-        if timeout_s is None and not gated:
-            return None
-        timeouts_s = {} if timeout_s is None else self._timeouts(item)
-        if timeout_s is None and self._slowed_down(item):
-            self.tell(f"{item.nodeid}: in a process of its own, torch's profiler ran in this one")
-            timeout_s = math.inf
-            timeouts_s = {case_of(item): math.inf}
-        before = profilers.starts()
-
-        def run_phases() -> tuple[list[pytest.TestReport], Measurement]:
-            if timeout_s is not None:
-                _release_device_memory()
-                _stop_timer(item)
-                return isolate.run(item, nextitem, self.launch, timeouts_s, active=self.measures)
-            reports = runtestprotocol(item, log=False, nextitem=nextitem)
-            return reports, finish(item, reports, self.hardware)
-
-        if gated and not isinstance(self.gate, gate.Gate):
-            assert self.gate is not None
-            return self.gate.take(item, nextitem, run_phases, timeout_s)
-        self._report(item, run_phases, isolated=timeout_s is not None, profiled=lambda: profilers.starts() > before)
-        return True
-
-    def _report(
-        self,
-        item: pytest.Item,
-        run_phases: Callable[[], tuple[list[pytest.TestReport], Measurement]],
-        *,
-        isolated: bool,
-        profiled: Callable[[], bool] = lambda: False,
-    ) -> None:
-        """Let a test run, and let its reports out: a case of the gate by way of the gate."""
-        if isinstance(self.gate, gate.Gate) and selection.is_case(item):
-            apart = (group_of(item) or case_of(item)) if isolated else None
-            self.gate.protocol(item, run_phases, apart=apart, profiled=profiled)
-            return
-        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        for report in run_phases()[0]:
-            item.ihook.pytest_runtest_logreport(report=report)
-        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-
-    def report_known(self, session: pytest.Session) -> None:
-        """Report the tests that have ended in the process of their group, where an interrupt came before their turn."""
-        # A worker of xdist shares no process, and reports only what its controller asked for.
-        for item in () if self.is_worker else session.items:
-            findings = isolate.known(item)
-            if findings is not None:
-                self._report(item, functools.partial(isolate.brought_back, item, findings), isolated=True)
-
-    def _timeouts(self, item: pytest.Item) -> dict[str, float]:
-        """Give the seconds that an isolated test, and each one that shares its process, may take, by case."""
-        # A worker of xdist does not know which of the tests behind this one are its own.
-        sharing = [item] if self.is_worker else isolate.together(item, item.session.items)
-        if self.base is not None:
-            # Its cases are measured in pairs, after the last test.
-            sharing = [each for each in sharing if each is item or not selection.is_case(each)]
-        return {case_of(each): isolate.timeout_of(each) or 0.0 for each in sharing}
-
-    def _slowed_down(self, item: pytest.Item) -> bool:
-        """Whether launches count in a case that is marked for a GPU, and a profiler has run in this process."""
-        if not profilers.starts() or self.settings.replica or not isinstance(self.gate, gate.Gate):
-            return False
-        if selection.MISUSED in item.stash or evaluate_skip_marks(item) is not None:
-            return False
-        return plan.of(item).clock != "device" and self._on_gpu(item)
-
-    def _on_gpu(self, item: pytest.Item) -> bool:
-        """Whether its markers put a case on a GPU of this machine."""
-        names = {mark.name for mark in item.iter_markers()}
-        return markers.device_for(names, self.hardware).kind != "cpu"
-
     def settler(self, session: pytest.Session) -> Callable[[bool], None]:
         """Give what is to be done after the last test: confirm, report, record."""
 
@@ -226,7 +141,7 @@ class State:
         def settle(interrupted: bool) -> None:
             if self.gate is None:
                 return
-            _release_device_memory()
+            turns.release_device_memory()
             self.gate.settle(interrupted, (lambda item: None) if interrupted else check)
             if session.shouldfail and not interrupted and not self.is_worker:
                 raise session.Failed(session.shouldfail)
@@ -305,19 +220,3 @@ class State:
             self._told = step
             reporter.ensure_newline()
             reporter.write_line(f"perfgate: {step}" if "process " in line else f"perfgate: {line}")
-
-
-def _stop_timer(item: pytest.Item) -> None:
-    """End the clock of pytest-timeout for a test that runs elsewhere, and maybe with others: it has one there."""
-    stop = getattr(item.ihook, "pytest_timeout_cancel_timer", None)
-    if stop is not None:
-        stop(item=item)
-
-
-def _release_device_memory() -> None:
-    """Give cached device memory back, so that fresh processes find room."""
-    import sys
-
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()

@@ -30,9 +30,10 @@ from perfgate import units
 from perfgate.model import Metric, MetricVerdict, StoredMetric, Verdict
 from perfgate.verdict import scale as scales
 from perfgate.verdict.fitted import by_fit, fitted
+from perfgate.verdict.objecting import by_clock
 from perfgate.verdict.rule import ALARM, RANK, TOTALS, Look, look
 from perfgate.verdict.scale import Scale
-from perfgate.verdict.speeds import HOST, OBJECTING, Finding, by_clock, by_views, common, steadiest, word
+from perfgate.verdict.speeds import HOST, OBJECTING, Finding, by_views, common, steadiest, word
 
 
 def decide(
