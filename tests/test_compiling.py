@@ -1,4 +1,4 @@
-"""Does a case show that it goes on while Triton compiles its kernels?"""
+"""Does Triton compile the kernels of a case at once, and does the case show that it goes on meanwhile?"""
 
 from __future__ import annotations
 
@@ -87,6 +87,57 @@ def test_kernels_are_told_as_triton_compiles_them(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     shown = [f"{number} kernels compiled or loaded, the last one copy_kernel" for number in (1, 2)]
     assert done.stdout.splitlines() == shown
+
+
+#: Three configurations, of which the second does not compile, tried by a clock that calls nothing.
+AUTOTUNED = """
+import threading
+import torch
+import triton
+import triton.language as tl
+from triton.runtime.jit import MockTensor
+from perf_workloads.compiling import configurations_compiled_together
+from perfgate.static import pretend
+from perfgate.static.targets import TARGETS
+
+happened = []
+
+def tried(call, quantiles):
+    happened.append("tried")
+    return [float(len(happened))] * 3
+
+CONFIGS = [triton.Config({"BLOCK": 16}), triton.Config({"BLOCK": 17}), triton.Config({"BLOCK": 32})]
+
+@triton.autotune(CONFIGS, key=["count"], do_bench=tried)
+@triton.jit
+def copy_kernel(x, y, count, BLOCK: tl.constexpr):
+    at = tl.arange(0, BLOCK)
+    tl.store(y + at, tl.load(x + at, mask=at < count), mask=at < count)
+
+def compiled(**others):
+    happened.append("here" if threading.current_thread() is threading.main_thread() else "in a thread")
+
+triton.knobs.compilation.listener = compiled
+x = MockTensor(torch.float32)
+with pretend.gpu(TARGETS["sm90"]), configurations_compiled_together(THREADS):
+    copy_kernel.run(x, x, 7, grid=(1,), warmup=True)
+    copy_kernel.run(x, x, 7, grid=(1,), warmup=True)
+print(*happened, copy_kernel.best_config.kwargs, sep=", ")
+"""
+
+
+@pytest.mark.parametrize(
+    ("threads", "happened"),
+    [(2, "in a thread, in a thread, tried, tried, tried"), (1, "tried, tried, tried, here")],
+)
+def test_configurations_are_compiled_before_the_first_is_tried(tmp_path: Path, threads: int, happened: str) -> None:
+    """Once, those that compile: the others fail when they are tried."""
+    file = tmp_path / "autotuned.py"
+    file.write_text(AUTOTUNED.replace("THREADS", str(threads)), encoding="utf-8")
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path / "cache"), "TRITON_INTERPRET": "0"}
+    done = subprocess.run([sys.executable, file], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == happened + ", {'BLOCK': 16}"
 
 
 def test_who_listened_before_still_hears(monkeypatch: pytest.MonkeyPatch) -> None:

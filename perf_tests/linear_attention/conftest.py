@@ -1,4 +1,4 @@
-"""What do the cases of the attention mechanisms share? One thread on a CPU, and signs of life on a GPU."""
+"""What do cases of the attention mechanisms share? One thread on a CPU; on a GPU first calls that can be waited for."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ def one_thread(request: pytest.FixtureRequest, torch: ModuleType) -> Iterator[No
 
 
 @pytest.fixture(autouse=True)
-def first_calls_show_progress(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Show that a case on a GPU goes on while its kernels are compiled and tuned: for minutes, where fla's are new."""
+def first_calls_are_bearable(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Compile on all processors, and show that it goes on: for minutes, where fla's kernels are new."""
     if request.node.get_closest_marker("cpu") is not None or "benchmark" not in request.fixturenames:
         yield
         return
-    from perf_workloads.compiling import compiled_kernels_shown
+    from perf_workloads.compiling import MOST_THREADS, compiled_kernels_shown, configurations_compiled_together
+    from perfgate.hardware.sources import affinity
 
-    with compiled_kernels_shown(request.getfixturevalue("benchmark").progress):
+    together = configurations_compiled_together(min(affinity(), MOST_THREADS))
+    with together, compiled_kernels_shown(request.getfixturevalue("benchmark").progress):
         yield
