@@ -9,12 +9,10 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from perf_kernels.tuned import ROWS, rows_class
+from perf_kernels.tuned import rows_class
 
 #: Below this many programs a launch does not fill a large GPU: then tiles are smaller.
 FILLING_PROGRAMS = 1056
-#: Of bf16 that lies column by column more rows are told apart: what is read at once depends on how long a column is.
-LONG_COLUMNS = (*ROWS, 32768, 65536)
 
 
 @dataclass(frozen=True)
@@ -45,11 +43,6 @@ ROW_MAJOR = (LaunchConfig(16, 256, 4), LaunchConfig(8, 256, 4), LaunchConfig(4, 
 COLUMN_MAJOR = (LaunchConfig(64, 64, 4), LaunchConfig(32, 64, 4), LaunchConfig(32, 32, 4))
 
 
-def row_classes(column_major: bool, acc_itemsize: int) -> tuple[int, ...]:
-    """Give the numbers of rows up to which shapes are tuned together."""
-    return LONG_COLUMNS if column_major and acc_itemsize == 2 else ROWS
-
-
 @functools.lru_cache(maxsize=4096)
 def launch_config(rows: int, columns: int, column_major: bool = False) -> LaunchConfig:
     """Choose the launch for a result ``[rows, columns]``.
@@ -73,9 +66,8 @@ def shape_class(rows: int, columns: int, column_major: bool, itemsize: int, acc_
         itemsize: bytes of a result.
         acc_itemsize: bytes of an accumulator; those of 2 are named, ``row-major-16bit-from-16bit-…``.
     """
-    most = rows_class(rows, row_classes(column_major, acc_itemsize))
     types = f"{8 * itemsize}bit" if acc_itemsize == 4 else f"{8 * itemsize}bit-from-{8 * acc_itemsize}bit"
-    return f"{'column' if column_major else 'row'}-major-{types}-{columns}-{most}"
+    return f"{'column' if column_major else 'row'}-major-{types}-{columns}-{rows_class(rows)}"
 
 
 def bytes_moved(rows: int, columns: int, itemsize: int, bias_itemsize: int = 0, acc_itemsize: int = 4) -> int:

@@ -8,10 +8,11 @@ from dataclasses import replace
 import torch
 
 from perf_kernels.dequantize_bias.inputs import random_products
-from perf_kernels.dequantize_bias.launch import LaunchConfig, row_classes
+from perf_kernels.dequantize_bias.launch import LaunchConfig
 from perf_kernels.dequantize_bias.ops import choose, dequantize_bias
 from perf_kernels.model_shapes import OUTPUTS
 from perf_kernels.target import DEVICE_TYPE, current_target
+from perf_kernels.tuned import ROWS
 from perfgate.tune.tunable import Tunable
 
 #: Results that a thread may make: fewer are too few loads in flight, more do not fit into its registers.
@@ -31,7 +32,7 @@ def _shapes() -> Iterator[Shape]:
     for acc_itemsize in _ACC_ITEMSIZES:
         for column_major in (False, True):
             for columns in OUTPUTS:
-                for rows in row_classes(column_major, acc_itemsize):
+                for rows in ROWS:
                     yield rows, columns, column_major, _ITEMSIZE, acc_itemsize
 
 
