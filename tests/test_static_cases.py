@@ -51,7 +51,7 @@ class Script:
             kernels.append(Figures(kernel.get("name", "k"), question.target, 4, kernel.get("shared", 0),
                                    kernel.get("occupancy", 0.625), narrow, code, Form(**kernel.get("form", NO_FORM))))
         return Answer("compiled", "", "", tuple(kernels), scripted.get("launched", len(kernels)), environment,
-                      passed_over=scripted.get("passed_over", ""))
+                      passed_over=tuple(scripted.get("passed_over", ())))
 
 cases.shared = Script
 '''
@@ -276,7 +276,7 @@ def test_usual_limits(now: dict[str, Any], told: str | None) -> None:
         code = Code(**{**usual, **changes})
         fields = {"occupancy": 0.625, "narrow_offsets": (), "shared": 0, **outside}
         narrow = tuple(fields["narrow_offsets"])
-        return metrics_of([Figures("k", "sm90", 4, fields["shared"], fields["occupancy"], narrow, code)], 1, {})
+        return metrics_of([Figures("k", "sm90", 4, fields["shared"], fields["occupancy"], narrow, code)], 1, 0, {})
 
     stored = tuple(StoredMetric(each.name, each.unit, each.better, (each.value,)) for each in measured())
     baseline = Baseline("c", Outcome.PASSED, stored, {}, {}, "", "")
@@ -318,7 +318,7 @@ def test_accesses_may_become_wider_but_not_narrower_nor_more(
     def measured(accesses: dict[int, int]) -> dict[str, Any]:
         widths: dict[str, Any] = {"loads": {}, "stores": {}, f"{side}s": accesses}
         code = Code(40, 0, 0, 300, **widths, tensor_core=0, local_memory=0, barriers=0, code_size=4800)
-        return {each.name: each for each in metrics_of([Figures("k", "sm90", 4, 0, 0.5, (), code)], 1, {})}
+        return {each.name: each for each in metrics_of([Figures("k", "sm90", 4, 0, 0.5, (), code)], 1, 0, {})}
 
     old, new = measured(before), measured(now)
     found = []
@@ -335,7 +335,7 @@ def test_scalar_registers_are_a_figure_of_amd() -> None:
 
     code = Code(40, 0, 0, 300, {}, {}, 0, 0, 0, 4800, scalars=22)
     found = {
-        target: {each.name: each for each in metrics_of([Figures("k", target, 4, 0, 0.5, (), code)], 1, {})}
+        target: {each.name: each for each in metrics_of([Figures("k", target, 4, 0, 0.5, (), code)], 1, 0, {})}
         for target in ("sm90", "gfx942")
     }
     assert set(found["gfx942"]) - set(found["sm90"]) == {"scalars"}
@@ -432,7 +432,7 @@ def test_an_error_is_told_once_with_all_its_targets(compilers: Compilers) -> Non
 
 def test_a_kernel_that_a_launch_passes_over_is_told(compilers: Compilers) -> None:
     compilers.script["launches"]["a"] = {
-        "sm80": {"kernels": [{}], "passed_over": "fast: PTXASError: no"},
+        "sm80": {"kernels": [{}], "passed_over": ["fast: PTXASError: no"]},
         "kernels": [{}],
     }
     result = compilers.run()
@@ -443,6 +443,28 @@ def test_a_kernel_that_a_launch_passes_over_is_told(compilers: Compilers) -> Non
             "*hint: launch it only where it is meant to run, so that one that breaks is told as a failure",
         ]
     )
+
+
+def test_a_kernel_that_is_passed_over_from_now_on_fails(compilers: Compilers) -> None:
+    compiles = {"kernels": [{"name": "fast"}]}
+    compilers.script["launches"] = {"a": {"sm80": compiles, "gfx942": {**compiles, "passed_over": ["other: no"]}}}
+    compilers.run("--perf-update=new").assert_outcomes(passed=2, warnings=1)
+    stored = {
+        target: json.loads((compilers.path / f"baselines/static-{target}/test_code.json").read_text())["cases"]
+        for target in ("sm80", "gfx942")
+    }
+    assert "passed_over" not in stored["sm80"]["test_k[a-sm80]"]["metrics"]
+    assert stored["gfx942"]["test_k[a-gfx942]"]["metrics"]["passed_over"]["values"] == [1]
+    assert [case["verdict"] for case in compilers.compare().values()] == ["unchanged", "unchanged"]
+    # The other one compiles again, and slower code takes the place of the first.
+    compilers.script["launches"]["a"] = {
+        "sm80": {"kernels": [{"name": "slow"}], "passed_over": ["fast: no"]},
+        "gfx942": compiles,
+    }
+    now = compilers.compare()
+    assert (now["test_k[a-sm80]"]["verdict"], now["test_k[a-sm80]"]["failed"]) == ("regressed", True)
+    assert now["test_k[a-sm80]"]["reason"].splitlines()[0] == "kernels that do not compile 0 -> 1 on sm80"
+    assert now["test_k[a-gfx942]"]["verdict"] == "improved"
 
 
 def test_a_launch_that_refuses_all_targets_is_told(compilers: Compilers) -> None:

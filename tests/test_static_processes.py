@@ -625,14 +625,14 @@ def test_a_kernel_that_a_launcher_passes_over_is_told(answers: dict[str, Answer]
     mistake = "mistaken: CompilationError: arange's range must be a power of 2"
     caught, tried = answers["caught"], answers["tried"]
     for fallen_back in (answers["fallen_back"], answers["fallen_back_by_type"]):
-        assert (fallen_back.status, fallen_back.launches, fallen_back.passed_over) == ("compiled", 1, mistake)
+        assert (fallen_back.status, fallen_back.launches, fallen_back.passed_over) == ("compiled", 1, (mistake,))
     assert (caught.status, caught.reason) == (
         "failed",
         f"the launch 'caught' launched no Triton kernel, and passed over what does not compile: {mistake}",
     )
     # What an autotuner tries is no launch.
-    assert (tried.status, tried.kernels[0].form.arguments["TILE"], tried.passed_over) == ("compiled", "=64", "")
-    assert answers["plain"].passed_over == ""
+    assert (tried.status, tried.kernels[0].form.arguments["TILE"], tried.passed_over) == ("compiled", "=64", ())
+    assert answers["plain"].passed_over == ()
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,14 @@ def test_a_metric_that_is_not_stored_is_new() -> None:
     assert (result.metrics[1].value, result.metrics[1].change) == (0.5, None)
 
 
+@pytest.mark.parametrize(("value", "verdict"), [(0.0, Verdict.UNCHANGED), (1.0, Verdict.REGRESSED)])
+def test_a_metric_that_need_not_be_stored_is_judged_all_the_same(value: float, verdict: Verdict) -> None:
+    failures = Metric("failures", "1", value, unless_stored=0.0)
+    result = judge(baseline(TIME), [measured(time(1e-3), failures)], last=True)
+    assert words(result)["failures"] is verdict
+    assert words(judge(None, [measured(failures)], last=True)) == {"failures": Verdict.NEW}
+
+
 def test_a_metric_that_is_no_longer_measured_is_removed() -> None:
     result = judge(baseline(TIME, MEMORY), [measured(time(1.0))], last=False)
     assert result.verdict is Verdict.REMOVED

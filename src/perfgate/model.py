@@ -88,6 +88,8 @@ class Metric:
     #: second ``{"core": ..., "memory": ...}`` on a CPU and ``{"host": ...}`` of the CPU that launches work on a GPU.
     #: value * speed is the time in cycles.
     speeds: Mapping[str, float] = field(default_factory=dict)
+    #: The value that need not be stored: a baseline without this metric had it. None where it is always stored.
+    unless_stored: float | None = None
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,8 @@ def to_baseline(measurements: Sequence[Measurement], *, commit: str, date: str) 
                 f"{case}: the metric {name} is missing in {_processes(lacking)} of {len(by_name)}",
                 "report the metric in every run of the test, or in none",
             )
-    metrics = tuple(_stored(case, [metrics[name] for metrics in by_name]) for name in sorted(by_name[0]))
+    figures = ([metrics[name] for metrics in by_name] for name in sorted(by_name[0]))
+    metrics = tuple(_stored(case, each) for each in figures if any(one.value != one.unless_stored for one in each))
     first = measurements[0]
     noted = notes.together(each.notes for each in measurements)
     software = dict(first.environment)

@@ -68,7 +68,7 @@ class Answer:
     code: Mapping[str, str] = field(default_factory=dict)
     tuned: Mapping[str, str] = field(default_factory=dict)
     forms: Mapping[str, tuple[Form, ...]] = field(default_factory=dict)
-    passed_over: str = ""
+    passed_over: tuple[str, ...] = ()
 
     def names(self, target: str) -> list[str]:
         """List the launches to compile for a target, where the names were asked for."""
@@ -78,4 +78,5 @@ class Answer:
 def answer_from_json(data: Mapping[str, Any]) -> Answer:
     """Turn what came over the pipe into an answer."""
     forms = {launch: tuple(Form(**form) for form in found) for launch, found in data.get("forms", {}).items()}
-    return Answer(**{**data, "kernels": tuple(map(from_json, data.get("kernels", ()))), "forms": forms})
+    kernels, passed_over = tuple(map(from_json, data.get("kernels", ()))), tuple(data.get("passed_over", ()))
+    return Answer(**{**data, "kernels": kernels, "forms": forms, "passed_over": passed_over})

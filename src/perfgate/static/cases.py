@@ -163,7 +163,8 @@ def before_call(item: pytest.Function) -> None:
             assert isinstance(argument, Compiled)
             argument.kernels = answer.kernels
             if answer.passed_over:
-                told = _PASSED_OVER.format(launch=wanted.launch, target=wanted.target, kernels=answer.passed_over)
+                kernels = "; ".join(answer.passed_over)
+                told = _PASSED_OVER.format(launch=wanted.launch, target=wanted.target, kernels=kernels)
                 item.warn(PassedOver(told))
         case "no_compiler":
             pytest.skip(f"{answer.reason}: {INSTALL}")
@@ -256,5 +257,5 @@ def measurement_of(item: pytest.Item, case: str, reports: Sequence[pytest.TestRe
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
             return replace(measurement, outcome=Outcome.SKIPPED, reason=reason.removeprefix("Skipped: "))
     assert wanted is not None
-    metrics = metrics_of(answer.kernels, answer.launches, wanted.limits)
+    metrics = metrics_of(answer.kernels, answer.launches, len(answer.passed_over), wanted.limits)
     return replace(measurement, metrics=metrics, kernels=launch_change.records_of(answer.kernels))

@@ -126,7 +126,8 @@ def _table(answers: Mapping[Question, Answer]) -> Iterator[str]:
     yield from _failures(answers)
     for question, answer in answers.items():
         if answer.passed_over:
-            yield f"{question.launch} on {question.target} goes on without what does not compile: {answer.passed_over}"
+            kernels = "; ".join(answer.passed_over)
+            yield f"{question.launch} on {question.target} goes on without what does not compile: {kernels}"
     versions = {" ".join((name, version)) for a in answers.values() for name, version in a.environment.items()}
     if versions:
         yield f"compiled with {', '.join(sorted(versions, reverse=True))}"

@@ -193,7 +193,7 @@ class _Compiled:
     kernels: Sequence[Any]
     launches: int
     environment: Mapping[str, str]
-    passed_over: str
+    passed_over: tuple[str, ...]
 
 
 def _compile(question: Question, target: Target) -> Answer | _Compiled:
@@ -220,12 +220,12 @@ def _compile(question: Question, target: Target) -> Answer | _Compiled:
             return failures.answer_of_launch(error)
         # Said before any kernel is launched, by the launcher: it knows that this target cannot do it.
         return Answer("unsupported", failures.first_line(error), failures.traced(error), environment=environment)
-    passed_over = "; ".join(itertools.starmap(failures.compiler_says, captured.passed_over.items()))
+    passed_over = tuple(itertools.starmap(failures.compiler_says, captured.passed_over.items()))
     kernels = captured.kernels
     if not kernels:
         reason = f"the launch {question.launch!r} launched no Triton kernel"
         if passed_over:
-            reason += f", and passed over what does not compile: {passed_over}"
+            reason += f", and passed over what does not compile: {'; '.join(passed_over)}"
         return Answer("failed", reason, environment=environment)
     return _Compiled(list({kernel.hash: kernel for kernel in kernels}.values()), len(kernels), environment, passed_over)
 

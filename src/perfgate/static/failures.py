@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from dataclasses import replace
 
+from triton.compiler.errors import CompilationError
 from triton.errors import TritonError
 
 from perfgate.errors import PerfgateError
@@ -59,7 +60,10 @@ def traced(error: BaseException) -> str:
 
 def _core(error: BaseException) -> str:
     """Give the line that says what is wrong: Triton's errors show the source first, and of a call only its place."""
-    while type(error).__name__ == "CompilationError" and error.__cause__ is not None:
+    while type(error) is CompilationError and error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if type(error).__name__ == "CompilationError" else lines[0]) if lines else ""
+    if not isinstance(error, CompilationError) or len(lines) < 3:
+        return lines[0] if lines else ""
+    # An assertion without a message ends with the mark below its line.
+    return f"{lines[0]} {lines[-2]}" if lines[-1] == "^" else lines[-1]

@@ -139,11 +139,19 @@ DESCRIBING: tuple[Spec, ...] = (
 )
 #: Of the launch as a whole.
 LAUNCHES = "launches"
-WORDS: Mapping[str, str] = {**{spec.name: spec.word for spec in (*DESCRIBING, *SPECS)}, LAUNCHES: "kernel launches"}
-_UNITS: Mapping[str, str] = {**{spec.name: spec.unit for spec in SPECS}, LAUNCHES: "1"}
+#: Kernels that do not compile, of a launcher that catches that and goes on. Hardly any launch has one: 0 is not stored.
+PASSED_OVER = "passed_over"
+WORDS: Mapping[str, str] = {
+    **{spec.name: spec.word for spec in (*DESCRIBING, *SPECS)},
+    LAUNCHES: "kernel launches",
+    PASSED_OVER: "kernels that do not compile",
+}
+_UNITS: Mapping[str, str] = {**{spec.name: spec.unit for spec in SPECS}, LAUNCHES: "1", PASSED_OVER: "1"}
 
 
-def metrics_of(kernels: Iterable[Figures], launches: int, limits: Mapping[str, Limit]) -> tuple[Metric, ...]:
+def metrics_of(
+    kernels: Iterable[Figures], launches: int, passed_over: int, limits: Mapping[str, Limit]
+) -> tuple[Metric, ...]:
     """Turn the figures of a launch into metrics, which repeat exactly.
 
     With one kernel they go by the figure's name, so that the kernel may be renamed; with several each is
@@ -152,10 +160,14 @@ def metrics_of(kernels: Iterable[Figures], launches: int, limits: Mapping[str, L
     Args:
         kernels: what the launch launched.
         launches: how many times it launched one.
+        passed_over: how many kernels do not compile, where the launcher went on.
         limits: by figure, instead of the usual ones.
     """
     kernels = tuple(kernels)
-    found = [Metric(LAUNCHES, "1", float(launches), limit=limits.get(LAUNCHES, Limit()))]
+    found = [
+        Metric(LAUNCHES, "1", float(launches), limit=limits.get(LAUNCHES, Limit())),
+        Metric(PASSED_OVER, "1", float(passed_over), limit=limits.get(PASSED_OVER, Limit()), unless_stored=0.0),
+    ]
     for kernel in kernels:
         prefix = f"{kernel.name}." if len(kernels) > 1 else ""
         found += [

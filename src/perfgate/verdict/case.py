@@ -173,6 +173,8 @@ def _metrics(
     for name in measured:
         values = _each(measurements, name)
         stored = known.pop(name, None)
+        if stored is None and baseline is not None:
+            stored = _understood(values[0])
         if stored is None:
             yield replace(_new(values), reason="not in the baseline" if baseline else "")
         elif stale := changed or _redefined(stored, values[0]):
@@ -182,6 +184,13 @@ def _metrics(
         else:
             yield _in_words(decide(stored, values[:1], last=False))
     yield from map(_removed, known.values())
+
+
+def _understood(metric: Metric) -> StoredMetric | None:
+    """Give what a baseline that does not hold a metric had, where that is known."""
+    if metric.unless_stored is None:
+        return None
+    return StoredMetric(metric.name, metric.unit, metric.better, (metric.unless_stored,))
 
 
 def _in_words(verdict: MetricVerdict) -> MetricVerdict:
