@@ -130,7 +130,7 @@ def test_memory_of_weights_is_as_stored() -> None:
 
 
 def test_products_of_two_models_are_as_stored() -> None:
-    """Dense and 2:4 where the table has them of baselines: tera-operations a second, and how many times as fast."""
+    """What the table has of baselines: tera-operations a second, and how many times as fast as dense."""
     cases = BaselineStore(ROOT / "baselines").load("nvidia-h200", "perf_tests/slidesparse/test_gemm").cases
 
     def seconds(scheme: str, model: str, layer: str, tokens: int) -> float:
@@ -141,6 +141,8 @@ def test_products_of_two_models_are_as_stored() -> None:
         SECTION.split("| layer, tokens | dense INT8 | 2:4 | 2:6 | 2:8 | 2:10 |")[1].split("\n\n")[0].splitlines()[2:]
     )
     assert len(table) == 32
+    sparse = {"int8-2_4": 2, "int8-2_6": 3 / 2, "int8-2_8": 4 / 3, "int8-2_10": 5 / 4}
+    checked = 0
     for line in table:
         name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
         model, layer, tokens = re.fullmatch(r"(\S+) (\w+), (\d+)", name).groups()  # type: ignore[union-attr]
@@ -148,10 +150,17 @@ def test_products_of_two_models_are_as_stored() -> None:
             continue  # One process: the baselines are of another day.
         shape = MODELS[model][layer]
         operations = 2 * int(tokens) * shape.inputs * shape.outputs / 1e12
-        dense, sparse = (seconds(scheme, model, layer, int(tokens)) for scheme in ("int8-dense", "int8-2_4"))
-        ratio, allowed = dense / sparse, 1.1 * 2
-        told = f"{'n.p. ' if ratio > allowed else ''}{ratio:.2f}"
-        assert cells[:2] == [f"{operations / dense:.0f}", f"{operations / sparse:.0f} ({told})"], name
+        dense = seconds("int8-dense", model, layer, int(tokens))
+        assert cells[0] == f"{operations / dense:.0f}", name
+        for (scheme, ideal), cell in zip(sparse.items(), cells[1:], strict=True):
+            if "*" in cell:
+                continue  # One process.
+            took = seconds(scheme, model, layer, int(tokens))
+            ratio = dense / took
+            told = f"{'n.p. ' if ratio > 1.1 * ideal else ''}{ratio:.2f}"
+            assert cell == f"{operations / took:.0f} ({told})", (name, scheme)
+            checked += 1
+    assert checked >= 80
 
 
 def test_what_was_searched_is_as_stored() -> None:
