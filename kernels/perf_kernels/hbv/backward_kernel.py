@@ -22,7 +22,7 @@ def _load_saved(soil_ptr, checkpoint_ptr, q_gradient_ptr, row, checkpoint, basin
     at = checkpoint_ptr + checkpoint * 4 * basins
     saved = (tl.load(at), tl.load(at + basins), tl.load(at + 2 * basins), tl.load(at + 3 * basins))
     for j in tl.static_range(DAYS):
-        saved = saved + (tl.load(soil_ptr + (row + j) * basins), tl.load(q_gradient_ptr + (row + j) * stride))  # noqa: RUF005
+        saved = saved + (tl.load(soil_ptr + (row + j) * basins), tl.load(q_gradient_ptr + (row + j) * stride))
     return saved
 
 
@@ -48,7 +48,7 @@ def _chunk_backward(
     slz_of_days = ()
     needed = ()
     for j in tl.static_range(DAYS):
-        slz_of_days = slz_of_days + (slz,)  # noqa: RUF005
+        slz_of_days = slz_of_days + (slz,)
         _, s, m, _, suz, slz, of_day = one_day(
             forcings[3 * j],
             forcings[3 * j + 1],
@@ -62,7 +62,7 @@ def _chunk_backward(
             SMOOTH,
             PTX,
         )
-        needed = needed + (of_day,)  # noqa: RUF005
+        needed = needed + (of_day,)
     for j in tl.static_range(DAYS - 1, -1, -1):
         g_states, sums, g_p, g_t, g_pet = day_backward(
             forcings[3 * j],

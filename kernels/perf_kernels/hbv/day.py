@@ -149,7 +149,7 @@ def one_day(p, t, pet, s, m, sm, suz, slz, parameters, SMOOTH: tl.constexpr, PTX
     slz2 = slz - capillary + perc
     q2 = k2 * slz2
     needed = (s1, m1, melt_limit, refreeze_limit, s3, above_held, inflow, log_wetness, wetness)
-    needed = needed + (a, b, log_dryness, dryness, left, d, gap, rise, suz1, suz2, suz3, slz2)  # noqa: RUF005
+    needed = needed + (a, b, log_dryness, dryness, left, d, gap, rise, suz1, suz2, suz3, slz2)
     return q0 + q1 + q2, s3, m3, sm_next, suz3 - q1, slz2 - q2, needed
 
 
@@ -243,5 +243,5 @@ def day_backward(p, t, pet, sm, slz, needed, parameters, g_q, g_states, sums, SM
     g_p = g_s + g_rain * step
 
     sums = (sum_tt, sum_cfmax, sum_cfrmax, sum_cwh, sum_fc, sum_per_fc, sum_beta, sum_per_lpfc)
-    sums = sums + (sum_betaet, sum_c, sum_perc, sum_k0, sum_k1, sum_k2, sum_uzl)  # noqa: RUF005
+    sums = sums + (sum_betaet, sum_c, sum_perc, sum_k0, sum_k1, sum_k2, sum_uzl)
     return (g_s, g_m, g_sm, g_suz, g_slz), sums, g_p, g_warmth, g_pet

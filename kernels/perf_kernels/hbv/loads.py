@@ -54,5 +54,5 @@ def load_chunk(p_ptr, t_ptr, pet_ptr, row, basins, DAYS: tl.constexpr):
     chunk = ()
     for j in tl.static_range(DAYS):
         offset = (row + j) * basins
-        chunk = chunk + (tl.load(p_ptr + offset), tl.load(t_ptr + offset), tl.load(pet_ptr + offset))  # noqa: RUF005
+        chunk = chunk + (tl.load(p_ptr + offset), tl.load(t_ptr + offset), tl.load(pet_ptr + offset))
     return chunk

@@ -122,7 +122,7 @@ def _prefix_sums_kernel(
     sums = ()
     for slot in tl.static_range(1, SLOTS):
         used = column < tl.where(slot < segments, width, 0)
-        sums = sums + (tl.load(at + slot * width, mask=used, other=0.0),)  # noqa: RUF005 - Triton has no starred tuples
+        sums = sums + (tl.load(at + slot * width, mask=used, other=0.0),)
     tl.store(at, total, mask=column < width)
     for slot in tl.static_range(1, SLOTS):
         total += sums[slot - 1]

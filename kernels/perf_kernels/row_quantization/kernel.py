@@ -39,9 +39,9 @@ def _one_pass_kernel(
         column = i * TILE + lane
         pointers = x_row + column.to(tl.int64) * x_column_stride
         if RAGGED and i == TILES - 1:
-            parts = parts + (tl.load(pointers, mask=column < width, other=0.0),)  # noqa: RUF005 - Triton has no starred tuples
+            parts = parts + (tl.load(pointers, mask=column < width, other=0.0),)
         else:
-            parts = parts + (tl.load(pointers),)  # noqa: RUF005
+            parts = parts + (tl.load(pointers),)
 
     top = magnitude(parts[0])
     for i in tl.static_range(1, TILES):

@@ -63,7 +63,7 @@ def _one_pass_kernel(
     products = (_product(halves[0], halves[1]),)
     top = magnitude(products[0])
     for i in tl.static_range(1, TILES):
-        products = products + (_product(halves[2 * i], halves[2 * i + 1]),)  # noqa: RUF005 - Triton has no starred tuples
+        products = products + (_product(halves[2 * i], halves[2 * i + 1]),)
         top = tl.maximum(top, magnitude(products[i]))
     largest = largest_of(top, input_type)
     store_row(products, largest, q_row, scale_ptr, row, lane, width, LARGEST, TILE, TILES, RAGGED)

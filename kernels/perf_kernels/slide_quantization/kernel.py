@@ -29,7 +29,7 @@ def _load_unit(x_row, x_column_stride, width, unit, COLUMNS: tl.constexpr, VECTO
         column = (unit * COLUMNS)[:, None] + i * VECTOR + lane
         mask = column < width if MASKED else None
         part = tl.load(x_row + column.to(tl.int64) * x_column_stride, mask=mask, other=0.0 if MASKED else None)
-        parts = parts + (part,)  # noqa: RUF005 - Triton has no starred tuples
+        parts = parts + (part,)
     return parts
 
 
@@ -60,13 +60,13 @@ def _side_by_side(words, COUNT: tl.constexpr):
     length: tl.constexpr = len(words)
     parts = ()
     for i in tl.static_range(COUNT):
-        parts = parts + (tl.reshape(words[i if i < length else length - 1], [units, 1]),)  # noqa: RUF005
+        parts = parts + (tl.reshape(words[i if i < length else length - 1], [units, 1]),)
     # Part i joined with part i + half makes a new fastest dimension: after the last step all are in order.
     for step in tl.static_range(COUNT.bit_length() - 1):
         joined = ()
         for i in tl.static_range(COUNT >> (step + 1)):
             both = tl.join(parts[i], parts[i + (COUNT >> (step + 1))])
-            joined = joined + (tl.reshape(both, [units, 2 << step]),)  # noqa: RUF005
+            joined = joined + (tl.reshape(both, [units, 2 << step]),)
         parts = joined
     return parts[0]
 
@@ -117,7 +117,7 @@ def _store_unit(
     words = ()
     for g in tl.static_range(GROUPS):
         for w in tl.static_range(size - 1):
-            words = words + (pairs[g * size + w] | (pairs[g * size + w + 1] << 16),)  # noqa: RUF005
+            words = words + (pairs[g * size + w] | (pairs[g * size + w + 1] << 16),)
     # Stores are numbered along the row: multiplied last, so that the compiler sees how they are aligned.
     store = (unit * stores)[:, None]
     lane = tl.arange(0, ACROSS)[None, :]
