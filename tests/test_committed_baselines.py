@@ -61,10 +61,10 @@ def test_pools_of_calibrations_can_be_read() -> None:
 
     paths = sorted(ROOT.glob("baselines/*/calibration/*.json"))
     assert {path.parts[-3].split("-")[0] for path in paths} == {"cpu", "nvidia"}
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "tests" / "twins" / "README.md").read_text(encoding="utf-8")
     for path in paths:
         pool = store.load(path)
         assert pool is not None
-        # The README says of how many processes its figures are, and links them.
-        told = [part for part in readme.split("\n\n") if f"({path.relative_to(ROOT).as_posix()})" in part]
+        # It says of how many processes its figures are, and links them.
+        told = [part for part in readme.split("\n\n") if f"(../../{path.relative_to(ROOT).as_posix()})" in part]
         assert [f"{len(pool.processes)} processes" in " ".join(part.split()) for part in told] == [True]
