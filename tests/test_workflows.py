@@ -168,6 +168,7 @@ def repository(tmp_path: Path) -> Path:
     (tmp_path / "kernels").mkdir()
     (tmp_path / "kernels" / "a.py").write_text("1")
     (tmp_path / "README.md").write_text("1")
+    (tmp_path / "kernels" / "README.md").write_text("1")
     commands = ["init --quiet -b main", "add .", "commit --quiet -m1", "checkout --quiet -b change"]
     for command in commands:
         git(tmp_path, *command.split())
@@ -192,7 +193,9 @@ def shell(
 class TestChanged:
     COMMAND = command_of("perf-pr", ".ci/changed")
 
-    @pytest.mark.parametrize(("file", "expected"), [("kernels/a.py", "true"), ("README.md", "false")])
+    @pytest.mark.parametrize(
+        ("file", "expected"), [("kernels/a.py", "true"), ("README.md", "false"), ("kernels/README.md", "false")]
+    )
     def test_tells_whether_there_is_anything_to_measure(self, repository: Path, file: str, expected: str) -> None:
         (repository / file).write_text("2")
         git(repository, "commit", "--quiet", "-am2")
