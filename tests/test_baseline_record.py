@@ -159,3 +159,13 @@ def test_case_that_passed_without_a_figure() -> None:
 def test_figure_that_could_not_be_read_back(value: float, problem: str) -> None:
     odd = with_metrics(RUNS[0], Metric("error", "1", value))
     assert error_of(odd) == f"{CASE}: metrics.error.values[0]: {problem}\n{WHY}\nhint: correct the figure in the test"
+
+
+@pytest.mark.parametrize(("found", "stored"), [((0, 0), ()), ((1, 1), (1, 1)), ((0, 1), (0, 1))])
+def test_a_figure_that_need_not_be_stored_is_stored_where_it_is_another(
+    found: tuple[float, ...], stored: tuple[float, ...]
+) -> None:
+    peak = Metric("peak", "B", 1024)
+    runs = [with_metrics(RUNS[0], peak, Metric("failures", "1", value, unless_stored=0.0)) for value in found]
+    metrics = record(*runs).metrics
+    assert tuple(value for metric in metrics if metric.name == "failures" for value in metric.values) == stored

@@ -6,11 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from perf_workloads.compiling import compiled_kernels_shown
+from perf_workloads.compiling import _finish, compiled_kernels_shown
 
 triton = pytest.importorskip("triton")
 knobs = triton.knobs
@@ -89,13 +91,13 @@ def test_kernels_are_told_as_triton_compiles_them(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == shown
 
 
-#: Three configurations, of which the second does not compile, tried by a clock that calls nothing.
+#: Three configurations, of which the second does not compile. Launches are warm-ups.
 AUTOTUNED = """
 import threading
 import torch
 import triton
 import triton.language as tl
-from triton.runtime.jit import MockTensor
+from triton.runtime.jit import JITFunction, MockTensor
 from perf_workloads.compiling import configurations_compiled_together
 from perfgate.static import pretend
 from perfgate.static.targets import TARGETS
@@ -104,13 +106,26 @@ happened = []
 
 def tried(call, quantiles):
     happened.append("tried")
+    call()
     return [float(len(happened))] * 3
 
-CONFIGS = [triton.Config({"BLOCK": 16}), triton.Config({"BLOCK": 17}), triton.Config({"BLOCK": 32})]
+def hook(arguments):
+    pass
 
-@triton.autotune(CONFIGS, key=["count"], do_bench=tried)
+def fewer(configs, arguments, **others):
+    return [triton.Config(dict(each.kwargs)) for each in configs if each.kwargs["BLOCK"] < 20]
+
+def launch(self, *args, grid, warmup, **kwargs):
+    return original(self, *args, grid=grid, warmup=True, **kwargs)
+
+original, JITFunction.run = JITFunction.run, launch
+pretend.PretendedDriver.set_current_device = lambda self, device: None
+CONFIGS = [triton.Config({"BLOCK": 16}), triton.Config({"BLOCK": 17}), triton.Config({"BLOCK": 32}HOOK)]
+
+@triton.autotune(CONFIGS, key=["count"], do_bench=tried, prune_configs_by=PRUNED)
 @triton.jit
 def copy_kernel(x, y, count, BLOCK: tl.constexpr):
+    tl.static_assert(BLOCK != 17)
     at = tl.arange(0, BLOCK)
     tl.store(y + at, tl.load(x + at, mask=at < count), mask=at < count)
 
@@ -120,24 +135,81 @@ def compiled(**others):
 triton.knobs.compilation.listener = compiled
 x = MockTensor(torch.float32)
 with pretend.gpu(TARGETS["sm90"]), configurations_compiled_together(THREADS):
-    copy_kernel.run(x, x, 7, grid=(1,), warmup=True)
-    copy_kernel.run(x, x, 7, grid=(1,), warmup=True)
+    copy_kernel[(1,)](x, x, 7)
+    copy_kernel[(1,)](x, x, 7)
 print(*happened, copy_kernel.best_config.kwargs, sep=", ")
 """
+ONE_BY_ONE = "tried, here, tried, tried, here"
 
 
 @pytest.mark.parametrize(
-    ("threads", "happened"),
-    [(2, "in a thread, in a thread, tried, tried, tried"), (1, "tried, tried, tried, here")],
+    ("threads", "hook", "pruned", "happened"),
+    [
+        (2, "", "None", "in a thread, in a thread, tried, tried, tried"),
+        (2, "", "{'early_config_prune': fewer}", "in a thread, tried, tried"),
+        (2, ", pre_hook=hook", "None", ONE_BY_ONE),
+        (1, "", "None", ONE_BY_ONE),
+    ],
+    ids=["all", "pruned", "hook", "one thread"],
 )
-def test_configurations_are_compiled_before_the_first_is_tried(tmp_path: Path, threads: int, happened: str) -> None:
+def test_configurations_are_compiled_before_the_first_is_tried(
+    tmp_path: Path, threads: int, hook: str, pruned: str, happened: str
+) -> None:
     """Once, those that compile: the others fail when they are tried."""
     file = tmp_path / "autotuned.py"
-    file.write_text(AUTOTUNED.replace("THREADS", str(threads)), encoding="utf-8")
+    code = AUTOTUNED.replace("THREADS", str(threads)).replace("HOOK", hook).replace("PRUNED", pruned)
+    file.write_text(code, encoding="utf-8")
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path / "cache"), "TRITON_INTERPRET": "0"}
     done = subprocess.run([sys.executable, file], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == happened + ", {'BLOCK': 16}"
+
+
+def test_what_has_not_begun_when_compiling_is_interrupted_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = threading.Event()
+
+    def first() -> None:
+        begun.set()
+        assert interrupted.wait(10)
+
+    interrupted, later = threading.Event(), []
+    with ThreadPoolExecutor(1) as pool:
+        compiling = [pool.submit(first), pool.submit(lambda: later.append(1))]
+        assert begun.wait(10)
+
+        def interrupt(futures: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("perf_workloads.compiling.wait", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            _finish(compiling)
+        interrupted.set()
+    assert (compiling[1].cancelled(), later) == (True, [])
+
+
+@pytest.mark.parametrize(("marks", "together"), [("", True), ("@pytest.mark.cpu", False)])
+def test_cases_of_a_gpu_compile_together(pytester: pytest.Pytester, marks: str, together: bool) -> None:
+    shutil.copy(ROOT / "perf_tests" / "linear_attention" / "conftest.py", pytester.path)
+    pytester.makepyfile(
+        f"""
+        import pytest
+        from perfgate.hardware import sources
+        from triton.runtime.autotuner import Autotuner
+
+        sources.affinity = lambda: 2
+        untouched = Autotuner._bench
+
+        @pytest.fixture
+        def torch():
+            return None
+
+        {marks}
+        def test_first_call(benchmark):
+            assert (Autotuner._bench is not untouched) is {together}
+        """
+    )
+    ran = pytester.runpytest_subprocess("-W", "ignore:Benchmark fixture was not used")
+    ran.assert_outcomes(passed=1)
 
 
 def test_who_listened_before_still_hears(monkeypatch: pytest.MonkeyPatch) -> None:

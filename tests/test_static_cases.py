@@ -51,7 +51,8 @@ class Script:
             kernels.append(Figures(kernel.get("name", "k"), question.target, 4, kernel.get("shared", 0),
                                    kernel.get("occupancy", 0.625), narrow, code, Form(**kernel.get("form", NO_FORM))))
         return Answer("compiled", "", "", tuple(kernels), scripted.get("launched", len(kernels)), environment,
-                      passed_over=tuple(scripted.get("passed_over", ())))
+                      passed_over=tuple(scripted.get("passed_over", ())),
+                      too_large=tuple(scripted.get("too_large", ())))
 
 cases.shared = Script
 '''
@@ -447,23 +448,24 @@ def test_a_kernel_that_a_launch_passes_over_is_told(compilers: Compilers) -> Non
 
 def test_a_kernel_that_is_passed_over_from_now_on_fails(compilers: Compilers) -> None:
     compiles = {"kernels": [{"name": "fast"}]}
-    compilers.script["launches"] = {"a": {"sm80": compiles, "gfx942": {**compiles, "passed_over": ["other: no"]}}}
+    passes_over = {"kernels": [{"name": "slow"}], "passed_over": ["fast: no"], "too_large": ["large: no room"]}
+    compilers.script["launches"] = {"a": {"sm80": compiles, "gfx942": passes_over}}
     compilers.run("--perf-update=new").assert_outcomes(passed=2, warnings=1)
     stored = {
         target: json.loads((compilers.path / f"baselines/static-{target}/test_code.json").read_text())["cases"]
         for target in ("sm80", "gfx942")
     }
     assert "passed_over" not in stored["sm80"]["test_k[a-sm80]"]["metrics"]
-    assert stored["gfx942"]["test_k[a-gfx942]"]["metrics"]["passed_over"]["values"] == [1]
+    assert stored["gfx942"]["test_k[a-gfx942]"]["metrics"]["passed_over"]["values"] == [2]
     assert [case["verdict"] for case in compilers.compare().values()] == ["unchanged", "unchanged"]
-    # The other one compiles again, and slower code takes the place of the first.
-    compilers.script["launches"]["a"] = {
-        "sm80": {"kernels": [{"name": "slow"}], "passed_over": ["fast: no"]},
-        "gfx942": compiles,
-    }
+    # Slower code takes the place of one that broke; the other one is mended.
+    compilers.script["launches"]["a"] = {"sm80": passes_over, "gfx942": compiles}
     now = compilers.compare()
     assert (now["test_k[a-sm80]"]["verdict"], now["test_k[a-sm80]"]["failed"]) == ("regressed", True)
-    assert now["test_k[a-sm80]"]["reason"].splitlines()[0] == "kernels that do not compile 0 -> 1 on sm80"
+    assert now["test_k[a-sm80]"]["reason"].splitlines()[:2] == [
+        "kernels passed over 0 -> 2 on sm80",
+        "passed over: fast: no; large: no room",
+    ]
     assert now["test_k[a-gfx942]"]["verdict"] == "improved"
 
 

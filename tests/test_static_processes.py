@@ -20,6 +20,7 @@ pytest.importorskip("torch")
 pytest.importorskip("triton")
 
 LAUNCHES = """
+import contextlib
 import enum
 import functools
 import os
@@ -289,6 +290,17 @@ def fallen_back_by_type():
         launch(rows())
 
 
+@triton.jit
+def sized(x_ptr, TILE: tl.constexpr):
+    tl.store(x_ptr + tl.arange(0, TILE), 0.0)
+
+
+def first_that_compiles():
+    for size in (17, 18, 17, 32):
+        with contextlib.suppress(CompilationError):
+            sized[(1,)](rows(), TILE=size)
+
+
 @triton.autotune([triton.Config({"TILE": 2}), triton.Config({"TILE": 64})], key=[])
 @triton.jit
 def tried(x_ptr, TILE: tl.constexpr):
@@ -432,6 +444,7 @@ HANDLES = {
     "halved": halved,
     "caught": caught,
     "fallen_back": fallen_back,
+    "first_that_compiles": first_that_compiles,
     "fallen_back_by_type": fallen_back_by_type,
     "tried": lambda: tried[(1,)](rows()),
     "on_host": on_host,
@@ -619,6 +632,7 @@ def test_a_launcher_may_launch_another_form_of_what_is_too_large(answers: dict[s
     halved = answers["halved"]
     assert (halved.status, halved.reason, halved.launches) == ("compiled", "", 1)
     assert [kernel.warps for kernel in halved.kernels] == [32]
+    assert halved.too_large == ("copy: OutOfResources: needs 2048 threads in a block, sm90 has 1024",)
 
 
 def test_a_kernel_that_a_launcher_passes_over_is_told(answers: dict[str, Answer]) -> None:
@@ -630,6 +644,8 @@ def test_a_kernel_that_a_launcher_passes_over_is_told(answers: dict[str, Answer]
         "failed",
         f"the launch 'caught' launched no Triton kernel, and passed over what does not compile: {mistake}",
     )
+    # Each form once, however often it is tried.
+    assert answers["first_that_compiles"].passed_over == (mistake.replace("mistaken", "sized"),) * 2
     # What an autotuner tries is no launch.
     assert (tried.status, tried.kernels[0].form.arguments["TILE"], tried.passed_over) == ("compiled", "=64", ())
     assert answers["plain"].passed_over == ()

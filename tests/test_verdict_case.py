@@ -157,7 +157,8 @@ def test_a_metric_that_need_not_be_stored_is_judged_all_the_same(value: float, v
     failures = Metric("failures", "1", value, unless_stored=0.0)
     result = judge(baseline(TIME), [measured(time(1e-3), failures)], last=True)
     assert words(result)["failures"] is verdict
-    assert words(judge(None, [measured(failures)], last=True)) == {"failures": Verdict.NEW}
+    for nothing_known in (None, baseline(outcome=Outcome.UNSUPPORTED)):
+        assert words(judge(nothing_known, [measured(failures)], last=True)) == {"failures": Verdict.NEW}
 
 
 def test_a_metric_that_is_no_longer_measured_is_removed() -> None:

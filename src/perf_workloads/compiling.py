@@ -7,12 +7,13 @@ after another. Only what is told meanwhile can be shown: before the call nobody 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 from unittest import mock
 
-#: Threads that compile. Triton's frontend holds Python's lock for about a fifth of the time, so more gain nothing.
+#: Threads that compile. Triton's frontend holds Python's lock for about a quarter of the time, so more gain nothing.
 MOST_THREADS = 8
 
 
@@ -28,14 +29,15 @@ def compiled_kernels_shown(progress: Callable[[str], None]) -> Iterator[None]:
     except ImportError:
         yield
         return
-    earlier, number = knobs.compilation.listener, 0
+    earlier, number, one_at_a_time = knobs.compilation.listener, 0, threading.Lock()
 
     def compiled(*, metadata: dict[str, Any], **others: Any) -> None:
         nonlocal number
-        number += 1
-        progress(f"{number} kernels compiled or loaded, the last one {metadata['name']}")
-        if earlier is not None:
-            earlier(metadata=metadata, **others)
+        with one_at_a_time:
+            number += 1
+            progress(f"{number} kernels compiled or loaded, the last one {metadata['name']}")
+            if earlier is not None:
+                earlier(metadata=metadata, **others)
 
     knobs.compilation.listener = compiled
     try:
@@ -48,31 +50,54 @@ def compiled_kernels_shown(progress: Callable[[str], None]) -> Iterator[None]:
 def configurations_compiled_together(threads: int) -> Iterator[None]:
     """Have kernels under ``triton.autotune`` compile all their configurations at once, before they try the first one.
 
-    What is tried and chosen is the same: a configuration that does not compile fails when it is tried, as it does
-    without this. Where Triton is missing, or compiles in one thread only, nothing is changed.
+    What is tried and chosen is the same: what does not compile is compiled again when it is tried, and fails then. A
+    kernel of which a configuration has a hook (``pre_hook``), which may change what is compiled, is left alone.
 
     Args:
-        threads: how many compile at the same time; with one, nothing is changed.
+        threads: how many compile at the same time; with one, or without Triton, nothing is changed.
     """
     try:
-        from triton.runtime._async_compile import AsyncCompileMode
+        from triton.runtime import driver
         from triton.runtime.autotuner import Autotuner
     except ImportError:
-        yield
-        return
-    try_one = Autotuner._bench
-
-    def compile_then_try(self: Any, *args: Any, config: Any, **others: Any) -> Any:
-        configs = self.prune_configs(others)
-        if config is configs[0]:
-            arguments = {name: value for name, value in others.items() if name != "warmup"}
-            with AsyncCompileMode(pool, ignore_errors=True):
-                for each in configs:
-                    self.fn.warmup(*args, **arguments, **each.all_kwargs())
-        return try_one(self, *args, config=config, **others)
-
+        threads = 1
     if threads < 2:
         yield
         return
-    with ThreadPoolExecutor(threads) as pool, mock.patch.object(Autotuner, "_bench", compile_then_try):
+    prune, try_one = Autotuner.prune_configs, Autotuner._bench
+
+    def remember(self: Any, others: Any) -> Any:
+        self.to_be_tried = prune(self, others)
+        return self.to_be_tried
+
+    def compile_then_try(self: Any, *args: Any, config: Any, **others: Any) -> Any:
+        configs = self.to_be_tried
+        if config is configs[0] and len(configs) > 1 and not any(each.pre_hook for each in configs):
+            arguments = {name: value for name, value in others.items() if name != "warmup"}
+            device = driver.active.get_current_device()
+            _finish(
+                [pool.submit(warm_up, self.fn, device, args, {**arguments, **each.all_kwargs()}) for each in configs]
+            )
+        return try_one(self, *args, config=config, **others)
+
+    def warm_up(kernel: Any, device: int, args: tuple[Any, ...], arguments: dict[str, Any]) -> None:
+        driver.active.set_current_device(device)
+        # An error that is kept keeps the arguments, and their memory.
+        with contextlib.suppress(Exception):
+            kernel.warmup(*args, **arguments)
+
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        mock.patch.object(Autotuner, "prune_configs", remember),
+        mock.patch.object(Autotuner, "_bench", compile_then_try),
+    ):
         yield
+
+
+def _finish(compiling: Sequence[Future[None]]) -> None:
+    """Wait for all; what has not begun when this is interrupted is not begun."""
+    try:
+        wait(compiling)
+    finally:
+        for each in compiling:
+            each.cancel()

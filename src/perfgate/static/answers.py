@@ -57,6 +57,7 @@ class Answer:
         forms: where they were asked for, by launch the forms in which it launches kernels.
         passed_over: the kernels that do not compile, each with what the compiler says, where the launch caught that and
             went on.
+        too_large: likewise those that the target has no room for.
     """
 
     status: Status
@@ -69,6 +70,7 @@ class Answer:
     tuned: Mapping[str, str] = field(default_factory=dict)
     forms: Mapping[str, tuple[Form, ...]] = field(default_factory=dict)
     passed_over: tuple[str, ...] = ()
+    too_large: tuple[str, ...] = ()
 
     def names(self, target: str) -> list[str]:
         """List the launches to compile for a target, where the names were asked for."""
@@ -78,5 +80,6 @@ class Answer:
 def answer_from_json(data: Mapping[str, Any]) -> Answer:
     """Turn what came over the pipe into an answer."""
     forms = {launch: tuple(Form(**form) for form in found) for launch, found in data.get("forms", {}).items()}
-    kernels, passed_over = tuple(map(from_json, data.get("kernels", ()))), tuple(data.get("passed_over", ()))
-    return Answer(**{**data, "kernels": kernels, "forms": forms, "passed_over": passed_over})
+    kernels = tuple(map(from_json, data.get("kernels", ())))
+    told = {name: tuple(data.get(name, ())) for name in ("passed_over", "too_large")}
+    return Answer(**{**data, "kernels": kernels, "forms": forms, **told})

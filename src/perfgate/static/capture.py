@@ -50,16 +50,40 @@ class CompileFailed(Exception):
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A kernel that cannot be launched in one form.
+
+    Attributes:
+        kernel: its name.
+        form: what it was to be compiled for; None where its arguments do not fit it.
+        error: what the compiler raises, or ``OutOfResources``.
+    """
+
+    kernel: str
+    form: Form | None
+    error: Exception
+
+    @property
+    def too_large(self) -> bool:
+        """Whether it compiles, and the target has no room for it."""
+        return isinstance(self.error, handles.OutOfResources)
+
+    def is_of(self, other: Failure) -> bool:
+        """Tell whether another one is of the same kernel in the same form."""
+        return (self.kernel, self.form) == (other.kernel, other.form)
+
+
+@dataclass(frozen=True)
 class Captured:
     """What a launcher would have launched.
 
     Attributes:
         kernels: what it launches, compiled, in order; then what it only warms up, each once.
-        passed_over: by name the kernels that do not compile, with what the compiler raises: the launcher went on.
+        passed_over: what could not be launched, each form once: the launcher went on.
     """
 
     kernels: Sequence[Any]
-    passed_over: Mapping[str, Exception]
+    passed_over: Sequence[Failure]
 
 
 def run(launch: Callable[..., object], target: Target, inputs: Callable[[], tuple[Any, ...]] | None = None) -> Captured:
@@ -78,7 +102,7 @@ def run(launch: Callable[..., object], target: Target, inputs: Callable[[], tupl
     """
     compiled: list[Any] = []
     warmed: list[Any] = []
-    failed: list[tuple[str, Exception]] = []
+    failed: list[Failure] = []
 
     def fits(attempt: Callable[[], list[float]]) -> bool:
         before, failed_before = len(compiled), len(failed)
@@ -86,7 +110,7 @@ def run(launch: Callable[..., object], target: Target, inputs: Callable[[], tupl
             # Triton's time of one that does not compile, or that its GPU has no room for.
             return math.inf not in attempt()
         except Exception as error:
-            if not any(each is error for _, each in failed[failed_before:]):
+            if not any(each.error is error for each in failed[failed_before:]):
                 raise
             # Triton goes on to no other: it is launched, and fails again.
             return True
@@ -100,13 +124,14 @@ def run(launch: Callable[..., object], target: Target, inputs: Callable[[], tupl
         raise CompileFailed(error.kernel) from error
     except Exception as error:
         raised = error.__cause__ if isinstance(error, launcher.FailedAfterLaunch) else error
-        for name, each in failed:
-            if each is raised:
-                raise CompileFailed(name) from each
+        for each in failed:
+            if each.error is raised:
+                raise CompileFailed(each.kernel) from raised
         raise
     launched = {kernel.hash for kernel in compiled}
     only_warmed = {kernel.hash: kernel for kernel in warmed if kernel.hash not in launched}
-    return Captured([*compiled, *only_warmed.values()], dict(failed))
+    passed_over = [each for number, each in enumerate(failed) if not any(map(each.is_of, failed[:number]))]
+    return Captured([*compiled, *only_warmed.values()], passed_over)
 
 
 def keys(launch: Callable[..., object], target: Target, inputs: Callable[[], tuple[Any, ...]]) -> list[str]:
@@ -175,9 +200,7 @@ def forms(
     return found
 
 
-def _compiler(
-    compiled: list[Any], warmed: list[Any], failed: list[tuple[str, Exception]], target: Target
-) -> Callable[..., Any]:
+def _compiler(compiled: list[Any], warmed: list[Any], failed: list[Failure], target: Target) -> Callable[..., Any]:
     """Give what compiles a kernel instead of launching it or warming it up, and notes what came of it."""
     original = JITFunction.run
 
@@ -187,16 +210,30 @@ def _compiler(
             kernel = _without_launch(original, self, args, grid, kwargs)
         except Exception as error:
             # Raised as it is: a launcher may catch what the compiler raises, and an autotuner does.
-            failed.append((self.__name__, error))
+            failed.append(Failure(self.__name__, _form(self, args, kwargs), error))
             raise
         # A GPU loads what is launched, not what is warmed up. Launchers catch what it raises, and launch another form.
         if not warmup:
-            handles.check_resources(kernel, target)
+            try:
+                handles.check_resources(kernel, target)
+            except handles.OutOfResources as error:
+                failed.append(Failure(self.__name__, _form(self, args, kwargs), error))
+                raise
             handles.loaded(kernel)
         (warmed if warmup else compiled).append(kernel)
         return kernel
 
     return compile_only
+
+
+def _form(kernel: Any, args: Any, kwargs: Mapping[str, Any]) -> Form | None:
+    """Give the form that a launch asked for."""
+    try:
+        named = {name: _pointers(value) for name, value in kwargs.items()}
+        return form_of_launch(kernel, tuple(map(_pointers, args)), named)
+    # Arguments that do not fit the kernel are what it failed by.
+    except TypeError:
+        return None
 
 
 def _without_launch(run: Callable[..., Any], kernel: Any, args: Any, grid: Any, kwargs: dict[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from perfgate.static import launch_change, marker
 from perfgate.static.answers import Answer, Question
 from perfgate.static.figures import VERSION, Figures
 from perfgate.static.marker import Wanted
-from perfgate.static.metrics import metrics_of
+from perfgate.static.metrics import PASSED_OVER, metrics_of
 from perfgate.static.pool import shared
 from perfgate.static.targets import PLACEHOLDER, TARGETS
 
@@ -257,5 +257,10 @@ def measurement_of(item: pytest.Item, case: str, reports: Sequence[pytest.TestRe
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
             return replace(measurement, outcome=Outcome.SKIPPED, reason=reason.removeprefix("Skipped: "))
     assert wanted is not None
-    metrics = metrics_of(answer.kernels, answer.launches, len(answer.passed_over), wanted.limits)
-    return replace(measurement, metrics=metrics, kernels=launch_change.records_of(answer.kernels))
+    passed_over = (*answer.passed_over, *answer.too_large)
+    return replace(
+        measurement,
+        metrics=metrics_of(answer.kernels, answer.launches, len(passed_over), wanted.limits),
+        kernels=launch_change.records_of(answer.kernels),
+        notes={PASSED_OVER: "; ".join(passed_over)} if passed_over else {},
+    )

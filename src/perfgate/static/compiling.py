@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -188,12 +187,14 @@ class _Compiled:
         launches: how many times the launch launched one.
         environment: the compiler.
         passed_over: what does not compile, and why.
+        too_large: what the target has no room for, and why.
     """
 
     kernels: Sequence[Any]
     launches: int
     environment: Mapping[str, str]
     passed_over: tuple[str, ...]
+    too_large: tuple[str, ...]
 
 
 def _compile(question: Question, target: Target) -> Answer | _Compiled:
@@ -220,14 +221,17 @@ def _compile(question: Question, target: Target) -> Answer | _Compiled:
             return failures.answer_of_launch(error)
         # Said before any kernel is launched, by the launcher: it knows that this target cannot do it.
         return Answer("unsupported", failures.first_line(error), failures.traced(error), environment=environment)
-    passed_over = tuple(itertools.starmap(failures.compiler_says, captured.passed_over.items()))
+    told = [(each.too_large, failures.compiler_says(each.kernel, each.error)) for each in captured.passed_over]
+    passed_over = tuple(text for too_large, text in told if not too_large)
     kernels = captured.kernels
     if not kernels:
         reason = f"the launch {question.launch!r} launched no Triton kernel"
         if passed_over:
             reason += f", and passed over what does not compile: {'; '.join(passed_over)}"
         return Answer("failed", reason, environment=environment)
-    return _Compiled(list({kernel.hash: kernel for kernel in kernels}.values()), len(kernels), environment, passed_over)
+    once = list({kernel.hash: kernel for kernel in kernels}.values())
+    too_large = tuple(text for too_large, text in told if too_large)
+    return _Compiled(once, len(kernels), environment, passed_over, too_large)
 
 
 def _launch(question: Question) -> tuple[Callable[..., object], Callable[[], tuple[Any, ...]] | None]:
@@ -266,6 +270,7 @@ def _told(compiled: _Compiled, question: Question, target: Target, codes: Mappin
         environment=compiled.environment,
         code=code,
         passed_over=compiled.passed_over,
+        too_large=compiled.too_large,
     )
 
 

@@ -139,12 +139,13 @@ DESCRIBING: tuple[Spec, ...] = (
 )
 #: Of the launch as a whole.
 LAUNCHES = "launches"
-#: Kernels that do not compile, of a launcher that catches that and goes on. Hardly any launch has one: 0 is not stored.
+#: Forms of kernels that do not compile, or that the target has no room for, of a launcher that catches that and goes
+#: on. Hardly any launch has one: 0 is not stored.
 PASSED_OVER = "passed_over"
 WORDS: Mapping[str, str] = {
     **{spec.name: spec.word for spec in (*DESCRIBING, *SPECS)},
     LAUNCHES: "kernel launches",
-    PASSED_OVER: "kernels that do not compile",
+    PASSED_OVER: "kernels passed over",
 }
 _UNITS: Mapping[str, str] = {**{spec.name: spec.unit for spec in SPECS}, LAUNCHES: "1", PASSED_OVER: "1"}
 
@@ -160,7 +161,7 @@ def metrics_of(
     Args:
         kernels: what the launch launched.
         launches: how many times it launched one.
-        passed_over: how many kernels do not compile, where the launcher went on.
+        passed_over: how many could not be launched, where the launcher went on.
         limits: by figure, instead of the usual ones.
     """
     kernels = tuple(kernels)

@@ -173,7 +173,7 @@ def _metrics(
     for name in measured:
         values = _each(measurements, name)
         stored = known.pop(name, None)
-        if stored is None and baseline is not None:
+        if stored is None and baseline is not None and baseline.outcome is Outcome.PASSED:
             stored = _understood(values[0])
         if stored is None:
             yield replace(_new(values), reason="not in the baseline" if baseline else "")
