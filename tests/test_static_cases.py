@@ -52,7 +52,8 @@ class Script:
                                    kernel.get("occupancy", 0.625), narrow, code, Form(**kernel.get("form", NO_FORM))))
         return Answer("compiled", "", "", tuple(kernels), scripted.get("launched", len(kernels)), environment,
                       passed_over=tuple(scripted.get("passed_over", ())),
-                      too_large=tuple(scripted.get("too_large", ())))
+                      too_large=tuple(scripted.get("too_large", ())), operators=scripted.get("operators", ""),
+                      operator_calls=scripted.get("operator_calls", 0), allocated=scripted.get("allocated", 0))
 
 cases.shared = Script
 '''
@@ -145,7 +146,7 @@ def test_record_then_compare(compilers: Compilers) -> None:
     result.stdout.fnmatch_lines(["recorded 2 cases into 2 files in baselines"])
     stored = json.loads((compilers.path / "baselines/static-sm80/test_code.json").read_text())
     case = stored["cases"]["test_k[a-sm80]"]
-    assert case["method"] == {"clock": "compiler", "figures": "4", "version": "1"}
+    assert case["method"] == {"clock": "compiler", "figures": "5", "version": "1"}
     assert case["metrics"]["registers"] == {"unit": "1", "better": "lower", "values": [40]}
     assert case["metrics"]["occupancy"] == {"unit": "%", "better": "higher", "values": [62.5]}
     assert stored["environments"] == {case["recorded"]["environment"]: {"triton": "3.9.0"}}
@@ -277,7 +278,7 @@ def test_usual_limits(now: dict[str, Any], told: str | None) -> None:
         code = Code(**{**usual, **changes})
         fields = {"occupancy": 0.625, "narrow_offsets": (), "shared": 0, **outside}
         narrow = tuple(fields["narrow_offsets"])
-        return metrics_of([Figures("k", "sm90", 4, fields["shared"], fields["occupancy"], narrow, code)], 1, 0, {})
+        return metrics_of([Figures("k", "sm90", 4, fields["shared"], fields["occupancy"], narrow, code)], {}, {})
 
     stored = tuple(StoredMetric(each.name, each.unit, each.better, (each.value,)) for each in measured())
     baseline = Baseline("c", Outcome.PASSED, stored, {}, {}, "", "")
@@ -319,7 +320,7 @@ def test_accesses_may_become_wider_but_not_narrower_nor_more(
     def measured(accesses: dict[int, int]) -> dict[str, Any]:
         widths: dict[str, Any] = {"loads": {}, "stores": {}, f"{side}s": accesses}
         code = Code(40, 0, 0, 300, **widths, tensor_core=0, local_memory=0, barriers=0, code_size=4800)
-        return {each.name: each for each in metrics_of([Figures("k", "sm90", 4, 0, 0.5, (), code)], 1, 0, {})}
+        return {each.name: each for each in metrics_of([Figures("k", "sm90", 4, 0, 0.5, (), code)], {}, {})}
 
     old, new = measured(before), measured(now)
     found = []
@@ -336,7 +337,7 @@ def test_scalar_registers_are_a_figure_of_amd() -> None:
 
     code = Code(40, 0, 0, 300, {}, {}, 0, 0, 0, 4800, scalars=22)
     found = {
-        target: {each.name: each for each in metrics_of([Figures("k", target, 4, 0, 0.5, (), code)], 1, 0, {})}
+        target: {each.name: each for each in metrics_of([Figures("k", target, 4, 0, 0.5, (), code)], {}, {})}
         for target in ("sm90", "gfx942")
     }
     assert set(found["gfx942"]) - set(found["sm90"]) == {"scalars"}
@@ -464,9 +465,30 @@ def test_a_kernel_that_is_passed_over_from_now_on_fails(compilers: Compilers) ->
     assert (now["test_k[a-sm80]"]["verdict"], now["test_k[a-sm80]"]["failed"]) == ("regressed", True)
     assert now["test_k[a-sm80]"]["reason"].splitlines()[:2] == [
         "kernels passed over 0 -> 2 on sm80",
-        "passed over: fast: no; large: no room",
+        "kernels passed over: fast: no; large: no room",
     ]
     assert now["test_k[a-gfx942]"]["verdict"] == "improved"
+
+
+def test_what_torch_does_beside_the_kernels_is_under_the_gate(compilers: Compilers) -> None:
+    def launcher(operators: list[str], allocated: int) -> None:
+        work = {"operators": ", ".join(operators), "operator_calls": len(operators), "allocated": allocated}
+        compilers.script["launches"]["a"] = {"kernels": [{}], **work}
+
+    launcher([], 1 << 20)
+    compilers.run("--perf-update=new")
+    launcher(["aten::clone", "aten::zero_"], 2 << 20)
+    case = compilers.compare()["test_k[a-sm80]"]
+    assert (case["verdict"], case["failed"]) == ("regressed", True)
+    assert case["reason"].splitlines() == [
+        "torch operators 0 -> 2, memory of new tensors 1.00 MiB -> 2.00 MiB on sm80",
+        "torch operators: aten::clone, aten::zero_",
+    ]
+    # A flag or two more are no regression, and the other way everything is welcome.
+    launcher([], (1 << 20) + 4096)
+    assert compilers.compare()["test_k[a-sm80]"]["verdict"] == "unchanged"
+    launcher([], 1 << 19)
+    assert compilers.compare()["test_k[a-sm80]"]["verdict"] == "improved"
 
 
 def test_a_launch_that_refuses_all_targets_is_told(compilers: Compilers) -> None:

@@ -63,7 +63,8 @@ class Pool:
         figures = Figures("k", question.target, 8, 4096, 0.625, ("%1 = arith.muli",), CODE)
         text = "// the code\n" if question.code in ("ptx", "ttir") else ""
         passed_over = ("fast: PTXASError: no",) if question.target == "sm89" else ()
-        return Answer("compiled", "", "", (figures,), 1, environment, {"k": text}, passed_over=passed_over)
+        told = {"passed_over": passed_over, "operators": "aten::clone" if passed_over else ""}
+        return Answer("compiled", "", "", (figures,), 1, environment, {"k": text}, **told)
 
 
 @pytest.fixture(autouse=True)
@@ -98,10 +99,11 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_what_a_launch_passes_over_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_launch_passes_over_and_what_torch_does_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["static", "rows", "--target", "sm90", "--target", "sm89", "--launch", "a"]) == 0
     assert capsys.readouterr().out.splitlines()[3:] == [
         "a on sm89 goes on without what does not compile: fast: PTXASError: no",
+        "a on sm89 runs operators of torch beside its kernels: aten::clone",
         "compiled with triton 3.9.0, ptxas 13.4",
     ]
 

@@ -147,7 +147,7 @@ def test_widths_of_nvidia_accesses(opcode: str, width: int) -> None:
 def test_bytes_are_those_of_the_widths() -> None:
     """Of accesses that are counted in one class, too: of 1 and 2 bytes, and of 12 and 8 or 16 and 32."""
     code = Code(40, 0, 0, 300, {32: 1, 12: 2, 4: 1, 2: 3, 1: 5}, {1: 7}, 0, 0, 0, 4800)
-    metrics = {each.name: each.value for each in metrics_of([Figures("k", "sm100", 4, 0, 0.5, (), code)], 1, 0, {})}
+    metrics = {each.name: each.value for each in metrics_of([Figures("k", "sm100", 4, 0, 0.5, (), code)], {}, {})}
     assert (metrics["load_bytes"], metrics["store_bytes"], metrics["store_width"]) == (71, 7, 1)
     counts = ["loads_narrower", "loads_at_most_4", "loads_at_most_8", "loads", "stores_narrower"]
     assert [metrics[name] for name in counts] == [8, 9, 9, 12, 7]

@@ -295,6 +295,20 @@ def sized(x_ptr, TILE: tl.constexpr):
     tl.store(x_ptr + tl.arange(0, TILE), 0.0)
 
 
+@functools.cache
+def ones():
+    return torch.zeros(512, dtype=torch.float32, device="cuda") + 1
+
+
+def busy():
+    x = torch.empty(64, 32, dtype=torch.float32, device="cuda")
+    y = x.T.contiguous().view(-1)[:1024]
+    torch.ones(7).sum()
+    copy[(1,)](y, torch.zeros_like(y), 1024)
+    y.add_(1)
+    ones()
+
+
 def first_that_compiles():
     for size in (17, 18, 17, 32):
         with contextlib.suppress(CompilationError):
@@ -445,6 +459,7 @@ HANDLES = {
     "caught": caught,
     "fallen_back": fallen_back,
     "first_that_compiles": first_that_compiles,
+    "busy": busy,
     "fallen_back_by_type": fallen_back_by_type,
     "tried": lambda: tried[(1,)](rows()),
     "on_host": on_host,
@@ -626,6 +641,16 @@ def test_a_kernel_that_is_too_large_may_be_warmed_up_but_not_launched(answers: d
     )
     assert (smaller.status, smaller.reason, smaller.launches) == ("compiled", "", 2)
     assert [kernel.warps for kernel in smaller.kernels] == [8, 64]
+
+
+def test_what_torch_does_beside_a_kernel_is_counted(answers: dict[str, Answer]) -> None:
+    """On the device: to view is nothing, to give memory is told in bytes, and what is kept is made once."""
+    busy, plain = answers["busy"], answers["plain"]
+    assert (busy.status, busy.reason) == ("compiled", "")
+    assert busy.operators == "aten::add_, aten::clone, aten::zeros_like"
+    assert (busy.operator_calls, busy.allocated) == (3, 4 * (2048 + 2048 + 1024))
+    assert (plain.operators, plain.operator_calls) == ("", 0)
+    assert plain.allocated > 0
 
 
 def test_a_launcher_may_launch_another_form_of_what_is_too_large(answers: dict[str, Answer]) -> None:

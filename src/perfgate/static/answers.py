@@ -58,6 +58,9 @@ class Answer:
         passed_over: the kernels that do not compile, each with what the compiler says, where the launch caught that and
             went on.
         too_large: likewise those that the target has no room for.
+        operators: torch's operators that run on the device beside the kernels, in words.
+        operator_calls: how many there are.
+        allocated: bytes of the tensors that come into being meanwhile.
     """
 
     status: Status
@@ -71,6 +74,9 @@ class Answer:
     forms: Mapping[str, tuple[Form, ...]] = field(default_factory=dict)
     passed_over: tuple[str, ...] = ()
     too_large: tuple[str, ...] = ()
+    operators: str = ""
+    operator_calls: int = 0
+    allocated: int = 0
 
     def names(self, target: str) -> list[str]:
         """List the launches to compile for a target, where the names were asked for."""

@@ -19,6 +19,7 @@ from perfgate.static import cache_key, handles, launcher
 from perfgate.static.figures import Form
 from perfgate.static.launch_form import form_of_launch
 from perfgate.static.targets import Target
+from perfgate.static.torch_work import TorchWork
 
 #: An address that every allocation of a GPU divides by.
 _BASE = 1 << 20
@@ -80,10 +81,12 @@ class Captured:
     Attributes:
         kernels: what it launches, compiled, in order; then what it only warms up, each once.
         passed_over: what could not be launched, each form once: the launcher went on.
+        work: what torch does beside the kernels, in any call but the first.
     """
 
     kernels: Sequence[Any]
     passed_over: Sequence[Failure]
+    work: TorchWork
 
 
 def run(launch: Callable[..., object], target: Target, inputs: Callable[[], tuple[Any, ...]] | None = None) -> Captured:
@@ -103,6 +106,33 @@ def run(launch: Callable[..., object], target: Target, inputs: Callable[[], tupl
     compiled: list[Any] = []
     warmed: list[Any] = []
     failed: list[Failure] = []
+    try:
+        _run(launch, target, inputs, compiled, warmed, failed)
+    except handles.OutOfResources as error:
+        raise CompileFailed(error.kernel) from error
+    except Exception as error:
+        raised = error.__cause__ if isinstance(error, launcher.FailedAfterLaunch) else error
+        for each in failed:
+            if each.error is raised:
+                raise CompileFailed(each.kernel) from raised
+        raise
+    launched = {kernel.hash for kernel in compiled}
+    only_warmed = {kernel.hash: kernel for kernel in warmed if kernel.hash not in launched}
+    passed_over = [each for number, each in enumerate(failed) if not any(map(each.is_of, failed[:number]))]
+    # What a launcher makes in its first call and keeps, a table say, is not made by the others.
+    work = _run(launch, target, inputs, [], [], [])
+    return Captured([*compiled, *only_warmed.values()], passed_over, work)
+
+
+def _run(
+    launch: Callable[..., object],
+    target: Target,
+    inputs: Callable[[], tuple[Any, ...]] | None,
+    compiled: list[Any],
+    warmed: list[Any],
+    failed: list[Failure],
+) -> TorchWork:
+    """Run a launcher once, and note what came of its kernels; give what torch did beside them."""
 
     def fits(attempt: Callable[[], list[float]]) -> bool:
         before, failed_before = len(compiled), len(failed)
@@ -118,20 +148,7 @@ def run(launch: Callable[..., object], target: Target, inputs: Callable[[], tupl
             del compiled[before:]
             del failed[failed_before:]
 
-    try:
-        launcher.run(launch, target, inputs, _compiler(compiled, warmed, failed, target), fits, compiled.append)
-    except handles.OutOfResources as error:
-        raise CompileFailed(error.kernel) from error
-    except Exception as error:
-        raised = error.__cause__ if isinstance(error, launcher.FailedAfterLaunch) else error
-        for each in failed:
-            if each.error is raised:
-                raise CompileFailed(each.kernel) from raised
-        raise
-    launched = {kernel.hash for kernel in compiled}
-    only_warmed = {kernel.hash: kernel for kernel in warmed if kernel.hash not in launched}
-    passed_over = [each for number, each in enumerate(failed) if not any(map(each.is_of, failed[:number]))]
-    return Captured([*compiled, *only_warmed.values()], passed_over)
+    return launcher.run(launch, target, inputs, _compiler(compiled, warmed, failed, target), fits, compiled.append)
 
 
 def keys(launch: Callable[..., object], target: Target, inputs: Callable[[], tuple[Any, ...]]) -> list[str]:

@@ -15,7 +15,7 @@ from perfgate.static import launch_change, marker
 from perfgate.static.answers import Answer, Question
 from perfgate.static.figures import VERSION, Figures
 from perfgate.static.marker import Wanted
-from perfgate.static.metrics import PASSED_OVER, metrics_of
+from perfgate.static.metrics import ALLOCATED, LAUNCHES, OPERATORS, PASSED_OVER, metrics_of
 from perfgate.static.pool import shared
 from perfgate.static.targets import PLACEHOLDER, TARGETS
 
@@ -258,9 +258,16 @@ def measurement_of(item: pytest.Item, case: str, reports: Sequence[pytest.TestRe
             return replace(measurement, outcome=Outcome.SKIPPED, reason=reason.removeprefix("Skipped: "))
     assert wanted is not None
     passed_over = (*answer.passed_over, *answer.too_large)
+    of_launch = {
+        LAUNCHES: answer.launches,
+        PASSED_OVER: len(passed_over),
+        OPERATORS: answer.operator_calls,
+        ALLOCATED: answer.allocated,
+    }
+    notes = {PASSED_OVER: "; ".join(passed_over), OPERATORS: answer.operators}
     return replace(
         measurement,
-        metrics=metrics_of(answer.kernels, answer.launches, len(passed_over), wanted.limits),
+        metrics=metrics_of(answer.kernels, of_launch, wanted.limits),
         kernels=launch_change.records_of(answer.kernels),
-        notes={PASSED_OVER: "; ".join(passed_over)} if passed_over else {},
+        notes={name: text for name, text in notes.items() if text},
     )

@@ -20,6 +20,7 @@ from perfgate.static.answers import CACHED, EVERY, FORMS, Answer, Question
 from perfgate.static.figures import Code, Form
 from perfgate.static.find import LAUNCHES
 from perfgate.static.targets import Target
+from perfgate.static.torch_work import TorchWork
 
 #: Settings of the compiler that change what it gives, and are not told by the compiler itself.
 _SETTINGS = ("TRITON_DEFAULT_FP_FUSION",)
@@ -188,6 +189,7 @@ class _Compiled:
         environment: the compiler.
         passed_over: what does not compile, and why.
         too_large: what the target has no room for, and why.
+        work: what torch does beside the kernels.
     """
 
     kernels: Sequence[Any]
@@ -195,6 +197,7 @@ class _Compiled:
     environment: Mapping[str, str]
     passed_over: tuple[str, ...]
     too_large: tuple[str, ...]
+    work: TorchWork
 
 
 def _compile(question: Question, target: Target) -> Answer | _Compiled:
@@ -231,7 +234,7 @@ def _compile(question: Question, target: Target) -> Answer | _Compiled:
         return Answer("failed", reason, environment=environment)
     once = list({kernel.hash: kernel for kernel in kernels}.values())
     too_large = tuple(text for too_large, text in told if too_large)
-    return _Compiled(once, len(kernels), environment, passed_over, too_large)
+    return _Compiled(once, len(kernels), environment, passed_over, too_large, captured.work)
 
 
 def _launch(question: Question) -> tuple[Callable[..., object], Callable[[], tuple[Any, ...]] | None]:
@@ -271,6 +274,9 @@ def _told(compiled: _Compiled, question: Question, target: Target, codes: Mappin
         code=code,
         passed_over=compiled.passed_over,
         too_large=compiled.too_large,
+        operators=compiled.work.told(),
+        operator_calls=compiled.work.operators.total(),
+        allocated=compiled.work.allocated,
     )
 
 

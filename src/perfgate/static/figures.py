@@ -9,7 +9,7 @@ from typing import Any
 
 #: Raised when the figures of the same code change, or which there are: stored ones are then taken anew. Those that
 #: change are told by ``metrics.Spec.version``.
-VERSION = 4
+VERSION = 5
 #: Bytes of one access to global memory, classes that are counted: at least so many; narrower ones are counted under 2.
 WIDTHS = (16, 8, 4, 2)
 

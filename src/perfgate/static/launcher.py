@@ -19,6 +19,7 @@ from triton.runtime.jit import JITFunction
 from perfgate.errors import PerfgateError
 from perfgate.static import backward, device_numbers, handles, launch_form, pretend, refusal
 from perfgate.static.targets import Target
+from perfgate.static.torch_work import TorchWork
 
 
 class InputsFailed(Exception):
@@ -39,7 +40,7 @@ def run(
     instead: Callable[..., Any],
     fits: Callable[[Callable[[], list[float]]], bool] = lambda attempt: True,
     launched: Callable[[Any], None] = lambda kernel: None,
-) -> None:
+) -> TorchWork:
     """Run a launcher, and do something else where it launches a kernel.
 
     Args:
@@ -49,6 +50,9 @@ def run(
         instead: is called in place of a kernel's ``run``.
         fits: launches an autotuned kernel in one configuration by calling its argument, and says whether that is taken.
         launched: is called with a compiled kernel that is launched by itself, after a warm-up.
+
+    Returns:
+        What torch did beside the kernels.
 
     Raises:
         InputsFailed: there are no arguments to launch with.
@@ -87,7 +91,7 @@ def run(
         stack.enter_context(device_numbers.taken())
         with _launched_by(lambda kernel, *args, **kwargs: None):
             arguments = _made(inputs) if inputs is not None else ()
-        with _launched_by(note):
+        with _launched_by(note), pretend.no_memory().counting() as work:
             try:
                 launch(*arguments)
             except refusal.REFUSALS as error:
@@ -103,6 +107,7 @@ def run(
                     "That ends more than the launch.",
                     "to refuse a target, raise NotImplementedError with a message",
                 ) from error
+    return work
 
 
 def _made(inputs: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:

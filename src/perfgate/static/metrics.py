@@ -139,19 +139,27 @@ DESCRIBING: tuple[Spec, ...] = (
 )
 #: Of the launch as a whole.
 LAUNCHES = "launches"
-#: Forms of kernels that do not compile, or that the target has no room for, of a launcher that catches that and goes
-#: on. Hardly any launch has one: 0 is not stored.
+#: Forms of kernels that do not compile, or do not fit the target, of a launcher that catches that and goes on.
 PASSED_OVER = "passed_over"
+#: torch's operators on the device beside the kernels, and bytes of the tensors that come into being meanwhile.
+OPERATORS, ALLOCATED = "operators", "allocated"
+_UNITS_OF_LAUNCH: Mapping[str, str] = {LAUNCHES: "1", PASSED_OVER: "1", OPERATORS: "1", ALLOCATED: "B"}
+#: How far they may grow; the others not at all.
+_LIMITS_OF_LAUNCH = {ALLOCATED: Limit(0.01, 4096.0)}
+#: Figures that hardly any launch has: 0 is not stored.
+_RARE = frozenset({PASSED_OVER, OPERATORS})
 WORDS: Mapping[str, str] = {
     **{spec.name: spec.word for spec in (*DESCRIBING, *SPECS)},
     LAUNCHES: "kernel launches",
     PASSED_OVER: "kernels passed over",
+    OPERATORS: "torch operators",
+    ALLOCATED: "memory of new tensors",
 }
-_UNITS: Mapping[str, str] = {**{spec.name: spec.unit for spec in SPECS}, LAUNCHES: "1", PASSED_OVER: "1"}
+_UNITS: Mapping[str, str] = {**{spec.name: spec.unit for spec in SPECS}, **_UNITS_OF_LAUNCH}
 
 
 def metrics_of(
-    kernels: Iterable[Figures], launches: int, passed_over: int, limits: Mapping[str, Limit]
+    kernels: Iterable[Figures], of_launch: Mapping[str, float], limits: Mapping[str, Limit]
 ) -> tuple[Metric, ...]:
     """Turn the figures of a launch into metrics, which repeat exactly.
 
@@ -160,14 +168,19 @@ def metrics_of(
 
     Args:
         kernels: what the launch launched.
-        launches: how many times it launched one.
-        passed_over: how many could not be launched, where the launcher went on.
+        of_launch: the figures of the launch as a whole, by name.
         limits: by figure, instead of the usual ones.
     """
     kernels = tuple(kernels)
     found = [
-        Metric(LAUNCHES, "1", float(launches), limit=limits.get(LAUNCHES, Limit())),
-        Metric(PASSED_OVER, "1", float(passed_over), limit=limits.get(PASSED_OVER, Limit()), unless_stored=0.0),
+        Metric(
+            name,
+            _UNITS_OF_LAUNCH[name],
+            float(value),
+            limit=limits.get(name, _LIMITS_OF_LAUNCH.get(name, Limit())),
+            unless_stored=0.0 if name in _RARE else None,
+        )
+        for name, value in of_launch.items()
     ]
     for kernel in kernels:
         prefix = f"{kernel.name}." if len(kernels) > 1 else ""

@@ -19,6 +19,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from perfgate.static.targets import TARGETS, Target
+from perfgate.static.torch_work import TorchWork
 
 #: torch's table of what switches between devices, by the number of the kind of device.
 _GUARDS = "_ZN3c104impl26device_guard_impl_registryE"
@@ -69,6 +70,16 @@ class NoMemory(fake_tensor.FakeTensorMode):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__(allow_non_fake_inputs=True)
+        self._counted: TorchWork | None = None
+
+    @contextlib.contextmanager
+    def counting(self) -> Iterator[TorchWork]:
+        """Count what torch does in the block."""
+        work = self._counted = TorchWork()
+        try:
+            yield work
+        finally:
+            self._counted = None
 
     def __deepcopy__(self, memo: object) -> NoMemory:
         """Give itself: a copied tensor is one among the others."""
@@ -85,11 +96,22 @@ class NoMemory(fake_tensor.FakeTensorMode):  # type: ignore[misc]
         definition = OPDEFS.get(func._schema.name) if isinstance(func, torch._ops.OpOverload) else None
         # torch's own primitives are such operators too.
         if definition is None or func.namespace == "prims":
-            return super().__torch_dispatch__(func, types, args, kwargs)
+            return self._counting_once(func, types, args, kwargs)
         implementations = definition._backend_fns
         implementation = implementations.get("cuda", implementations.get(None, definition._init_fn))
         with self:
             return implementation(*args, **(kwargs or {}))
+
+    def _counting_once(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """Leave an operator to fake tensors, which may take it apart: those parts do not count."""
+        work, self._counted = self._counted, None
+        try:
+            results = super().__torch_dispatch__(func, types, args, kwargs)
+        finally:
+            self._counted = work
+        if work is not None:
+            work.add(func, (args, kwargs), results)
+        return results
 
 
 #: Gives the one of this process: what a launcher keeps, a table say, its next launch goes on using.

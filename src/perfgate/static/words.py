@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from perfgate.model import Baseline, CaseResult, Measurement, MetricVerdict, Outcome, Verdict
-from perfgate.static.metrics import PASSED_OVER, WORDS, split
+from perfgate.static.metrics import OPERATORS, PASSED_OVER, WORDS, split
 from perfgate.static.targets import KEY_PREFIX
 from perfgate.units import together
 
@@ -33,15 +33,16 @@ def explained(result: CaseResult, baseline: Baseline | None, measurement: Measur
 
         target = result.key.removeprefix(KEY_PREFIX)
         launched = launch_change.told(baseline.kernels if baseline else {}, measurement.kernels)
-        lines = [*_passed_over(metrics, measurement), *launched]
+        lines = [*_named(metrics, measurement), *launched]
         return replace(result, metrics=metrics, reason="\n".join([f"{told} on {target}", *lines]))
     return result
 
 
-def _passed_over(metrics: Sequence[MetricVerdict], measurement: Measurement) -> Iterable[str]:
-    """Name what could not be launched, where that is more than before."""
-    if any(each.name == PASSED_OVER and each.verdict is Verdict.REGRESSED for each in metrics):
-        yield f"passed over: {measurement.notes[PASSED_OVER]}"
+def _named(metrics: Sequence[MetricVerdict], measurement: Measurement) -> Iterable[str]:
+    """Name what could not be launched, and torch's operators, where there are more than before."""
+    for figure in (PASSED_OVER, OPERATORS):
+        if any(each.name == figure and each.verdict is Verdict.REGRESSED for each in metrics):
+            yield f"{WORDS[figure]}: {measurement.notes[figure]}"
 
 
 def _other_compiler(before: Mapping[str, str], now: Mapping[str, str]) -> str:
