@@ -1,4 +1,4 @@
-"""Does every relative link of the Markdown files lead somewhere, and is README.md short enough to be read?"""
+"""Do inline links and named ones of the Markdown files lead somewhere, and is README.md short enough to be read?"""
 
 from __future__ import annotations
 

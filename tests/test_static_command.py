@@ -64,6 +64,7 @@ class Pool:
         text = "// the code\n" if question.code in ("ptx", "ttir") else ""
         passed_over = ("fast: PTXASError: no",) if question.target == "sm89" else ()
         told = {"passed_over": passed_over, "operators": "aten::clone" if passed_over else ""}
+        told |= {"too_large": ("large: no room",)} if passed_over else {}
         return Answer("compiled", "", "", (figures,), 1, environment, {"k": text}, **told)
 
 
@@ -103,6 +104,7 @@ def test_what_a_launch_passes_over_and_what_torch_does_is_told(capsys: pytest.Ca
     assert cli.main(["static", "rows", "--target", "sm90", "--target", "sm89", "--launch", "a"]) == 0
     assert capsys.readouterr().out.splitlines()[3:] == [
         "a on sm89 goes on without what does not compile: fast: PTXASError: no",
+        "a on sm89 goes on without what does not fit: large: no room",
         "a on sm89 runs operators of torch beside its kernels: aten::clone",
         "compiled with triton 3.9.0, ptxas 13.4",
     ]

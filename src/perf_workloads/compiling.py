@@ -67,12 +67,12 @@ def configurations_compiled_together(threads: int) -> Iterator[None]:
     prune, try_one = Autotuner.prune_configs, Autotuner._bench
 
     def remember(self: Any, others: Any) -> Any:
-        self.to_be_tried = prune(self, others)
+        self.to_be_tried = list(prune(self, others))
         return self.to_be_tried
 
     def compile_then_try(self: Any, *args: Any, config: Any, **others: Any) -> Any:
-        configs = self.to_be_tried
-        if config is configs[0] and len(configs) > 1 and not any(each.pre_hook for each in configs):
+        configs = getattr(self, "to_be_tried", [])
+        if len(configs) > 1 and config is configs[0] and not any(each.pre_hook for each in configs):
             arguments = {name: value for name, value in others.items() if name != "warmup"}
             device = driver.active.get_current_device()
             _finish(
@@ -82,7 +82,6 @@ def configurations_compiled_together(threads: int) -> Iterator[None]:
 
     def warm_up(kernel: Any, device: int, args: tuple[Any, ...], arguments: dict[str, Any]) -> None:
         driver.active.set_current_device(device)
-        # An error that is kept keeps the arguments, and their memory.
         with contextlib.suppress(Exception):
             kernel.warmup(*args, **arguments)
 

@@ -90,6 +90,8 @@ class Metric:
     speeds: Mapping[str, float] = field(default_factory=dict)
     #: The value that need not be stored: a baseline without this metric had it. None where it is always stored.
     unless_stored: float | None = None
+    #: What it counts, in words. Told of a regression, never stored.
+    about: str = ""
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,8 @@ class Failure:
 
     def is_of(self, other: Failure) -> bool:
         """Tell whether another one is of the same kernel in the same form."""
-        return (self.kernel, self.form) == (other.kernel, other.form)
+        same = (self.kernel, self.form) == (other.kernel, other.form)
+        return same and (self.form is not None or str(self.error) == str(other.error))
 
 
 @dataclass(frozen=True)
@@ -248,8 +249,8 @@ def _form(kernel: Any, args: Any, kwargs: Mapping[str, Any]) -> Form | None:
     try:
         named = {name: _pointers(value) for name, value in kwargs.items()}
         return form_of_launch(kernel, tuple(map(_pointers, args)), named)
-    # Arguments that do not fit the kernel are what it failed by.
-    except TypeError:
+    # What arguments raise that do not fit the kernel is what it failed by.
+    except Exception:
         return None
 
 

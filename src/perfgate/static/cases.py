@@ -259,15 +259,13 @@ def measurement_of(item: pytest.Item, case: str, reports: Sequence[pytest.TestRe
     assert wanted is not None
     passed_over = (*answer.passed_over, *answer.too_large)
     of_launch = {
-        LAUNCHES: answer.launches,
-        PASSED_OVER: len(passed_over),
-        OPERATORS: answer.operator_calls,
-        ALLOCATED: answer.allocated,
+        LAUNCHES: (answer.launches, ""),
+        PASSED_OVER: (len(passed_over), "; ".join(passed_over)),
+        OPERATORS: (answer.operator_calls, answer.operators),
+        ALLOCATED: (answer.allocated, ""),
     }
-    notes = {PASSED_OVER: "; ".join(passed_over), OPERATORS: answer.operators}
     return replace(
         measurement,
         metrics=metrics_of(answer.kernels, of_launch, wanted.limits),
         kernels=launch_change.records_of(answer.kernels),
-        notes={name: text for name, text in notes.items() if text},
     )

@@ -128,8 +128,11 @@ def _table(answers: Mapping[Question, Answer]) -> Iterator[str]:
         if answer.passed_over:
             kernels = "; ".join(answer.passed_over)
             yield f"{question.launch} on {question.target} goes on without what does not compile: {kernels}"
+        of_launch = f"{question.launch} on {question.target}"
+        if answer.too_large:
+            yield f"{of_launch} goes on without what does not fit: {'; '.join(answer.too_large)}"
         if answer.operators:
-            yield f"{question.launch} on {question.target} runs operators of torch beside its kernels: {answer.operators}"
+            yield f"{of_launch} runs operators of torch beside its kernels: {answer.operators}"
     versions = {" ".join((name, version)) for a in answers.values() for name, version in a.environment.items()}
     if versions:
         yield f"compiled with {', '.join(sorted(versions, reverse=True))}"

@@ -225,15 +225,17 @@ def _compile(question: Question, target: Target) -> Answer | _Compiled:
         # Said before any kernel is launched, by the launcher: it knows that this target cannot do it.
         return Answer("unsupported", failures.first_line(error), failures.traced(error), environment=environment)
     told = [(each.too_large, failures.compiler_says(each.kernel, each.error)) for each in captured.passed_over]
-    passed_over = tuple(text for too_large, text in told if not too_large)
+    passed_over = tuple(text for large, text in told if not large)
+    too_large = tuple(text for large, text in told if large)
     kernels = captured.kernels
     if not kernels:
         reason = f"the launch {question.launch!r} launched no Triton kernel"
         if passed_over:
             reason += f", and passed over what does not compile: {'; '.join(passed_over)}"
+        if too_large:
+            reason += f", and what does not fit: {'; '.join(too_large)}"
         return Answer("failed", reason, environment=environment)
     once = list({kernel.hash: kernel for kernel in kernels}.values())
-    too_large = tuple(text for too_large, text in told if too_large)
     return _Compiled(once, len(kernels), environment, passed_over, too_large, captured.work)
 
 

@@ -63,7 +63,7 @@ def _core(error: BaseException) -> str:
     while type(error) is CompilationError and error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines or not isinstance(error, CompilationError):
+    if not isinstance(error, CompilationError) or len(lines) < 2:
         return lines[0] if lines else ""
     # What has no message ends with the mark below its line.
     return f"{lines[0]} {lines[-2]}" if lines[-1] == "^" else lines[-1]

@@ -159,7 +159,7 @@ _UNITS: Mapping[str, str] = {**{spec.name: spec.unit for spec in SPECS}, **_UNIT
 
 
 def metrics_of(
-    kernels: Iterable[Figures], of_launch: Mapping[str, float], limits: Mapping[str, Limit]
+    kernels: Iterable[Figures], of_launch: Mapping[str, tuple[float, str]], limits: Mapping[str, Limit]
 ) -> tuple[Metric, ...]:
     """Turn the figures of a launch into metrics, which repeat exactly.
 
@@ -168,7 +168,7 @@ def metrics_of(
 
     Args:
         kernels: what the launch launched.
-        of_launch: the figures of the launch as a whole, by name.
+        of_launch: the figures of the launch as a whole, by name, and what each counts, in words.
         limits: by figure, instead of the usual ones.
     """
     kernels = tuple(kernels)
@@ -179,8 +179,9 @@ def metrics_of(
             float(value),
             limit=limits.get(name, _LIMITS_OF_LAUNCH.get(name, Limit())),
             unless_stored=0.0 if name in _RARE else None,
+            about=about,
         )
-        for name, value in of_launch.items()
+        for name, (value, about) in of_launch.items()
     ]
     for kernel in kernels:
         prefix = f"{kernel.name}." if len(kernels) > 1 else ""

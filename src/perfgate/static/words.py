@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from perfgate.model import Baseline, CaseResult, Measurement, MetricVerdict, Outcome, Verdict
-from perfgate.static.metrics import OPERATORS, PASSED_OVER, WORDS, split
+from perfgate.static.metrics import WORDS, split
 from perfgate.static.targets import KEY_PREFIX
 from perfgate.units import together
 
@@ -39,10 +39,11 @@ def explained(result: CaseResult, baseline: Baseline | None, measurement: Measur
 
 
 def _named(metrics: Sequence[MetricVerdict], measurement: Measurement) -> Iterable[str]:
-    """Name what could not be launched, and torch's operators, where there are more than before."""
-    for figure in (PASSED_OVER, OPERATORS):
-        if any(each.name == figure and each.verdict is Verdict.REGRESSED for each in metrics):
-            yield f"{WORDS[figure]}: {measurement.notes[figure]}"
+    """Say in words what a figure counts that regressed."""
+    regressed = {each.name for each in metrics if each.verdict is Verdict.REGRESSED}
+    for each in measurement.metrics:
+        if each.about and each.name in regressed:
+            yield f"{WORDS[each.name]}: {each.about}"
 
 
 def _other_compiler(before: Mapping[str, str], now: Mapping[str, str]) -> str:
