@@ -39,9 +39,11 @@ TINY_SCHEMES = (
     "fp8-dense",
     "fp8-2_8",
 )
-#: Largest difference of a log-probability: fp32 in another order, and a few codes that a difference of that size flips.
-#: The nearest two schemes are 0.08 apart in INT8, and 0.32 in FP8.
-SAME, ROUNDED = 1e-4, {"int8": 0.02, "fp8": 0.06}
+#: Largest difference of a log-probability: in half of the predictions that of fp32 in another order; in all of them
+#: that of a few codes that such a difference flips. The nearest two schemes are 0.08 apart in INT8, of which this is
+#: half, and 0.32 in FP8. On an AMD EPYC one of 18 predictions of tiny-llama in 2:10 differs, by 0.030, the others by
+#: less than 1e-5.
+SAME, ROUNDED = 1e-4, {"int8": 0.04, "fp8": 0.06}
 #: Largest difference of a dense scheme from the float weights in plain transformers, which nothing of ours is in: it is
 #: 0.12 in INT8 and 0.43 in FP8. Pruning, where least is pruned (2:10), makes it 0.96.
 QUANTISED = {"int8": 0.3, "fp8": 0.7}
@@ -135,13 +137,15 @@ def test_tiny_model(benchmark: Any, torch: ModuleType, tiny: Tiny, scheme: str) 
     generated = [each["tokens"] for each in scored]
     found = torch.cat([torch.tensor(each["logprobs"]) for each in scored])
     right = torch.cat(expected_logprobs(tiny.source, scheme, TINY_PROMPTS, generated))
-    worst = float((found - right).abs().max())
+    errors = (found - right).abs().amax(dim=1)
+    worst = float(errors.max())
     benchmark.report("logprob_error", worst)
     assert found.argmax(dim=1).tolist() == [token for tokens in generated for token in tokens]
     if scheme == models.UNQUANTISED:
         assert worst <= SAME
         return
     allowed = ROUNDED[schemes.find(scheme).codes]
+    assert float(errors.median()) <= SAME
     assert worst <= allowed
     plain = torch.cat(expected_logprobs(tiny.source, models.UNQUANTISED, TINY_PROMPTS, generated))
     from_plain = float((found - plain).abs().max())
